@@ -1,0 +1,221 @@
+"""AdaBelief (Zhuang et al., arXiv 2010.07468, Algorithm 2): Adam divided by the surprise in the gradient.
+
+At step t, counted from 1, with gradient g:
+
+    coupled:    g = g + lambda w                decoupled:  w = w (1 - lr lambda)   (fixed: w (1 - lambda))
+    m = beta1 m + (1 - beta1) g
+    s = beta2 s + (1 - beta2) (g - m)^2 + eps   the new m; eps is accumulated into the state
+    w = w - lr / (1 - beta1^t) * m / (sqrt(s / (1 - beta2^t)) + eps)
+
+As eps adds up in s, sqrt(s / (1 - beta2^t)) is at least sqrt(eps / (1 - beta2)) = 3.2e-3 at eps = 1e-8:
+it is no small number but a cap on the step. amsgrad divides by the largest s so far. `rectify` is RAdam's
+rule (arXiv 1908.03265) as the released code has it, with N_inf = 2 / (1 - beta2) - 1 and N = N_inf - 2 t
+beta2^t / (1 - beta2^t):
+
+    N >= 5:  w = w - lr r / (1 - beta1^t) * m / (sqrt(s) + eps),
+             r^2 = (1 - beta2^t) (N - 4) (N - 2) N_inf / ((N_inf - 4) (N_inf - 2) N)      (amsgrad is ignored)
+    else:    w = w - lr / (1 - beta1^t) * m if `degenerated_to_sgd`, no update otherwise
+
+Where code and paper disagree: the released defaults changed silently between the lines 0.0.5 (eps 1e-8,
+coupled, no rectification) and 0.1 to 0.2 (eps 1e-16, decoupled, rectified). The paper's experiments are
+of the first line, its CIFAR row with weight decay 5e-4 is the default here (`preset=cifar`);
+rectification and amsgrad were not used for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+from baselines.bases import AMSGRAD, BETA1, BETA2, WEIGHT_DECAY
+from suite.objective import Objective
+from suite.schedule import SHARED
+from suite.spec import BuildContext, OptimizerSpec, Param
+
+
+class AdaBelief(Optimizer):
+    """AdaBelief, 1 gradient a step; also serves as the base of another optimizer.
+
+    The update uses `.grad` as its scratch memory and drops it afterwards.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate.
+        betas: decay of m and of s.
+        eps: added to s, into the state, at every step, and to its root.
+        weight_decay: lambda, coupled unless `decoupled`.
+        decoupled: decay the weights directly, times lr unless `fixed_decay`.
+        fixed_decay: decoupled decay without the factor lr.
+        rectify: RAdam's rectification.
+        degenerated_to_sgd: step along m while the variance of the step is undefined.
+        amsgrad: divide by the largest s so far.
+
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        fixed_decay: bool = False,
+        rectify: bool = False,
+        degenerated_to_sgd: bool = True,
+        amsgrad: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "decoupled": decoupled,
+            "fixed_decay": fixed_decay,
+            "rectify": rectify,
+            "degenerated_to_sgd": degenerated_to_sgd,
+            "amsgrad": amsgrad,
+        }
+        super().__init__(params, defaults)
+
+    def step(self, closure: Objective | None = None) -> Tensor | None:  # type: ignore[override]
+        """Take one step at the gradient of `closure`, an objective; None: at the gradients that are there.
+
+        Returns:
+            The batch's loss at the weights before the step, a detached 0-dim tensor; None without a closure.
+
+        """
+        loss = None
+        if closure is not None:
+            self.zero_grad()
+            loss = closure()
+        for group in self.param_groups:
+            by_step: defaultdict[int, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_step[self._advance(p, group["amsgrad"])].append(p)
+            for t, params in by_step.items():  # one entry, unless some parameters lacked gradients before
+                self._update(group, params, t)
+        return loss
+
+    def _advance(self, p: nn.Parameter, amsgrad: bool) -> int:
+        state = self.state[p]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_var"] = torch.zeros_like(p)
+            if amsgrad:
+                state["max_exp_avg_var"] = torch.zeros_like(p)
+        state["step"] += 1
+        return int(state["step"])
+
+    @torch.no_grad()
+    def _update(self, group: Mapping[str, Any], params: list[nn.Parameter], t: int) -> None:
+        w: list[Tensor] = [p.data for p in params]
+        g = [p.grad for p in params if p.grad is not None]
+        m = [self.state[p]["exp_avg"] for p in params]
+        s = [self.state[p]["exp_avg_var"] for p in params]
+        lr, eps, decay = group["lr"], group["eps"], group["weight_decay"]
+        beta1, beta2 = group["betas"]
+
+        if decay and group["decoupled"]:
+            torch._foreach_mul_(w, 1.0 - (decay if group["fixed_decay"] else lr * decay))
+        elif decay:
+            torch._foreach_add_(g, w, alpha=decay)
+        torch._foreach_lerp_(m, g, 1.0 - beta1)
+        torch._foreach_sub_(g, m)
+        torch._foreach_mul_(s, beta2)
+        torch._foreach_addcmul_(s, g, g, 1.0 - beta2)
+        torch._foreach_add_(s, eps)
+        largest = s
+        if group["amsgrad"]:
+            largest = [self.state[p]["max_exp_avg_var"] for p in params]
+            torch._foreach_maximum_(largest, s)
+
+        step_size = lr / (1.0 - beta1**t)
+        if not group["rectify"]:
+            # m / (sqrt(s) / c + eps) = c m / (sqrt(s) + c eps): one pass over the memory less
+            c = math.sqrt(1.0 - beta2**t)
+            _step(w, m, largest, eps * c, step_size * c, scratch=g)
+        elif (r := rectification(beta2, t)) is not None:
+            _step(w, m, s, eps, step_size * r, scratch=g)
+        elif group["degenerated_to_sgd"]:
+            torch._foreach_add_(w, m, alpha=-step_size)
+        for p in params:
+            p.grad = None
+
+
+def _step(
+    w: list[Tensor], m: list[Tensor], s: list[Tensor], eps: float, step_size: float, scratch: list[Tensor]
+) -> None:
+    """W -= step_size * m / (sqrt(s) + eps), in place."""
+    torch._foreach_copy_(scratch, s)
+    torch._foreach_sqrt_(scratch)
+    torch._foreach_add_(scratch, eps)
+    torch._foreach_addcdiv_(w, m, scratch, -step_size)
+
+
+def rectification(beta2: float, t: int) -> float | None:
+    """Return RAdam's factor r at step t, counted from 1, or None while N < 5 and it is undefined."""
+    n_inf = 2.0 / (1.0 - beta2) - 1.0
+    rest = beta2**t
+    n = n_inf - 2.0 * t * rest / (1.0 - rest)
+    if n < 5.0:
+        return None
+    return math.sqrt((1.0 - rest) * (n - 4.0) / (n_inf - 4.0) * (n - 2.0) / n * n_inf / (n_inf - 2.0))
+
+
+_SWITCHES = ("decoupled", "fixed_decay", "rectify", "degenerated_to_sgd", "amsgrad")
+
+
+def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> AdaBelief:
+    return AdaBelief(
+        params,
+        lr=hyper["lr"],
+        betas=(hyper["beta1"], hyper["beta2"]),
+        eps=hyper["eps"],
+        weight_decay=hyper["weight_decay"],
+        **{name: hyper[name] for name in _SWITCHES},
+    )
+
+
+OPTIMIZERS = [
+    OptimizerSpec(
+        name="adabelief",
+        version="1",
+        summary="AdaBelief: Adam with the variance of the gradient around its mean in the denominator",
+        source="arXiv 2010.07468; adabelief-pytorch 0.0.5 and 0.2.1",
+        params={
+            "preset": Param(
+                "cifar",
+                "defaults of a released line, 0.0.5 or 0.2 (and 0.1); cifar: 0.0.5 with the paper's decay",
+                choices=("cifar", "0.0.5", "0.2"),
+                implies={
+                    "0.0.5": {"weight_decay": 0.0},
+                    "0.2": {"eps": 1e-16, "weight_decay": 0.0, "decoupled": True, "rectify": True},
+                },
+            ),
+            "lr": Param(1e-3, "initial learning rate", low=0, search="log 1e-4 1"),
+            "beta1": BETA1,
+            "beta2": BETA2,
+            "eps": Param(1e-8, "added to the state at every step, and to the denominator", low=0),
+            "weight_decay": WEIGHT_DECAY,
+            "decoupled": Param(False, "decay the weights instead of adding the decay to the gradient"),
+            "fixed_decay": Param(False, "decoupled decay without the factor lr"),
+            "rectify": Param(False, "RAdam's rectification"),
+            "degenerated_to_sgd": Param(True, "with rectify: step along the mean in the first steps"),
+            "amsgrad": AMSGRAD,
+            **SHARED,
+        },
+        cost=lambda hyper: 1,
+        build=_build,
+    )
+]

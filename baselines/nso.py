@@ -1,0 +1,141 @@
+"""Noise Stability Optimization (Zhang, Li and Ju, arXiv 2306.08553).
+
+It minimises F(w) = E L(w + U), U ~ N(0, sigma^2 I), about L(w) + sigma^2 / 2 tr H(w). One step draws k
+perturbations and evaluates each at both signs, which cancels the first-order noise (Algorithm 1):
+
+    G = 1 / (2k) sum_j [ grad L(w + U_j) + grad L(w - U_j) ],        w = B(w, G)
+
+The same mini-batch serves all 2k evaluations, as in the released code (the paper lets it differ between
+pairs). sigma is an absolute standard deviation for every coordinate. Weight decay acts at the clean w.
+
+Options of the released code (`nsm.py`, class NSM):
+
+    clean_pass: one more gradient, at w, before the others. BatchNorm's running statistics are then its
+        alone, and it enters with lambda: G = lambda grad L(w) + (1 - lambda) (the above). The code makes it
+        even at lambda = 0 (argparse default 0.5, the scripts pass 0): 2k + 1 gradients, not the paper's 2k.
+    two_point = false: +U only, 1/k sum_j grad L(w + U_j), the "noise injection" baseline, k gradients.
+
+Without the clean pass the first evaluation, at w + U_1, updates the running statistics, once a step like
+every other method; -U_1 sees the same mini-batch and would only repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from baselines.bases import BASE_PARAMS, make_base
+from baselines.wrapper import Wrapper
+from suite.objective import Objective
+from suite.seeds import NormalStream
+from suite.spec import BuildContext, OptimizerSpec, Param
+
+
+class NSO(Wrapper):
+    """Noise stability optimization around a base optimizer; 2k gradients a step.
+
+    Args:
+        base: a constructed torch optimizer.
+        sigma: standard deviation of the noise, the same for every coordinate.
+        k: number of perturbations, of pairs if `two_point`.
+        two_point: evaluate at -U as well as at +U.
+        clean_pass: evaluate at w first; running statistics are then its alone.
+        lam: weight lambda in [0, 1) of the gradient at w; above 0 it makes the clean pass.
+        noise: where the standard normals come from; the draw is a function of (step, pair).
+
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        sigma: float = 0.01,
+        *,
+        k: int = 1,
+        two_point: bool = True,
+        clean_pass: bool = False,
+        lam: float = 0.0,
+        noise: NormalStream | None = None,
+    ) -> None:
+        super().__init__(base)
+        self.sigma, self.k, self.two_point, self.lam = sigma, k, two_point, lam
+        self.clean_pass = clean_pass or lam > 0.0
+        self.noise = NormalStream(0) if noise is None else noise
+        self._plus = torch.empty_like(self.flat.theta)
+        self._minus = torch.empty_like(self.flat.theta) if two_point else self._plus
+        self._plus_views, self._minus_views = self.flat.views(self._plus), self.flat.views(self._minus)
+
+    def evaluate(self, objective: Objective) -> Tensor:
+        """Leave G; return the loss at w after a clean pass, else the mean of the perturbed losses."""
+        n = self.k * (2 if self.two_point else 1)
+        weight = (1.0 - self.lam) / n
+        clean = objective() if self.clean_pass else None
+        if self.lam > 0.0:  # gradients add up unweighted; the one scaling at the end serves them all
+            torch._foreach_mul_(self._gradients(), self.lam / weight)
+        elif self.clean_pass:
+            self._drop_gradients()
+        losses = [loss for j in range(self.k) for loss in self._pair(objective, j)]
+        if weight != 1.0:
+            torch._foreach_mul_(self._gradients(), weight)
+        return torch.stack(losses).mean() if clean is None else clean
+
+    def _pair(self, objective: Objective, j: int) -> Iterator[Tensor]:
+        """Add the gradients at w + U_j and, if two-point, w - U_j; U_j needs no buffer of its own."""
+        theta = self.flat.theta
+        z = self.noise.fill_(self._minus, self.n_steps, j)
+        torch.add(theta, z, alpha=self.sigma, out=self._plus)
+        track = j == 0 and not self.clean_pass
+        yield self._evaluate_at(self._plus, self._plus_views, objective, track_stats=track)
+        if self.two_point:
+            torch.add(theta, z, alpha=-self.sigma, out=self._minus)
+            yield self._evaluate_at(self._minus, self._minus_views, objective, track_stats=False)
+
+
+def _cost(hyper: Mapping[str, Any]) -> int:
+    clean = hyper["clean_pass"] or hyper["lambda"] > 0
+    return int(hyper["k"] * (2 if hyper["two_point"] else 1) + clean)
+
+
+def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> NSO:
+    return NSO(
+        make_base(params, hyper),
+        sigma=hyper["sigma"],
+        k=hyper["k"],
+        two_point=hyper["two_point"],
+        clean_pass=hyper["clean_pass"],
+        lam=hyper["lambda"],
+        noise=context.noise,
+    )
+
+
+OPTIMIZERS = [
+    OptimizerSpec(
+        name="nso",
+        version="1",
+        summary="noise stability optimization: gradients at w + u and w - u, averaged",
+        source="arXiv 2306.08553; VirtuosoResearch/Noise-stability-optimization",
+        params={
+            "sigma": Param(0.01, "standard deviation of the noise", low=0, search="0 or log 1e-3 0.05"),
+            "k": Param(1, "perturbations a step, of two gradients each", low=1),
+            "two_point": Param(True, "evaluate at -u as well; false is plain noise injection"),
+            "clean_pass": Param(
+                False, "one more gradient, at w, whose running statistics count (released code)"
+            ),
+            "lambda": Param(
+                0.0,
+                "weight of the gradient at w; above 0 it makes the clean pass",
+                low=0,
+                high=1,
+                high_open=True,
+            ),
+            **BASE_PARAMS,
+        },
+        cost=_cost,
+        build=_build,
+        zero={"sigma": 0.0, "k": 1},
+        perturbs=True,
+    )
+]

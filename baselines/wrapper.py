@@ -1,0 +1,122 @@
+"""An optimizer around a base optimizer: what SAM, LPF-SGD, NSO and the plain entries have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from suite.objective import Objective
+from suite.params import FlatParams
+
+
+class Wrapper(Optimizer):
+    """Asks an objective for gradients in its own way, then lets `base` take its step with the result.
+
+    `param_groups` and `state` are those of the base, so a learning-rate scheduler may hold either one.
+    Momentum and weight decay act at the clean weights, on the gradient that `evaluate` leaves behind.
+    Parameters that require a gradient become views of one flat buffer; perturbed weights are written
+    beside it, so that the clean ones are never touched and need no restoring.
+
+    Args:
+        base: a constructed torch optimizer, for instance `SGD(model.parameters(), lr=0.1)`.
+
+    """
+
+    def __init__(self, base: Optimizer) -> None:
+        self.base = base
+        self.n_steps = 0
+        self.watch: Callable[[Tensor, Tensor], None] | None = None
+        """Called with the clean and the perturbed weights, each (P,), before each perturbed evaluation."""
+        self._flat: FlatParams | None = None
+        super().__init__(base.param_groups, base.defaults)
+        self._share()
+
+    def _share(self) -> None:
+        self.param_groups, self.state, self.defaults = (
+            self.base.param_groups,
+            self.base.state,
+            self.base.defaults,
+        )
+
+    @property
+    def flat(self) -> FlatParams:
+        """The parameters that require a gradient, in the order of the groups."""
+        if self._flat is None:
+            params = (p for group in self.base.param_groups for p in group["params"] if p.requires_grad)
+            self._flat = FlatParams(params)
+        return self._flat
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, as in torch."""
+        super().add_param_group(param_group)
+        self._flat = None
+
+    def step(self, closure: Objective) -> Tensor:  # type: ignore[override]
+        """Take one step.
+
+        Args:
+            closure: the objective of the current mini-batch, see `suite.objective`. Gradients are zeroed
+                here, before and between its evaluations.
+
+        Returns:
+            The batch's loss, a detached 0-dim tensor; each method says at which weights.
+
+        """
+        self.flat.gather()
+        self._drop_gradients()
+        loss = self.evaluate(closure)
+        self.base.step()
+        self.n_steps += 1
+        return loss
+
+    @abstractmethod
+    def evaluate(self, objective: Objective) -> Tensor:
+        """Leave in `.grad` the gradient that the base steps with; return the batch's loss."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state dict with this optimizer's own counter `n_steps` beside it."""
+        return {**self.base.state_dict(), "n_steps": self.n_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, bit for bit."""
+        self.base.load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
+        self.n_steps = state_dict["n_steps"]
+        self._share()
+
+    def _drop_gradients(self) -> None:
+        # Dropped rather than zeroed: autograd then hands over its own buffers instead of adding to ours.
+        for p in self.flat.params:
+            p.grad = None
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.flat.params if p.grad is not None]
+
+    def _flatten_gradients(self, out: Tensor) -> None:
+        params = self.flat.params
+        self.flat.flatten([torch.zeros_like(p) if p.grad is None else p.grad for p in params], out)
+
+    def _evaluate_at(
+        self, perturbed: Tensor, views: Sequence[Tensor], objective: Objective, part: int = 0, parts: int = 1,
+        track_stats: bool = True,
+    ) -> Tensor:  # fmt: skip
+        """Call the objective with the parameters standing at `perturbed` (P,), of which `views` are views."""
+        if self.watch is not None:
+            self.watch(self.flat.theta, perturbed)
+        self.flat.attach(views)
+        try:
+            return objective(part, parts, track_stats)
+        finally:
+            self.flat.attach()
+
+
+class Plain(Wrapper):
+    """The base itself: one gradient at the weights as they are, then its step."""
+
+    def evaluate(self, objective: Objective) -> Tensor:
+        """Evaluate the gradient once, at the weights."""
+        return objective()

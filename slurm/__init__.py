@@ -1,0 +1,1 @@
+"""Dispatch to SLURM through submitit. It imports the suite and the suite never imports it."""

@@ -1,0 +1,133 @@
+"""The command line: one file a command, found by name.
+
+A command is a module of this package that defines
+
+    configure(parser: argparse.ArgumentParser) -> None     declares its arguments (shared ones: options.py)
+    execute(args: argparse.Namespace) -> int               does it and returns the exit code
+
+The first line of its docstring is its help, read from the file's text: `steppe --help` imports no command,
+and a command is imported only when it is called. Exit codes: 0 all well, 1 some runs failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from suite import __version__
+from suite.errors import SteppeError, unknown
+
+HELPERS = frozenset({"__init__", "options"})
+"""Modules of this package that are no commands."""
+
+USAGE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are the CLI's one clear line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise SteppeError instead of printing the usage and exiting."""
+        raise SteppeError(f"{message}; see `{self.prog} --help`")
+
+
+def commands() -> dict[str, str]:
+    """Name and help line of every command, without importing any."""
+    folder = Path(__file__).parent
+    files = sorted(path for path in folder.glob("*.py") if path.stem not in HELPERS)
+    return {path.stem: _first_line(path) for path in files}
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as source:
+        return source.readline().strip().strip('"').rstrip(".")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; mistakes of the user are one line on stderr and exit code 2.
+
+    Args:
+        argv: the arguments after the program's name; None takes the process's own.
+
+    Returns:
+        The exit code.
+
+    """
+    # No `list(...)` here: once it is imported, that name is the command of this package.
+    arguments = [*(sys.argv[1:] if argv is None else argv)]
+    debug = "--debug" in arguments
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of a pipe left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _complain("interrupted", debug, 130)
+    except SteppeError as error:
+        return _complain(str(error), debug, USAGE)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _complain(f"{error.strerror or error}{where}", debug, USAGE)
+    except Exception as error:  # noqa: BLE001 - a traceback is shown only with --debug
+        line = " ".join(str(error).split())
+        return _complain(f"{type(error).__name__}: {line} (a defect; --debug shows where)", debug, 1)
+
+
+def _complain(line: str, debug: bool, code: int) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"steppe: error: {line}", file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    available = commands()
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(_help(available))
+        return 0
+    if name == "--version":
+        print(f"steppe {__version__}")
+        return 0
+    if name not in available:
+        kind = "option" if name.startswith("-") else "command"
+        raise unknown(kind, name, available if kind == "command" else ("--help", "--version"))
+    module = importlib.import_module(f"suite.cli.{name}")
+    parser = Parser(
+        prog=f"steppe {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.configure(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    try:
+        args = parser.parse_args(arguments[1:])
+    except SystemExit as exit_of_help:  # only --help leaves this way
+        return int(exit_of_help.code or 0)
+    return int(module.execute(args))
+
+
+def _help(available: dict[str, str]) -> str:
+    width = max(map(len, available), default=0)
+    lines = [f"  {name:<{width}}  {line}" for name, line in available.items()]
+    return "\n".join(
+        [
+            "usage: steppe COMMAND [options]",
+            "",
+            "A reproducibility benchmark suite for deep-learning optimizers that seek flat minima.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`steppe COMMAND --help` describes one. Exit codes: 0 all well, 1 some runs failed, 2 usage.",
+        ]
+    )

@@ -1,0 +1,162 @@
+"""Check python, torch, device, data and checksums: ticks, or the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from suite.cli import options
+from suite.data.dataset import Dataset
+from suite.errors import SteppeError
+from suite.registry import Registry
+from suite.store import Store
+
+MINIMUM = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0)}
+REINSTALL = "python3 bootstrap.py steppe doctor"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the diagnosis; `ok` is None for what is optional and absent."""
+
+    what: str
+    ok: bool | None
+    found: str
+    mend: str = ""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    options.add_data(parser)
+    options.add_store(parser)
+    options.add_plugins(parser)
+    parser.add_argument("--quick", action="store_true", help="look for the data, but do not read it")
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the findings; 1 if something needed is wrong, else 0."""
+    all_ok = True
+    findings = []
+    for finding in diagnose(args):
+        all_ok &= finding.ok is not False
+        findings.append(asdict(finding))
+        if not args.json:
+            print(line(finding), flush=True)
+    if args.json:
+        options.print_json(findings)
+    return 0 if all_ok else 1
+
+
+def line(finding: Finding) -> str:
+    """Write one finding: tick, cross or dash, what was found, and the command that mends it."""
+    mark = {True: "✓", False: "✗", None: "–"}[finding.ok]
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        mark = {True: "ok", False: "NO", None: "--"}[finding.ok]
+    mend = f"; to mend: {finding.mend}" if finding.mend else ""
+    return f"{mark} {finding.what:<17} {finding.found}{mend}"
+
+
+def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
+    """Yield the findings one by one, the quick ones first."""
+    yield Finding("python", sys.version_info >= (3, 11), platform.python_version(), "")
+    yield from (_package(name, minimum) for name, minimum in MINIMUM.items())
+    yield _guard("device", _device)
+    yield _guard("store", lambda: _store(Store(options.store_root(args))))
+    root = None
+    try:
+        root = options.data_root(args)
+        told = str(root) if root else "no folder named: only built-in data can be used"
+        mend = "" if root else "export STEPPE_DATA=DIR, then `steppe prepare TASK`"
+        yield Finding("data folder", True if root else None, told, mend)
+    except SteppeError as error:
+        yield Finding("data folder", False, str(error))
+    for dataset, task in _datasets(options.registry(args)):
+        yield _guard(f"data {dataset.name}", partial(_data, dataset, task, root, quick=args.quick))
+    sbatch = shutil.which("sbatch")
+    yield Finding(
+        "slurm", True if sbatch else None, sbatch or "no sbatch on the PATH: `steppe run` works here only"
+    )
+    wandb = importlib.util.find_spec("wandb")
+    yield Finding(
+        "wandb", True if wandb else None, "installed" if wandb else "not installed: the local store is all"
+    )
+
+
+def _guard(what: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except SteppeError as error:
+        return Finding(what, False, str(error))
+    except (OSError, ImportError) as error:
+        return Finding(what, False, f"{type(error).__name__}: {error}", REINSTALL)
+
+
+def _package(name: str, minimum: tuple[int, int]) -> Finding:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, False, "not installed", REINSTALL)
+    numbers = tuple(int(piece) for piece in found.split("+")[0].split(".")[:2])
+    wanted = ".".join(map(str, minimum))
+    if numbers < minimum:
+        return Finding(name, False, f"{found}, {wanted} or newer is needed", REINSTALL)
+    return Finding(name, True, found)
+
+
+def _device() -> Finding:
+    import torch
+
+    n_cores = len(os.sched_getaffinity(0))
+    if not torch.cuda.is_available():
+        return Finding("device", True, f"cpu, {n_cores} cores; torch sees no GPU")
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return Finding("device", True, f"cuda: {names}; {n_cores} CPU cores")
+
+
+def _store(store: Store) -> Finding:
+    folder = store.root
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        return Finding(
+            "store", False, f"{store.root} cannot be written", f"chmod u+w {folder}, or --store DIR"
+        )
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    records = store.index()
+    if records.skipped:
+        return Finding(
+            "store", False, f"{store.root}: {len(records.skipped)} damaged records", "steppe status"
+        )
+    return Finding("store", True, f"{store.root}: {len(records)} records, {free_gb:.0f} GB free")
+
+
+def _datasets(registry: Registry) -> Iterator[tuple[Dataset, str]]:
+    """Yield every data set once, with the first task that uses it."""
+    seen = set()
+    for name in sorted(registry.tasks):
+        reference = registry.reference("task", name, {})
+        for dataset in registry.resolve_task(reference).data:
+            if dataset.name not in seen:
+                seen.add(dataset.name)
+                yield dataset, name
+
+
+def _data(dataset: Dataset, task: str, root: Path | None, *, quick: bool) -> Finding:
+    what = f"data {dataset.name}"
+    if not dataset.source.available(root):
+        mend = f"steppe prepare {task} --data-set {dataset.name}"
+        return Finding(what, None, "not there; needed by its tasks only", mend)
+    if quick:
+        return Finding(what, True, "there (not read)")
+    dataset.source.verify(root)
+    return Finding(what, True, f"there, checksums agree ({dataset.source.checksum[:12]})")

@@ -1,0 +1,89 @@
+"""List tasks, optimizers or measures; with a name, every parameter of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from suite.cli import options
+from suite.registry import Found, Registry, match
+from suite.spec import OptimizerSpec, Param, resolve_params
+
+KINDS = ("tasks", "optimizers", "measures")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("kind", choices=KINDS, help="what to list")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a name or glob: show the parameters too")
+    options.add_plugins(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the names with a line each, or the parameters of those that match."""
+    rows = describe(options.registry(args), args.kind)
+    if args.name is not None:
+        names = match(args.name, [row["name"] for row in rows], args.kind.removesuffix("s"))
+        rows = [row for row in rows if row["name"] in names]
+    if args.json:
+        options.print_json(rows)
+        return 0
+    for row in rows if args.name is not None and args.kind != "measures" else ():
+        print(detail(row))
+    if args.name is None or args.kind == "measures":
+        keys = [key for key in rows[0] if key not in ("params", "plugin", "source")] if rows else ["name"]
+        print(options.table([keys, *([_text(row[key]) for key in keys] for row in rows)]))
+    return 0
+
+
+def describe(registry: Registry, kind: str) -> list[dict[str, Any]]:
+    """Name, version, summary and parameters of everything of one kind, as plain data."""
+    if kind == "measures":
+        from suite.sharpness import MEASURES
+
+        return [{"name": name} for name in MEASURES]
+    entries = registry.tasks if kind == "tasks" else registry.optimizers
+    return [_entry(found) for _, found in sorted(entries.items())]
+
+
+def _entry(found: Found) -> dict[str, Any]:
+    entry = found.entry
+    row: dict[str, Any] = {"name": entry.name, "version": entry.version}
+    defaults = resolve_params(entry.params, {}, entry.name)
+    if isinstance(entry, OptimizerSpec):
+        row |= {"cost": entry.cost(defaults), "source": entry.source}
+    else:
+        row |= {"tier": entry.tier, "data": [d.name for d in entry.make(**defaults).data]}
+    row["summary"] = entry.summary
+    row["plugin"] = found.plugin
+    row["params"] = {
+        name: {"default": defaults[name], "valid": valid(param), "help": param.help}
+        for name, param in entry.params.items()
+    }
+    return row
+
+
+def valid(param: Param) -> str:
+    """Say what a parameter may be."""
+    if param.choices:
+        return "|".join(map(str, param.choices))
+    return "true|false" if isinstance(param.default, bool) else param.range_text()
+
+
+def detail(row: dict[str, Any]) -> str:
+    """Describe an entry with all its parameters, for a person."""
+    head = f"{row['name']} (version {row['version']}): {row['summary']}"
+    lines = [head, *([f"  source: {row['source']}"] if row.get("source") else [])]
+    cells = [[f"  {name}", _text(p["default"]), p["valid"], p["help"]] for name, p in row["params"].items()]
+    if cells:
+        lines.append(options.table([["  parameter", "default", "valid", "meaning"], *cells]))
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

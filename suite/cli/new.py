@@ -1,0 +1,37 @@
+"""Write a one-file scaffold for a new optimizer or task.
+
+steppe new optimizer mine                       writes baselines/mine.py
+steppe new task my-images --file my_images.py   writes a plugin file
+
+The file is complete but for its maths (its model, for a task), and `steppe check` says so until it is
+filled in. Nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from suite.cli import options
+from suite.scaffold import scaffold, shown
+
+TO_FILL = {"optimizer": "update", "task": "model"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("kind", choices=tuple(TO_FILL), help="what to write")
+    parser.add_argument("name", metavar="NAME", help="its name: lower-case words joined by hyphens")
+    parser.add_argument(
+        "--file", type=Path, metavar="PATH", help="where to write it (default: baselines/ or tasks/)"
+    )
+    options.add_plugins(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Write the file and say what to do next."""
+    path = scaffold(args.kind, args.name, args.file, options.registry(args))
+    plugin = f" --plugin {shown(path)}" if args.file is not None else ""
+    print(f"wrote {shown(path)}")
+    print(f"next: fill in `{TO_FILL[args.kind]}`, then run `steppe check {args.kind} {args.name}{plugin}`")
+    return 0

@@ -1,0 +1,219 @@
+"""Options that commands share, each with one name, one default and one meaning."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from suite.errors import SteppeError
+from suite.registry import Registry
+from suite.select import VIEWS, expand, parse_seeds
+from suite.spec import PRECISIONS, RunSpec
+
+STORE = "runs"
+"""The store where neither --store nor STEPPE_STORE names one."""
+
+
+def add_selectors(parser: argparse.ArgumentParser) -> None:
+    """Add -t, -o, -s and everything else that enters a run's spec."""
+    group = parser.add_argument_group("which runs")
+    group.add_argument(
+        "-t",
+        "--task",
+        action="append",
+        required=True,
+        metavar="TASK",
+        help="tasks: NAME, glob, NAME[key=value|value]",
+    )
+    group.add_argument(
+        "-o",
+        "--optimizer",
+        action="append",
+        required=True,
+        metavar="OPT",
+        help="optimizers, likewise; '*' is the six built-in ones",
+    )
+    group.add_argument(
+        "-s", "--seeds", default="0", metavar="SEEDS", help="seeds such as 0-9,12 (default: 0)"
+    )
+    group.add_argument(
+        "--budget", type=float, default=1.0, metavar="X", help="times the task's budget (default: 1)"
+    )
+    group.add_argument(
+        "--view", choices=VIEWS, default="epochs", help="what is equal between optimizers (default: epochs)"
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="stratum of comparison (default: fp32)"
+    )
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
+    )
+    group.add_argument(
+        "--threads", type=whole(1), default=1, metavar="N", help="CPU threads of a process (default: 1)"
+    )
+    group.add_argument("--compile", action="store_true", help="compile the model; not bit-exact")
+    add_data(parser)
+    add_plugins(parser)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add --data and --data-set: where the images lie and which of a task's data sets to use."""
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data sets (default: $STEPPE_DATA)"
+    )
+    parser.add_argument(
+        "--data-set", default="", metavar="NAME", help="a data set of the task (default: first found)"
+    )
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Add --plugin: files that bring further tasks and optimizers."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a Python file with TASKS or OPTIMIZERS",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add --store: where runs and records lie."""
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR", help=f"the store (default: $STEPPE_STORE, else ./{STORE})"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add --workers: processes per device."""
+    parser.add_argument(
+        "--workers", type=whole(1), metavar="N", help="processes (default: one a core, one a GPU)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add --json: output for a program."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+class whole:  # noqa: N801 - reads as a type in add_argument
+    """An argparse type: a whole number of at least `low`."""
+
+    def __init__(self, low: int) -> None:
+        self.low = low
+
+    def __call__(self, text: str) -> int:
+        """Parse the text, or let argparse say what is valid."""
+        if not text.strip().isdecimal() or int(text) < self.low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {self.low}")
+        return int(text)
+
+
+def selector_arguments(args: argparse.Namespace) -> list[str]:
+    """Write the options of `add_selectors`, `add_store` and `add_workers` out again, defaults left out."""
+    out = [piece for task in args.task for piece in ("-t", task)]
+    out += [piece for optimizer in args.optimizer for piece in ("-o", optimizer)]
+    out += ["-s", args.seeds]
+    defaults = {
+        "budget": 1.0,
+        "view": "epochs",
+        "precision": "fp32",
+        "device": "auto",
+        "threads": 1,
+        "data": None,
+        "data_set": "",
+        "store": None,
+        "workers": None,
+    }
+    for name, default in defaults.items():
+        value = getattr(args, name)
+        if value != default:
+            out += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    out += ["--compile"] if args.compile else []
+    return out + [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
+
+
+def default_workers(spec: RunSpec) -> int:
+    """Count processes: one a core, divided by the threads of each; one a GPU."""
+    if spec.device == "cuda":
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return max(1, len(os.sched_getaffinity(0)) // spec.threads)
+
+
+def registry(args: argparse.Namespace) -> Registry:
+    """Return the entries, plugins of the command line included."""
+    return Registry(args.plugin)
+
+
+def store_root(args: argparse.Namespace) -> Path:
+    """Return the folder of the store: --store, STEPPE_STORE, or ./runs."""
+    given: Path | None = args.store
+    return given or Path(os.environ.get("STEPPE_STORE") or STORE)
+
+
+def data_root(args: argparse.Namespace) -> Path | None:
+    """Return the folder of the data sets: --data, STEPPE_DATA, or None; it must exist."""
+    text = args.data or os.environ.get("STEPPE_DATA") or None
+    if text is None:
+        return None
+    root = Path(text)
+    if not root.is_dir():
+        named_by = "--data" if args.data else "STEPPE_DATA"
+        raise SteppeError(f"no folder {root}, which {named_by} names; create it, then `steppe prepare TASK`")
+    return root
+
+
+def device(args: argparse.Namespace) -> str:
+    """Return the device kind of the runs; `auto` asks torch whether it sees a GPU."""
+    chosen = str(args.device)
+    if chosen == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return chosen
+
+
+def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
+    """Return the runs that the options of `add_selectors` span."""
+    return expand(
+        entries,
+        args.task,
+        args.optimizer,
+        parse_seeds(args.seeds),
+        data_root=data_root(args),
+        data_name=args.data_set,
+        budget=args.budget,
+        view=args.view,
+        precision=args.precision,
+        device=device(args),
+        threads=args.threads,
+        compile=args.compile,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON with sorted keys."""
+    print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+
+
+def seconds(value: float) -> str:
+    """Write a duration for a person: `48 s`, `12 min`, `3.4 h`, `2.1 d`."""
+    for limit, unit, name in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
+        if value < limit:
+            number = value / unit
+            return f"{number:.1f} {name}" if number < 10 else f"{number:.0f} {name}"
+    return f"{value / 86_400.0:.1f} d"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Align columns to the left, two spaces apart, the first row being the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

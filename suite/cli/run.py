@@ -1,0 +1,109 @@
+"""Run tasks x optimizers x seeds here: several processes, live table, resume.
+
+Runs that are done are skipped, interrupted ones resume. Ctrl-C checkpoints every run and stops; the same
+command goes on from there. A run that diverged has its record and is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections import Counter
+
+from suite.cli import options
+from suite.local.display import Display
+from suite.local.pool import PoolResult, run_pool
+from suite.spec import RunSpec
+from suite.store import Store
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    options.add_selectors(parser)
+    options.add_store(parser)
+    options.add_workers(parser)
+    parser.add_argument(
+        "--checkpoint-s",
+        type=options.whole(0),
+        default=60,
+        metavar="S",
+        help="seconds between checkpoints (default: 60)",
+    )
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run what is not done; 0 if every run has a completed record, 1 if some failed."""
+    return run_selected(args, shlex.join(["steppe", *sys.argv[1:]]))
+
+
+def run_selected(args: argparse.Namespace, resume_with: str) -> int:
+    """Bring every selected run to a record and say how it went; `resume_with` is the command that goes on."""
+    registry = options.registry(args)
+    specs = options.specs(args, registry)
+    store = Store(options.store_root(args))
+    for spec in specs:  # also of those that are done: an entry edited since is not silently "done"
+        registry.pin(spec, store)
+    before = {spec.run_id: prepare(store, spec) for spec in specs}
+    todo = [spec.run_id for spec in specs if before[spec.run_id] not in ("done", "failed")]
+    counts = Counter(before.values())
+    say(
+        f"{len(specs)} runs in {store.root}: "
+        + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
+    )
+    result = PoolResult()
+    if todo:
+        with Display(len(todo)) as display:
+            result = run_pool(
+                store.root,
+                todo,
+                workers=args.workers or default_workers(specs[0]),
+                plugins=args.plugin,
+                data_root=options.data_root(args),
+                checkpoint_s=args.checkpoint_s,
+                on_event=display,
+            )
+    return summarize(store, specs, result, args, resume_with)
+
+
+def prepare(store: Store, spec: RunSpec) -> str:
+    """Write the run's spec and return its state."""
+    folder = store.run(spec.run_id)
+    folder.write_spec(spec)
+    return folder.status()
+
+
+def default_workers(spec: RunSpec) -> int:
+    """One process a core (divided by the threads of each), or one a GPU."""
+    if spec.device == "cuda":
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return max(1, len(os.sched_getaffinity(0)) // spec.threads)
+
+
+def summarize(
+    store: Store, specs: list[RunSpec], result: PoolResult, args: argparse.Namespace, resume_with: str
+) -> int:
+    """Say what is done, what failed and what comes next; return the exit code."""
+    states = {spec.run_id: store.run(spec.run_id).status() for spec in specs}
+    counts = Counter(states.values())
+    if args.json:
+        options.print_json({"runs": states, "errors": result.errors})
+    say(", ".join(f"{n} {word}" for word, n in sorted(counts.items())))
+    for run_id, reason in result.errors.items():
+        say(f"  {run_id}: {reason}")
+    if result.interrupted:
+        say(f"stopped; nothing is lost. To go on: {resume_with}")
+        return INTERRUPTED
+    return 0 if counts["done"] == len(specs) else 1
+
+
+def say(text: str) -> None:
+    """Print a line for a person; standard output is kept for --json."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,141 @@
+"""The fixed split and the label noise of a task: the same for every run, whatever its seed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from suite.data.cache import load_cached
+from suite.errors import SteppeError, unknown
+from suite.seeds import TASK_SEED, Streams
+
+if TYPE_CHECKING:
+    from suite.data.dataset import Dataset
+    from suite.spec import Task
+
+NOISE_KINDS = ("incorrect", "uniform")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What training and selection may see; images uint8 (n, C, H, W), labels int64 (n,), on the CPU.
+
+    Under label noise `y` and `val_y` are noisy and `val_y_clean` is the truth; without it the last two agree.
+    """
+
+    x: Tensor
+    y: Tensor
+    val_x: Tensor
+    val_y: Tensor
+    val_y_clean: Tensor
+    split_checksum: str
+    """SHA-256 over the positions in the source of the training and of the validation examples."""
+    noise_checksum: str
+    """SHA-256 over the positions in the source and the new labels of flipped examples; "" without noise."""
+
+
+def training_data(task: Task, dataset: Dataset, root: Path | None, cache: Path | None) -> TrainingData:
+    """Draw the task's examples, hold out its validation set, and spoil labels where the task says so."""
+    images, labels = load_cached(dataset, "train", root, cache)
+    streams = Streams(TASK_SEED)
+    train, val = split(labels, task, dataset.n_classes)
+    y, flipped = spoil(labels[train], task, dataset.n_classes, streams.generator("label-noise", 0))
+    val_y, val_flipped = spoil(labels[val], task, dataset.n_classes, streams.generator("label-noise", 1))
+    return TrainingData(
+        x=_take(images, train),
+        y=y,
+        val_x=_take(images, val),
+        val_y=val_y,
+        val_y_clean=labels[val],
+        split_checksum=checksum(train, val),
+        noise_checksum=""
+        if task.label_noise == 0.0
+        else checksum(train[flipped], y[flipped], val[val_flipped], val_y[val_flipped]),
+    )
+
+
+def test_data(task: Task, dataset: Dataset, root: Path | None, cache: Path | None) -> tuple[Tensor, Tensor]:
+    """Return the whole test set, images uint8 (n, C, H, W) and true labels (n,): the one path to it."""
+    images, labels = load_cached(dataset, "test", root, cache)
+    return _take(images, torch.arange(len(labels))), labels
+
+
+test_data.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name
+
+
+def split(labels: Tensor, task: Task, n_classes: int) -> tuple[Tensor, Tensor]:
+    """Positions of the training and of the validation examples, each ascending, stratified by class."""
+    streams = Streams(TASK_SEED)
+    if task.n_train is None:
+        drawn = torch.arange(len(labels))
+    else:
+        drawn = draw_balanced(labels, task.n_train, n_classes, streams.generator("split", 0))
+    held_out = draw_stratified(labels[drawn], task.n_validation, n_classes, streams.generator("split", 1))
+    is_train = torch.ones(len(drawn), dtype=torch.bool).index_fill_(0, held_out, False)
+    return drawn[is_train], drawn[held_out]
+
+
+def draw_balanced(labels: Tensor, n: int, n_classes: int, generator: torch.Generator) -> Tensor:
+    """Ascending positions of n examples, n / n_classes of each class; SteppeError where that cannot be."""
+    if n % n_classes:
+        raise SteppeError(f"cannot draw {n} examples evenly from {n_classes} classes: choose a multiple")
+    return _draw(labels, [n // n_classes] * n_classes, generator)
+
+
+def draw_stratified(labels: Tensor, n: int, n_classes: int, generator: torch.Generator) -> Tensor:
+    """Ascending positions of n examples in the classes' proportions, rounded by largest remainder."""
+    counts = torch.bincount(labels, minlength=n_classes).tolist()
+    shares = [count * n / len(labels) for count in counts]
+    quota = [int(share) for share in shares]
+    by_remainder = sorted(range(n_classes), key=lambda c: (quota[c] - shares[c], c))
+    for c in by_remainder[: n - sum(quota)]:
+        quota[c] += 1
+    return _draw(labels, quota, generator)
+
+
+def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tensor:
+    # One permutation of everything, so that the draw of a class depends on no other class's quota.
+    order = torch.randperm(len(labels), generator=generator)
+    chosen = []
+    for c, n in enumerate(quota):
+        members = order[labels[order] == c]
+        if len(members) < n:
+            raise SteppeError(f"class {c} has {len(members)} examples, but the task draws {n}: lower n_train")
+        chosen.append(members[:n])
+    return torch.cat(chosen).sort().values
+
+
+def spoil(labels: Tensor, task: Task, n_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Flip round(label_noise * n) labels; return the labels and the ascending positions of the flipped.
+
+    `incorrect` draws among the other classes, `uniform` among all of them, so that about 1 / n_classes of
+    its flips return the true label. Flips at a lower rate are among those at a higher one.
+    """
+    if task.label_noise_kind not in NOISE_KINDS:
+        raise unknown("label noise kind", task.label_noise_kind, NOISE_KINDS)
+    n = len(labels)
+    order = torch.randperm(n, generator=generator)
+    shift = torch.randint(1, n_classes, (n,), generator=generator)
+    anything = torch.randint(n_classes, (n,), generator=generator)
+    flipped = order[: round(task.label_noise * n)].sort().values
+    drawn = (labels + shift) % n_classes if task.label_noise_kind == "incorrect" else anything
+    return labels.index_copy(0, flipped, drawn[flipped]), flipped
+
+
+def checksum(*positions: Tensor) -> str:
+    """SHA-256 over int64 tensors with their lengths, little-endian."""
+    total = hashlib.sha256()
+    for tensor in positions:
+        total.update(len(tensor).to_bytes(8, "little"))
+        total.update(tensor.numpy().astype("<i8").tobytes())
+    return total.hexdigest()
+
+
+def _take(images: Tensor, positions: Tensor) -> Tensor:
+    # index_select copies: the memory-mapped cache is read once and never written.
+    return images.index_select(0, positions)

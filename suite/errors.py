@@ -1,0 +1,20 @@
+"""The one exception that users see: a single line that says what, where, the choices and the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SteppeError(Exception):
+    """A mistake in what the user gave us; the CLI prints it as one line and exits with code 2."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], mend: str = "") -> SteppeError:
+    """Error for a name that is not among `choices`: nearest match first, then every valid choice."""
+    valid = sorted(choices)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listing = ", ".join(valid) if valid else "none"
+    tail = f" ({mend})" if mend else ""
+    return SteppeError(f"unknown {kind} {name!r}{hint} Valid: {listing}{tail}")

@@ -1,0 +1,187 @@
+"""Files that stay whole under `kill -9`: atomic replacement, single-write appends, one-line errors.
+
+A file that must be whole is written beside its place, flushed to the disk and renamed; a line is appended
+by one write. Readers therefore meet whole files and, at worst, a torn last line. Whatever the disk refuses
+(full, read-only, quota) becomes one `SteppeError`, and what was there before is still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from suite.errors import SteppeError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def storage_error(path: Path, error: OSError) -> SteppeError:
+    """Build the one-line error for a write that the file system refused."""
+    if error.errno in _NO_SPACE:
+        return SteppeError(
+            f"no space left to write {path}: free some, then give the same command again to resume"
+        )
+    if error.errno in _NO_RIGHT:
+        return SteppeError(
+            f"cannot write {path}: it is read-only; make it writable or choose another --store"
+        )
+    return SteppeError(
+        f"cannot write {path}: {error.strerror or error}; mend the disk or choose another --store"
+    )
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into the one-line error that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def write_whole(path: Path, data: bytes, *, flush: bool = True) -> None:
+    """Create or replace `path` at once: it holds the old bytes or all of `data`, never a part.
+
+    `flush=False` leaves the flushing to the system, for files that can be written again from what is known.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    with storing(path):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _write_all(descriptor, data)
+                if flush:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        if flush:
+            flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames and links in `folder` last through a power cut, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents; a one-line error where that is refused."""
+    with storing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def to_line(row: Mapping[str, Any]) -> bytes:
+    """One JSON line; what is not finite becomes null, as JSON has no word for it."""
+    return json.dumps(finite(row), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def finite(value: Any) -> Any:
+    """Copy JSON data with every NaN and infinity replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
+
+
+class LineWriter:
+    """Appends JSON lines to a file of which this process is the only writer.
+
+    A line is one write: killed in the middle, it leaves a torn last line; refused by the disk, nothing.
+    """
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        """Start the file anew with the bytes `head` (whole lines)."""
+        self.path = path
+        write_whole(path, head, flush=bool(head))
+        with storing(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self.size = len(head)
+        self._hash = hashlib.sha256(head)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Append one row; raises SteppeError where the disk refuses, and then leaves no part of it."""
+        line = to_line(row)
+        with storing(self.path):
+            try:
+                if os.write(self._descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, self.size)
+                raise
+        self.size += len(line)
+        self._hash.update(line)
+
+    def mark(self) -> tuple[int, str]:
+        """Flush to the disk; return the size and the SHA-256 of all that was written."""
+        with storing(self.path):
+            os.fsync(self._descriptor)
+        return self.size, self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of JSON lines; torn lines are passed over, a missing file has none."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in raw.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # torn by a kill (UnicodeDecodeError is one, too)
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def read_json(path: Path, mend: str) -> dict[str, Any]:
+    """Return the JSON object in `path`; a damaged one gives the line that names it and the mend.
+
+    Raises FileNotFoundError where there is no such file.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        raise SteppeError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError):
+        raise SteppeError(f"{path} is half-written or corrupt: {mend}") from None
+    if not isinstance(value, dict):
+        raise SteppeError(f"{path} is not a JSON object: {mend}")
+    return value

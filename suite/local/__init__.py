@@ -1,0 +1,1 @@
+"""Running a sweep on this machine: worker processes that outlive a run, and the table that shows them."""

@@ -1,0 +1,143 @@
+"""Parameter vectors: a model's weights as views of one flat buffer, and Gaussian noise scaled to them.
+
+Optimizers and measures share it. Weights are perturbed into a second buffer, or put back by copy, and never
+by adding and subtracting: floating point does not restore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from suite.errors import SteppeError
+
+NOISE_SCALES = ("filter", "tensor", "element", "absolute")
+"""How noise is scaled to the weights, see `FlatParams.scales`."""
+
+_TINY = 1e-16  # the released LPF-SGD's: a tensor of zeros gets (almost) no noise
+
+
+class FlatParams:
+    """The parameters of a model as views of one flat buffer `theta` (P,), in their own memory order.
+
+    Parameters keep the order given, `channels_last` ones their strides, so that row i of dimension 0 (a
+    filter) is one consecutive run of numbers. Building it moves `p.data` into `theta`; values stay.
+
+    Raises:
+        SteppeError: no parameter, one parameter twice, or parameters of several dtypes or devices.
+
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter]) -> None:
+        self.params: list[nn.Parameter] = list(params)
+        kinds = {(p.dtype, p.device) for p in self.params}
+        if len(kinds) != 1 or len({id(p) for p in self.params}) != len(self.params):
+            found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
+            raise SteppeError(f"parameters must be distinct, of one dtype and on one device; found: {found}")
+        self._strides = [_row_major_or_channels_last(p) for p in self.params]
+        self.theta: Tensor = torch.empty(sum(p.numel() for p in self.params), dtype=self.params[0].dtype,
+                                         device=self.params[0].device)  # fmt: skip
+        self._theta_views = self.views(self.theta)
+        self._backup: Tensor | None = None
+        self._noise_scales: dict[str, list[Tensor]] = {}
+        self.gather()
+
+    def gather(self) -> None:
+        """Move parameters that live elsewhere by now (`model.to(...)` does it) back into `theta`."""
+        with torch.no_grad():
+            for p, view in zip(self.params, self._theta_views, strict=True):
+                if p.data_ptr() != view.data_ptr() or p.stride() != view.stride():
+                    view.copy_(p)
+                    p.data = view
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """Cut any vector (P,) into views, one for each parameter, with its shape and strides."""
+        out, offset = [], 0
+        for p, strides in zip(self.params, self._strides, strict=True):
+            out.append(flat.as_strided(p.shape, strides, flat.storage_offset() + offset))
+            offset += p.numel()
+        return out
+
+    def flatten(self, tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Copy tensors shaped like the parameters, in whatever memory order, into a vector (P,)."""
+        flat = torch.empty_like(self.theta) if out is None else out
+        with torch.no_grad():
+            torch._foreach_copy_(self.views(flat), list(tensors))
+        return flat
+
+    def attach(self, views: Sequence[Tensor] | None = None) -> None:
+        """Let the parameters be `views` (of another buffer) from now on; None: of `theta` again.
+
+        This is how to perturb without a copy: write the perturbed weights beside `theta`, attach them,
+        evaluate, attach None. The clean weights are never touched.
+        """
+        for p, view in zip(self.params, self._theta_views if views is None else views, strict=True):
+            p.data = view
+
+    def save(self) -> None:
+        """Keep a copy of the weights, for `restore` and as the clean weights that noise is scaled by."""
+        if self._backup is None:
+            self._backup = torch.empty_like(self.theta)
+        self._backup.copy_(self.theta)
+        self._noise_scales.clear()
+
+    def restore(self) -> None:
+        """Put the weights of the last `save` back, bit for bit."""
+        self.theta.copy_(self._saved())
+
+    def _saved(self) -> Tensor:
+        if self._backup is None:
+            raise SteppeError("FlatParams: save() the weights before restoring them or scaling noise by them")
+        return self._backup
+
+    def scales(self, kind: str, flat: Tensor | None = None) -> list[Tensor]:
+        """Return what standard normals are multiplied by, for each parameter a tensor that broadcasts to it.
+
+        With theta_i the parameter (of `flat`, default `theta`) and row a index of its dimension 0:
+
+        - `filter` (released LPF-SGD): ||theta_i[a]||_2; a parameter of one dimension: ||theta_i||_2 + 1e-16
+        - `tensor` (the LPF-SGD paper's ResNet runs): ||theta_i||_2 + 1e-16
+        - `element`: |theta_i|
+        - `absolute`: 1
+        """
+        views = self._theta_views if flat is None else self.views(flat)
+        if kind == "element":
+            return [view.abs() for view in views]
+        if kind == "absolute":
+            return [view.new_ones(()) for view in views]
+        if kind not in NOISE_SCALES:
+            raise SteppeError(f"unknown noise scale {kind!r}; valid: {', '.join(NOISE_SCALES)}")
+        whole = [view for view in views if kind == "tensor" or view.dim() < 2]
+        norms = iter(torch._foreach_add(torch._foreach_norm(whole), _TINY) if whole else ())
+        return [
+            next(norms)
+            if kind == "tensor" or view.dim() < 2
+            else torch.linalg.vector_norm(view, dim=tuple(range(1, view.dim())), keepdim=True)
+            for view in views
+        ]
+
+    def scale_noise_(self, noise: Tensor, kind: str) -> Tensor:
+        """Multiply standard normals (P,) in place by the `scales` of the weights at the last `save`.
+
+        The scales are computed once for each save, not for each draw.
+        """
+        if kind not in self._noise_scales:
+            self._noise_scales[kind] = self.scales(kind, self._saved())
+        if kind != "absolute":
+            for view, scale in zip(self.views(noise), self._noise_scales[kind], strict=True):
+                view.mul_(scale)
+        return noise
+
+
+def _row_major_or_channels_last(p: Tensor) -> tuple[int, ...]:
+    """Return the strides of a parameter in a flat buffer: its own if channels_last, else row-major."""
+    for layout, dim in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
+        if p.dim() == dim and p.is_contiguous(memory_format=layout):
+            return p.stride()
+    strides, step = [], 1
+    for size in reversed(p.shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))

@@ -1,0 +1,66 @@
+"""Numerical set-up of a process, and what low precision does to a weight perturbation (protocol rule 6)."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from suite.errors import SteppeError
+from suite.objective import Objective
+from suite.spec import RunSpec
+
+
+def configure(spec: RunSpec) -> torch.device:
+    """Set threads, determinism and matrix precision of this process as the spec says; return the device."""
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise SteppeError("device cuda: torch sees no GPU here; use --device cpu, or see `steppe doctor`")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(not spec.compile)
+    # Filling fresh memory guards against reads of it; nothing here reads before writing.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    tf32 = spec.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    return torch.device(spec.device)
+
+
+def autocast_dtype(spec: RunSpec) -> torch.dtype | None:
+    """The dtype of autocast, or None where the run computes in its storage precision."""
+    return torch.bfloat16 if spec.precision == "bf16" else None
+
+
+class PerturbationProbe:
+    """An objective that watches one step and measures how much of a perturbation survives the cast.
+
+    With e = w' - w the intended perturbation of the clean weights w and c(.) the cast to low precision,
+    the realised one is c(w + e) - c(w). `cosine` is the smallest cos(e, c(w + e) - c(w)) among the
+    evaluations of the step, over the tensors that autocast casts (two dimensions or more); None if the
+    step perturbed nothing.
+    """
+
+    def __init__(self, objective: Objective, model: nn.Module, dtype: torch.dtype) -> None:
+        self.cosine: float | None = None
+        self._objective = objective
+        self._weights = [p for p in model.parameters() if p.dim() > 1]
+        self._clean = [p.detach().clone() for p in self._weights]
+        self._dtype = dtype
+
+    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+        """Measure, then evaluate as the wrapped objective does."""
+        intended = self._flat(p.detach() - w for p, w in zip(self._weights, self._clean, strict=True))
+        if bool(intended.any()):
+            realised = self._flat(
+                p.detach().to(self._dtype).float() - w.to(self._dtype).float()
+                for p, w in zip(self._weights, self._clean, strict=True)
+            )
+            cosine = float(torch.nn.functional.cosine_similarity(intended, realised, dim=0))
+            self.cosine = cosine if self.cosine is None else min(self.cosine, cosine)
+        return self._objective(part, parts, track_stats)
+
+    @staticmethod
+    def _flat(tensors: object) -> Tensor:
+        return torch.cat([t.reshape(-1) for t in tensors]).double()  # type: ignore[attr-defined]

@@ -1,0 +1,166 @@
+"""Where a run's numbers come from: code, versions, hardware and numerical settings.
+
+The full account (`attempt_provenance`: with the git diff) stays in the run's folder. What goes into a record
+(`record_provenance`) names no path, no host and no diff. What cannot change while the process lives is
+looked up once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from suite import __version__
+from suite.spec import RunSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder that holds the packages: a clone, or site-packages."""
+
+SOURCE = ("baselines", "suite", "tasks")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow")
+_VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_NUM_THREADS",
+)
+_MAX_DIFF = 256 * 1024
+
+
+def record_provenance(spec: RunSpec, attempts: int) -> dict[str, Any]:
+    """Return the part of the provenance that a record carries and that may be published.
+
+    `bit_exact` says whether the same spec must give the same bytes on the same kind of device.
+    """
+    commit = git_commit()
+    return {
+        "fingerprint": fingerprint(spec),
+        "source_tree": source_tree(),
+        "git_commit": commit and commit["commit"] + ("-dirty" if commit["diff"] else ""),
+        "versions": versions(),
+        "hardware": hardware(spec.device),
+        "bit_exact": torch.are_deterministic_algorithms_enabled() and not spec.compile,
+        "attempts": attempts,
+    }
+
+
+def attempt_provenance(spec: RunSpec) -> dict[str, Any]:
+    """Return the full account of this process, the content of provenance.json."""
+    return {
+        "protocol": spec.protocol,
+        "data": {"name": spec.data, "checksum": spec.data_checksum},
+        "source_tree": source_tree(),
+        "git": git_commit(),
+        "versions": versions(),
+        "hardware": hardware(spec.device),
+        "torch": torch_flags(),
+        "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+
+
+def fingerprint(spec: RunSpec) -> str:
+    """Name hardware and software in one short text; wall-clock is compared within one such only (rule 5)."""
+    machine = hardware(spec.device)
+    processor = f"{machine['cpu']}, {spec.threads} of {machine['cores']} threads"
+    place = f"{machine['gpu']} with {processor}" if machine["gpu"] else processor
+    return f"{spec.device}: {place}, torch {torch.__version__}, python {platform.python_version()}"
+
+
+@cache
+def source_tree() -> str:
+    """SHA-256 of the Python files of the suite, the tasks and the baselines: their names and their lines."""
+    digest = hashlib.sha256()
+    for package in SOURCE:
+        for path in sorted((ROOT / package).rglob("*.py"), key=lambda p: p.relative_to(ROOT).as_posix()):
+            text = path.read_bytes().replace(b"\r\n", b"\n")
+            name = path.relative_to(ROOT).as_posix().encode()
+            digest.update(b"%d %s\n%d\n" % (len(name), name, len(text)))
+            digest.update(text)
+    return digest.hexdigest()
+
+
+@cache
+def git_commit() -> dict[str, str] | None:
+    """Commit and uncommitted changes of the code, None outside a clone; a huge diff is cut short."""
+    commit, top = _git("rev-parse", "HEAD"), _git("rev-parse", "--show-toplevel")
+    if commit is None or top is None or Path(top.rstrip("\n")) != ROOT:  # installed inside another project
+        return None
+    diff = _git("diff", "HEAD", "--", *SOURCE) or ""
+    new = _git("ls-files", "--others", "--exclude-standard", "--", *SOURCE) or ""
+    diff += "".join(f"new file, not in git: {name}\n" for name in new.splitlines())
+    if len(diff) > _MAX_DIFF:
+        diff = f"{diff[:_MAX_DIFF]}\n[cut: {len(diff)} characters, SHA-256 {_sha256(diff)}]\n"
+    return {"commit": commit.strip(), "diff": diff}
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(ROOT), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=30, check=False, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.decode(errors="replace") if answer.returncode == 0 else None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Version of this suite, of Python and of every package that touches a number."""
+    found = {package: version for package in _PACKAGES if (version := _installed(package))}
+    return {"steppe": __version__, "python": platform.python_version(), **found}
+
+
+@cache
+def hardware(device: str) -> dict[str, Any]:
+    """Model names and counts of the processors, and the kind of system; nothing that names the machine."""
+    cuda = device == "cuda" and torch.cuda.is_available()
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def torch_flags() -> dict[str, Any]:
+    """Return the settings of torch that change numbers or their order of summation, as they are now."""
+    return {
+        "threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,  # type: ignore[no-untyped-call]
+    }

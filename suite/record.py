@@ -1,0 +1,154 @@
+"""What a finished run leaves: final evaluation, sharpness, cost and provenance, as one JSON record."""
+
+from __future__ import annotations
+
+import base64
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite import PROTOCOL, sharpness
+from suite.data.batches import eval_batches
+from suite.data.splits import test_data
+from suite.evaluate import Evaluation, evaluate, reestimate_batchnorm
+from suite.provenance import record_provenance
+from suite.seeds import TASK_SEED, Streams
+
+if TYPE_CHECKING:
+    from suite.train import Context, Trainer
+
+RECORD_VERSION = 1
+MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
+"""Measures taken at the end of every run."""
+
+BN_EXAMPLES = 10_000
+"""Training images that BatchNorm is re-estimated on: the first of the split, without augmentation."""
+
+BATCH = 500
+
+
+def build_record(trainer: Trainer) -> dict[str, Any]:
+    """Evaluate, measure and describe a trained (or diverged) run; its model is left re-estimated."""
+    context = trainer.context
+    record: dict[str, Any] = {
+        "record_version": RECORD_VERSION,
+        "protocol": PROTOCOL,
+        "run_id": context.spec.run_id,
+        "spec": context.spec.to_dict(),
+        "status": "completed",
+        "failure": None,
+        "results": {},
+        "sharpness": {},
+        "correct": "",
+    }
+    seconds = dict(trainer.seconds)
+    if trainer.diverged is not None:
+        record["status"] = "failed"
+        record["failure"] = {
+            "kind": "diverged",
+            "step": trainer.diverged,
+            "reason": "the training loss of the epoch that ends here is not finite",
+        }
+    else:
+        clock = time.perf_counter
+        started = clock()
+        record["results"], test = _results(trainer)
+        record["correct"] = pack_correct(test.correct)
+        evaluated = clock()
+        record["sharpness"] = _sharpness(context, trainer.model)
+        seconds["evaluate_s"] += evaluated - started
+        seconds["measure_s"] = clock() - evaluated
+    meter = trainer.objective.meter
+    record["cost"] = {
+        "sample_gradients": meter.sample_gradients,
+        "forward_only": meter.forward_only,
+        "steps": trainer.step,
+        "n_train": len(context.data.y),
+        "declared": context.entry.cost(context.spec.optimizer.params),
+        **{key: round(value, 3) for key, value in seconds.items()},
+    }
+    if trainer.cosines:
+        record["perturbation_cosine"] = dict(trainer.cosines)
+    record["entries"] = dict(context.source_hashes)
+    record["data"] = {
+        "split_checksum": context.data.split_checksum,
+        "noise_checksum": context.data.noise_checksum,
+    }
+    record["provenance"] = record_provenance(context.spec, attempts=trainer.attempt.number)
+    return record
+
+
+def _results(trainer: Trainer) -> tuple[dict[str, Any], Evaluation]:
+    """Accuracy with statistics as trained, then re-estimated; the one reading of the test set."""
+    context, model, meter = trainer.context, trainer.model, trainer.objective.meter
+    test_x, test_y = test_data(context.task, context.dataset, context.data_root, context.cache)
+
+    def on(x: Tensor, y: Tensor) -> Evaluation:
+        meter.forward_only += len(y)
+        batches = eval_batches(x, y, context.dataset, context.device, BATCH)
+        return evaluate(model, context.loss, batches, context.autocast)
+
+    as_trained = on(test_x, test_y)
+    x, y = context.data.x[:BN_EXAMPLES], context.data.y[:BN_EXAMPLES]
+    whole = max(BATCH, len(y) // BATCH * BATCH)  # equal weights need equal batches
+    meter.forward_only += reestimate_batchnorm(
+        model, eval_batches(x[:whole], y[:whole], context.dataset, context.device, BATCH)
+    )
+    test = on(test_x, test_y)
+    validation = on(context.data.val_x, context.data.val_y)
+    results: dict[str, Any] = {
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy_as_trained": as_trained.accuracy,
+        "validation_accuracy": validation.accuracy,
+        "validation_loss": validation.loss,
+        "n_test": len(test_y),
+    }
+    if context.data.noise_checksum:
+        clean = on(context.data.val_x, context.data.val_y_clean)
+        results["validation_accuracy_clean"] = clean.accuracy
+    return results, test
+
+
+def measure_point(context: Context, model: nn.Module, n_examples: int | None = None) -> sharpness.Point:
+    """The point at which all measures of a task are taken (rule 26): fixed seeded subset, eval mode, fp32."""
+    n = min(n_examples or context.task.measure_examples, len(context.data.y))
+    order = torch.randperm(len(context.data.y), generator=Streams(TASK_SEED).generator("measure"))
+    chosen = order[:n].sort().values.to(context.data.y.device)
+    batches = list(
+        eval_batches(context.data.x[chosen], context.data.y[chosen], context.dataset, context.device, BATCH)
+    )
+    return sharpness.Point(
+        model=model.eval(),
+        inputs=torch.cat([inputs for inputs, _ in batches]),
+        targets=torch.cat([targets for _, targets in batches]),
+        seed=context.spec.seed,
+        batch_size=BATCH,
+    )
+
+
+def _sharpness(context: Context, model: nn.Module) -> dict[str, Any]:
+    point = measure_point(context, model)
+    base = sharpness.subset_loss(point)
+    measured = sharpness.measure(point, MEASURES)
+    return {
+        "n": len(point.targets),
+        "train_loss": base.loss,
+        "train_accuracy": base.accuracy,
+        "measures": {name: estimate.to_dict() for name, estimate in measured.items()},
+    }
+
+
+def pack_correct(correct: Tensor) -> str:
+    """Per-example correctness as base64 of zlib of packed bits (most significant bit first)."""
+    return base64.b64encode(zlib.compress(np.packbits(correct.numpy()).tobytes(), 9)).decode()
+
+
+def unpack_correct(text: str, n: int) -> Tensor:
+    """Inverse of `pack_correct` for n examples."""
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8), count=n)
+    return torch.from_numpy(bits.astype(bool))

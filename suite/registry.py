@@ -1,0 +1,192 @@
+"""Finds entries: tasks/ and baselines/ beside this package, entry points, and plugin files.
+
+A module of tasks/ lists its entries in `TASKS`, one of baselines/ in `OPTIMIZERS`; a module without the
+list holds none. Built-in entries are known by their version: the store pins the hash of their code and
+refuses a change under the same version. A plugin is known by the hash of its file, which enters the run's id.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from suite.code_hash import source_hash
+from suite.errors import SteppeError, unknown
+from suite.spec import EntryRef, OptimizerSpec, RunSpec, Task, TaskSpec, resolve_params
+
+if TYPE_CHECKING:
+    from suite.store import Store
+
+Entry = TaskSpec | OptimizerSpec
+
+
+@dataclass(frozen=True)
+class Found:
+    """An entry and the file it came from; `plugin` entries carry their source hash into the run id."""
+
+    entry: Entry
+    path: Path
+    plugin: bool
+
+    @cached_property
+    def source_hash(self) -> str:
+        """SHA-256 of the code of the entry's file and its helpers; comments and docstrings do not count."""
+        return source_hash(self.path)
+
+
+class Registry:
+    """Every task and optimizer that can be named, found once when first asked for."""
+
+    def __init__(self, plugins: Sequence[str | Path] = ()) -> None:
+        self.plugins = tuple(dict.fromkeys(Path(p).resolve() for p in plugins))
+
+    @cached_property
+    def tasks(self) -> dict[str, Found]:
+        """Task entries by name."""
+        return self._find("tasks", "TASKS", "steppe.tasks", TaskSpec)
+
+    @cached_property
+    def optimizers(self) -> dict[str, Found]:
+        """Optimizer entries by name."""
+        return self._find("baselines", "OPTIMIZERS", "steppe.optimizers", OptimizerSpec)
+
+    @cached_property
+    def _plugin_modules(self) -> list[tuple[ModuleType, Path]]:
+        return [(load_file(path), path) for path in self.plugins]
+
+    def _find(self, package: str, attribute: str, group: str, kind: type[Entry]) -> dict[str, Found]:
+        found: dict[str, Found] = {}
+        for module, path in _package_modules(package):
+            self._add(found, module, path, attribute, kind, plugin=False)
+        for point in entry_points(group=group):
+            module = importlib.import_module(point.module)
+            self._add(found, module, Path(str(module.__file__)), attribute, kind, plugin=True)
+        for module, path in self._plugin_modules:
+            self._add(found, module, path, attribute, kind, plugin=True)
+        return found
+
+    @staticmethod
+    def _add(
+        found: dict[str, Found],
+        module: ModuleType,
+        path: Path,
+        attribute: str,
+        kind: type[Entry],
+        *,
+        plugin: bool,
+    ) -> None:
+        for entry in getattr(module, attribute, ()):
+            if not isinstance(entry, kind):
+                raise SteppeError(
+                    f"{path}: {attribute} holds a {type(entry).__name__}, not a {kind.__name__}"
+                )
+            if entry.name in found:
+                raise SteppeError(
+                    f"{path}: the name {entry.name!r} is taken by {found[entry.name].path}; choose another"
+                )
+            found[entry.name] = Found(entry, path, plugin)
+
+    def task(self, name: str) -> Found:
+        """The task entry of that name, or an error with the nearest match."""
+        return _get(self.tasks, "task", name)
+
+    def optimizer(self, name: str) -> Found:
+        """The optimizer entry of that name, or an error with the nearest match."""
+        return _get(self.optimizers, "optimizer", name)
+
+    def resolve_task(self, ref: EntryRef) -> Task:
+        """Build the task that a resolved reference names; its version and source must still agree."""
+        found = self.task(ref.name)
+        entry = found.entry
+        assert isinstance(entry, TaskSpec)
+        _same_source("task", ref, found)
+        return entry.make(**ref.params)
+
+    def resolve_optimizer(self, ref: EntryRef) -> OptimizerSpec:
+        """The optimizer entry that a resolved reference names; its version and source must still agree."""
+        found = self.optimizer(ref.name)
+        entry = found.entry
+        assert isinstance(entry, OptimizerSpec)
+        _same_source("optimizer", ref, found)
+        return entry
+
+    def pin(self, spec: RunSpec, store: Store) -> dict[str, str]:
+        """Hold a run's built-in entries to the code that the store knows them by; return all source hashes.
+
+        Raises SteppeError where the code of an entry changed under the same version.
+        """
+        found = {"task": self.task(spec.task.name), "optimizer": self.optimizer(spec.optimizer.name)}
+        for kind, one in found.items():
+            if not one.plugin:
+                store.pin_entry(kind, one.entry.name, one.entry.version, one.source_hash)
+        return {kind: one.source_hash for kind, one in found.items()}
+
+    def reference(self, kind: str, name: str, overrides: dict[str, str]) -> EntryRef:
+        """Resolve a selector's name and overrides to a reference with every parameter filled in."""
+        found = self.task(name) if kind == "task" else self.optimizer(name)
+        params = resolve_params(found.entry.params, overrides, f"{kind} {name}")
+        return EntryRef(
+            name, found.entry.version, params, plugin_source=found.source_hash if found.plugin else None
+        )
+
+
+def _same_source(kind: str, ref: EntryRef, found: Found) -> None:
+    if found.entry.version != ref.version:
+        raise SteppeError(
+            f"{kind} {ref.name} is at version {found.entry.version}, but the run was specified at "
+            f"version {ref.version}: specify the run again"
+        )
+    if ref.plugin_source is not None and ref.plugin_source != found.source_hash:
+        raise SteppeError(
+            f"{kind} {ref.name}: {found.path} changed since the run was specified: specify it again"
+        )
+
+
+def _get(entries: dict[str, Found], kind: str, name: str) -> Found:
+    if name not in entries:
+        raise unknown(kind, name, entries, mend=f"`steppe list {kind}s` describes them")
+    return entries[name]
+
+
+def match(pattern: str, names: Iterable[str], kind: str) -> list[str]:
+    """Names that a glob matches, in order; an error with the nearest match where there is none."""
+    valid = list(names)
+    hits = [name for name in valid if fnmatch.fnmatchcase(name, pattern)]
+    if not hits:
+        raise unknown(kind, pattern, valid, mend=f"`steppe list {kind}s` describes them")
+    return hits
+
+
+def _package_modules(package: str) -> list[tuple[ModuleType, Path]]:
+    root = importlib.import_module(package)
+    names = sorted(info.name for info in pkgutil.iter_modules(root.__path__))
+    modules = [importlib.import_module(f"{package}.{name}") for name in names]
+    return [(module, Path(str(module.__file__))) for module in modules]
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a plugin file under a name of its own; a clear error where it is missing or broken."""
+    if not path.is_file():
+        raise SteppeError(f"no plugin file {path}: give --plugin the path of a Python file")
+    spec = importlib.util.spec_from_file_location(f"steppe_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise SteppeError(f"plugin {path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SteppeError(f"plugin {path} cannot be imported: {reason}") from error
+    return module

@@ -1,0 +1,62 @@
+"""Trace of the Hessian of the training loss: Hutchinson's estimator, fresh probes for every few examples.
+
+For z with independent entries +-1, E z' H z = tr H. The Hessian of the mean loss is the mean of those of
+groups g of examples, H = sum_g (n_g / n) H_g, so that
+
+    tr H ~ sum_g (n_g / n) (1/K) sum_k z_gk' H_g z_gk
+
+is unbiased too. Fresh probes z_gk for every group cost as many products as K probes shared by all, but give
+G K independent draws; Var z'Hz = 2 (||H||_F^2 - sum_i H_ii^2) is larger for a small group, by far less.
+
+`se_probes`: from the spread of the K probes within each group, for this very subset. `se_examples`: from the
+spread between the groups, for the distribution of the examples; it contains the probes' error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from suite.seeds import NormalStream
+from suite.sharpness.evaluation import groups, pooled
+from suite.sharpness.hvp import Hessian
+from suite.sharpness.point import Estimate, Point
+
+MEASURES = {"hessian_trace": "trace of the Hessian of the training loss (Hutchinson)"}
+
+GROUP = 25
+"""Examples that share their probes: as few as a convolution still handles without loss of speed."""
+
+PROBES = 2
+"""Probes of a group, the least that show their own spread."""
+
+STREAM = 2
+"""First counter of this measure's draws in stream `measure`."""
+
+
+def estimate(point: Point, group: int = GROUP, probes: int = PROBES) -> dict[str, Estimate]:
+    """Estimate tr H with `probes` products for every `group` examples."""
+    hessian, noise = Hessian(point), NormalStream(point.seed, "measure")
+    parts = groups(point, min(group, point.batch_size))
+
+    def signs(index: int) -> Iterator[Tensor]:
+        for k in range(probes):
+            yield noise.fill_(hessian.empty(), STREAM, index, k).sign_()
+
+    values = torch.stack(
+        [
+            torch.stack(
+                [torch.dot(z, hz) for z, hz in zip(signs(i), hessian.products(rows, signs(i)), strict=True)]
+            )
+            for i, rows in enumerate(parts)
+        ]
+    )
+    value, se_probes, se_examples = pooled(values, [len(rows) for rows in parts])
+    return {
+        "hessian_trace": Estimate(
+            value, se_probes, se_examples, n=len(point.targets), probes=values.numel(),
+            estimator=f"hutchinson: {probes} rademacher probes per {group} examples",
+        )
+    }  # fmt: skip

@@ -1,0 +1,275 @@
+"""What a run is: tasks, optimizer entries and the fully resolved spec whose hash is the run's id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from suite import PROTOCOL
+from suite.errors import SteppeError, unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from suite.data.dataset import Dataset
+    from suite.seeds import NormalStream
+
+Value = bool | int | float | str
+"""What a parameter of an entry may be: JSON scalars, so that a spec has one canonical text."""
+
+TIERS = ("smoke", "small", "full")
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class Param:
+    """One declared parameter of a task or an optimizer: its default, range and search space.
+
+    `implies` gives conditional defaults: choosing value v of this parameter replaces the defaults of
+    the parameters named in implies[v] (an explicit value still wins), so that presets and base
+    optimizers are options of an entry rather than entries.
+    """
+
+    default: Value
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Value, ...] = ()
+    search: str = ""
+    implies: Mapping[Value, Mapping[str, Value]] = field(default_factory=dict)
+    low_open: bool = False
+    high_open: bool = False
+
+    def resolve(self, name: str, value: Value | str, owner: str) -> Value:
+        """Return `value` (text is parsed) in the type of the default, or raise a one-line error."""
+        where = f"{owner}: {name}={value}"
+        parsed = _parse(value, self.default, where)
+        if self.choices and parsed not in self.choices:
+            raise SteppeError(f"{where} is not a choice; valid: {', '.join(map(str, self.choices))}")
+        if isinstance(parsed, int | float) and not isinstance(parsed, bool) and not self._inside(parsed):
+            raise SteppeError(f"{where} is out of range; valid: {self.range_text()}")
+        return parsed
+
+    def _inside(self, value: float) -> bool:
+        above = self.low is None or (value > self.low if self.low_open else value >= self.low)
+        below = self.high is None or (value < self.high if self.high_open else value <= self.high)
+        return math.isfinite(value) and above and below
+
+    def range_text(self) -> str:
+        """The valid range in interval notation, for instance `[0, 1)`."""
+        left = "(" if self.low_open or self.low is None else "["
+        right = ")" if self.high_open or self.high is None else "]"
+        low = "-inf" if self.low is None else f"{self.low:g}"
+        high = "inf" if self.high is None else f"{self.high:g}"
+        return f"{left}{low}, {high}{right}"
+
+
+def _parse(value: Value | str, default: Value, where: str) -> Value:
+    kind = type(default)
+    if isinstance(value, str) and kind is not str:
+        text = value.strip().lower()
+        try:
+            if kind is bool:
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text]
+            return int(text) if kind is int else float(text)
+        except (KeyError, ValueError):
+            raise SteppeError(f"{where} is not {_TYPE_NAMES[kind]}") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise SteppeError(f"{where} is not {_TYPE_NAMES[kind]}")
+    return value
+
+
+_TYPE_NAMES: dict[type, str] = {
+    bool: "a boolean (true or false)",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
+
+
+def resolve_params(
+    params: Mapping[str, Param], overrides: Mapping[str, Value | str], owner: str
+) -> dict[str, Value]:
+    """Fill in every declared parameter: explicit values, then implied defaults, then defaults."""
+    for name in overrides:
+        if name not in params:
+            raise unknown(f"parameter of {owner}", name, params)
+    given = {name: params[name].resolve(name, value, owner) for name, value in overrides.items()}
+    implied: dict[str, Value] = {}
+    for name, param in params.items():
+        implied.update(param.implies.get(given.get(name, param.default), {}))
+    return {
+        name: given[name] if name in given else param.resolve(name, implied.get(name, param.default), owner)
+        for name, param in params.items()
+    }
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, splits, model, base loss, batch size, budget and evaluation, as one frozen definition.
+
+    `data` lists the data sets that may serve, the genuine one first; a run uses exactly one and its
+    name goes through to the tables. `model` is called without arguments after the global generator was
+    seeded with the run's `init` stream and returns logits for inputs (n, C, H, W).
+    """
+
+    name: str
+    version: str
+    tier: str
+    summary: str
+    data: tuple[Dataset, ...]
+    model: Callable[[], nn.Module]
+    batch_size: int
+    epochs: int
+    n_validation: int
+    n_train: int | None = None
+    """Training images drawn from the set, the same number of each class, validation included; None is all."""
+    augment: tuple[str, ...] = ()
+    """Batched augmentations in order, for instance ("crop:4", "flip")."""
+    label_noise: float = 0.0
+    label_noise_kind: str = "incorrect"
+    loss: str = "cross_entropy"
+    separable: bool = True
+    """Whether the batch loss is a mean over examples; if not, an objective refuses parts > 1."""
+    measure_examples: int = 1000
+    """Size of the fixed training subset on which sharpness and its training loss are measured."""
+    expected: str = ""
+    """What a run is expected to reach and to cost, in words, with the machine it was seen on."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """An entry of tasks/: one task, or a family of tasks spanned by declared parameters."""
+
+    name: str
+    version: str
+    tier: str
+    summary: str
+    make: Callable[..., Task]
+    params: Mapping[str, Param] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What the engine tells an optimizer's factory about the run beside its hyperparameters."""
+
+    total_steps: int
+    noise: NormalStream
+    """The run's `perturb` stream: `noise.fill_(out, *counters)` writes standard normals."""
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An entry of baselines/: a training algorithm with defaults, search space, version and declared cost.
+
+    `cost(hyper)` is in sample-gradients per example and step and is checked against the meter.
+    `zero` are the overrides at which the method must equal its base optimizer bit for bit (rule 11).
+    """
+
+    name: str
+    version: str
+    summary: str
+    source: str
+    params: Mapping[str, Param]
+    cost: Callable[[Mapping[str, Any]], float]
+    build: Callable[[list[nn.Parameter], Mapping[str, Any], BuildContext], torch.optim.Optimizer]
+    zero: Mapping[str, Value] = field(default_factory=dict)
+    perturbs: bool = False
+    """Whether gradients are taken at perturbed weights (low precision then records a cosine, rule 6)."""
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a JSON value: sorted keys, no spaces, no NaN; the input of every hash of a spec."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EntryRef:
+    """A resolved entry inside a run: name, version, every parameter, and a plugin's source hash."""
+
+    name: str
+    version: str
+    params: Mapping[str, Value]
+    plugin_source: str | None = None
+
+    def label(self, declared: Mapping[str, Param] | None = None) -> str:
+        """The selector that gives this entry, with only those parameters that differ from the defaults."""
+        shown = dict(self.params)
+        if declared is not None:
+            defaults = resolve_params(
+                declared, {k: v for k, v in shown.items() if declared[k].implies}, self.name
+            )
+            shown = {
+                k: v
+                for k, v in shown.items()
+                if v != (declared[k].default if declared[k].implies else defaults[k])
+            }
+        inside = ",".join(f"{key}={_text(value)}" for key, value in sorted(shown.items()))
+        return f"{self.name}[{inside}]" if inside else self.name
+
+
+def _text(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One task x optimizer x hyperparameters x seed, fully resolved; equal specs are the same run.
+
+    `epochs` is the budget after stretching (1x, 2x, 4x, or equal sample-gradients) and may be
+    fractional. `plugins` never enters: a plugin is known by its source hash, not by its path.
+    """
+
+    task: EntryRef
+    optimizer: EntryRef
+    seed: int
+    data: str
+    data_checksum: str
+    epochs: float
+    protocol: str = PROTOCOL
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int = 1
+    compile: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data, the content of spec.json."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        for part in ("task", "optimizer"):
+            entry = out[part]
+            out[part] = {f.name: getattr(entry, f.name) for f in fields(entry)}
+            out[part]["params"] = dict(entry.params)
+        return out
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> RunSpec:
+        """Read what `to_dict` wrote; raises SteppeError naming the field that is wrong."""
+        try:
+            entries = {
+                part: EntryRef(**{**raw[part], "params": MappingProxyType(dict(raw[part]["params"]))})
+                for part in ("task", "optimizer")
+            }
+            return cls(**{**raw, **entries})
+        except (KeyError, TypeError) as error:
+            raise SteppeError(f"not a run spec: {error}") from None
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
+    @property
+    def run_id(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of the spec."""
+        return sha256_text(canonical_json(self.to_dict()))[:16]

@@ -1,0 +1,180 @@
+"""The local store, which is the truth: a folder a run, one index of records, and pinned entries.
+
+    runs/RUN_ID/  spec.json  attempts/N/...  result.json (its presence means done)
+    entries/      the source hash of each built-in entry and version, pinned at its first use
+    index.jsonl   a cache of the records, see suite.index
+
+Nothing here loads torch, and nothing is created by looking.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from suite import index
+from suite.attempt import Attempt, last_state
+from suite.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
+from suite.errors import SteppeError
+from suite.files import make_folder, read_json, read_lines, storing, write_whole
+from suite.spec import RunSpec
+
+__all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store"]
+
+STATUSES = ("done", "failed", "running", "interrupted", "queued")
+_PACKAGES = {"optimizer": "baselines", "task": "tasks"}
+
+
+class Store:
+    """A folder of runs; made when something is first written."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of that run, existing or not."""
+        return RunFolder(self.root / "runs" / run_id)
+
+    def find(self, prefix: str) -> RunFolder:
+        """Return the only run whose id starts so; SteppeError where there is none or more than one."""
+        names = [name for name in self.run_ids() if name.startswith(prefix)]
+        if len(names) == 1:
+            return self.run(names[0])
+        if names:
+            raise SteppeError(f"run {prefix!r} is ambiguous: {', '.join(names[:5])}; give more digits")
+        raise SteppeError(f"no run {prefix!r} in the store {self.root}; `steppe status` lists the runs")
+
+    def run_ids(self) -> list[str]:
+        """List every run of which there is a folder, in order."""
+        try:
+            return sorted(name for name in os.listdir(self.root / "runs") if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def index(self) -> index.Records:
+        """List every record, slim, by run id; damaged ones are skipped, see `.skipped` of the answer."""
+        return index.load(self.root)
+
+    def pin_entry(self, kind: str, name: str, version: str, source_hash: str) -> None:
+        """Hold an entry to the code it had when first used here; SteppeError where it changed since.
+
+        `kind` is optimizer or task.
+        """
+        package = _PACKAGES[kind]
+        path = self.root / "entries" / package / quote(f"{name}@{version}", safe="@")
+        if not path.exists():
+            make_folder(path.parent)
+            fresh = path.with_name(f".{uuid.uuid4().hex}")
+            write_whole(fresh, source_hash.encode() + b"\n")
+            with storing(path):
+                try:
+                    os.link(fresh, path)
+                except FileExistsError:
+                    pass  # pinned by somebody else just now
+                finally:
+                    fresh.unlink(missing_ok=True)
+        pinned = path.read_text(encoding="utf-8", errors="replace").strip()
+        if not re.fullmatch("[0-9a-f]{64}", pinned):
+            raise SteppeError(f"{path} is corrupt: delete it to pin the {package} entry {name} anew")
+        if pinned != source_hash:
+            raise SteppeError(
+                f"{package} entry {name} changed under version {version} (pinned in this store): "
+                f"raise its version, or restore the file"
+            )
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Write spec.json whole, unless it is there already; a damaged one is mended."""
+        if spec.run_id != self.run_id:
+            raise SteppeError(f"run folder {self.path} cannot take the spec of run {spec.run_id}")
+        text = json.dumps(spec.to_dict(), indent=1, sort_keys=True) + "\n"
+        path = self.path / "spec.json"
+        try:
+            if path.read_bytes() == text.encode():
+                return
+        except OSError:
+            make_folder(self.path)
+        write_whole(path, text.encode(), flush=False)
+
+    def spec(self) -> RunSpec:
+        """Read spec.json; SteppeError where it is missing, damaged, or does not give this run's id."""
+        path = self.path / "spec.json"
+        mend = "give the same `steppe run` again, which writes it anew"
+        try:
+            spec = RunSpec.from_dict(read_json(path, mend))
+        except FileNotFoundError:
+            raise SteppeError(f"no {path}: {mend}") from None
+        if spec.run_id != self.run_id:
+            raise SteppeError(f"{path} is corrupt (it gives run id {spec.run_id}): {mend}")
+        return spec
+
+    def result(self) -> dict[str, Any] | None:
+        """Read the whole record, None where the run is not done; SteppeError where it is damaged."""
+        return index.read_record(self.path)
+
+    def status(self) -> str:
+        """One of `STATUSES`; an attempt that ended without a result leaves the run interrupted."""
+        record = self.result()
+        if record is not None:
+            return "done" if record["status"] == "completed" else "failed"
+        pulse = latest_pulse(self.path)
+        if pulse is not None and pulse.alive:
+            return "running"
+        return "interrupted" if attempt_numbers(self.path) else "queued"
+
+    def start(self, restart_count: int = 0, job: str = "") -> Attempt:
+        """Own the run's next attempt.
+
+        Args:
+            restart_count: how often the scheduler restarted `job`; higher than the holder's, it takes over.
+            job: the scheduler's name for the job, empty outside one.
+
+        Raises RunDone where there is a result, RunBusy where a living process works on the run, SteppeError
+        where the result is damaged or the store cannot be written.
+
+        """
+        if self.result() is not None:
+            raise RunDone(f"run {self.run_id} is done")
+        attempt = Attempt(self.path, claim(self.path, restart_count, job))
+        if self.result() is not None:  # published between the look and the claim
+            attempt.close()
+            raise RunDone(f"run {self.run_id} is done")
+        return attempt
+
+    def last_state(self) -> dict[str, Any] | None:
+        """Return the state of the newest sound checkpoint without starting an attempt, or None."""
+        return last_state(self.path)
+
+    def attempt_path(self) -> Path | None:
+        """Find the attempt that made the record; while there is none, the newest; None before the first."""
+        numbers = attempt_numbers(self.path)
+        folders = [self.path / "attempts" / str(number) for number in reversed(numbers)]
+        published = [folder for folder in folders if (folder / "result.json").exists()]
+        return next(iter(published or folders), None)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the rows of metrics.jsonl of the attempt that counts; a torn last line is passed over."""
+        return self._rows("metrics.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        folder = self.attempt_path()
+        return list(read_lines(folder / name)) if folder is not None else []
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of every attempt, in order, each with its attempt's number."""
+        for number in attempt_numbers(self.path):
+            for row in read_lines(self.path / "attempts" / str(number) / "events.jsonl"):
+                yield {"attempt": number, **row}

@@ -1,0 +1,50 @@
+"""What starting costs: neither `import suite` nor `steppe --help` loads a heavy package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "timm", "wandb", "numpy", "scipy", "sklearn", "pyarrow", "rich")
+
+PROBE = """
+import json, sys
+{statement}
+print(json.dumps([name for name in {heavy!r} if name in sys.modules]))
+"""
+
+
+def loaded_by(statement: str) -> list[str]:
+    code = PROBE.format(statement=statement, heavy=HEAVY)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded: list[str] = json.loads(answer.stdout.splitlines()[-1])
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import suite",
+        "import suite.spec, suite.errors, suite.store, suite.registry, suite.select, suite.schedule",
+        "import suite.published",
+        "from suite.cli import main; assert main(['--help']) == 0",
+        "from suite.cli import main; assert main([]) == 0",
+        "from suite.cli import main; assert main(['--version']) == 0",
+        "from suite.cli import main; assert main(['plan', '--help']) == 0",
+        "from suite.cli import main; assert main(['status', '--store', 'nowhere']) == 0",
+    ],
+)
+def test_light_commands_load_nothing_heavy(statement: str) -> None:
+    assert loaded_by(statement) == []
+
+
+def test_plan_and_list_leave_the_model_zoos_alone() -> None:
+    loaded = loaded_by(
+        "from suite.cli import main\n"
+        "assert main(['plan', '-t', 'digits-cnn', '-o', '*']) == 0\n"
+        "assert main(['list', 'optimizers']) == 0"
+    )
+    assert not {"torchvision", "timm", "wandb", "sklearn", "pyarrow"} & set(loaded)

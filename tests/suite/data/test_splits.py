@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from suite.data import splits
+from suite.data.dataset import Dataset
+from suite.data.splits import TrainingData, draw_stratified, training_data
+from suite.errors import SteppeError
+from tests.suite.data.fakes import fake_dataset, fake_task
+
+DATASET = fake_dataset(n_train=2000)
+
+
+def load(dataset: Dataset = DATASET, **changes: Any) -> TrainingData:
+    return training_data(fake_task(dataset, **{"n_validation": 400, **changes}), dataset, None, None)
+
+
+def counts(labels: Tensor) -> list[int]:
+    return torch.bincount(labels, minlength=4).tolist()
+
+
+def test_validation_is_held_out_and_stratified() -> None:
+    data = load()
+    assert counts(data.y) == [400] * 4
+    assert counts(data.val_y) == [100] * 4
+    train, val = ({image.numpy().tobytes() for image in x} for x in (data.x, data.val_x))
+    everything = {image.numpy().tobytes() for image in DATASET.source.load(None).train_x}
+    assert not train & val
+    assert train | val == everything
+
+
+def test_images_stay_with_their_labels() -> None:
+    truth = DATASET.source.load(None)
+    label = {image.numpy().tobytes(): int(y) for image, y in zip(truth.train_x, truth.train_y, strict=True)}
+    data = load(n_train=400, n_validation=80)
+    for x, y in ((data.x, data.y), (data.val_x, data.val_y)):
+        assert [label[image.numpy().tobytes()] for image in x] == y.tolist()
+
+
+def test_a_subset_has_the_same_number_of_each_class_and_includes_validation() -> None:
+    data = load(n_train=400, n_validation=80)
+    assert counts(data.y) == [80] * 4
+    assert counts(data.val_y) == [20] * 4
+
+
+def test_shares_of_uneven_classes_are_rounded_to_the_right_total() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 21)
+    drawn = draw_stratified(labels, 10, 3, torch.Generator().manual_seed(0))
+    assert counts(labels[drawn])[:3] == [5, 3, 2]
+
+
+def test_the_split_is_the_same_every_time_and_its_checksum_says_so() -> None:
+    one = load(n_train=400, n_validation=80)
+    torch.manual_seed(99)
+    again = load(n_train=400, n_validation=80)
+    other = load(n_train=400, n_validation=84)
+    assert torch.equal(one.x, again.x)
+    assert one.split_checksum == again.split_checksum != other.split_checksum
+    # Pinned: a change of the split is a new version of every task, never an accident.
+    assert one.split_checksum.startswith("ac09fd7384ab4326")
+
+
+def test_too_few_examples_and_uneven_draws_are_refused() -> None:
+    with pytest.raises(SteppeError, match="class 0 has 500 examples, but the task draws 600"):
+        load(n_train=2400)
+    with pytest.raises(SteppeError, match="evenly"):
+        load(n_train=401)
+
+
+@pytest.mark.parametrize("kind", ["incorrect", "uniform"])
+def test_label_noise_rate(kind: str) -> None:
+    clean, noisy = load(), load(label_noise=0.4, label_noise_kind=kind)
+    assert torch.equal(clean.x, noisy.x)
+    assert clean.split_checksum == noisy.split_checksum
+    for before, after in ((clean.y, noisy.y), (clean.val_y, noisy.val_y)):
+        changed = int((before != after).sum())
+        flips = round(0.4 * len(before))
+        if kind == "incorrect":  # every flip changes the label
+            assert changed == flips
+        else:  # a quarter of 640 or 160 flips returns the true label; five standard deviations
+            assert abs(changed - 0.75 * flips) < 5 * (flips * 0.75 * 0.25) ** 0.5
+
+
+def test_incorrect_labels_are_spread_over_the_other_classes() -> None:
+    clean, noisy = load().y, load(label_noise=1.0).y
+    for c in range(4):
+        got = counts(noisy[clean == c])
+        assert got[c] == 0
+        # 400 labels over three classes: 133 each within five standard deviations of 9.4.
+        assert all(abs(n - 400 / 3) < 47 for i, n in enumerate(got) if i != c)
+
+
+def test_validation_is_noisy_with_its_clean_labels_beside() -> None:
+    clean, noisy = load(), load(label_noise=0.4)
+    assert torch.equal(noisy.val_y_clean, clean.val_y)
+    assert not torch.equal(noisy.val_y, clean.val_y)
+    assert torch.equal(clean.val_y, clean.val_y_clean)
+
+
+def test_test_labels_are_never_noisy_and_the_set_is_whole() -> None:
+    task = fake_task(DATASET, label_noise=0.9, n_train=400)
+    x, y = splits.test_data(task, DATASET, None, None)
+    truth = DATASET.source.load(None)
+    assert torch.equal(x, truth.test_x)
+    assert torch.equal(y, truth.test_y)
+
+
+def test_noise_is_the_same_every_time_and_its_checksum_says_so() -> None:
+    one = load(label_noise=0.4)
+    torch.manual_seed(5)
+    again = load(label_noise=0.4)
+    assert torch.equal(one.y, again.y)
+    assert one.noise_checksum == again.noise_checksum
+    others = {
+        load(label_noise=0.4, label_noise_kind="uniform").noise_checksum,
+        load(label_noise=0.2).noise_checksum,
+    }
+    assert one.noise_checksum not in others
+    assert load().noise_checksum == ""
+
+
+def test_less_noise_flips_a_subset() -> None:
+    clean, little, much = load().y, load(label_noise=0.2).y, load(label_noise=0.4).y
+    flipped = little != clean
+    assert torch.equal(little[flipped], much[flipped])
+
+
+def test_unknown_noise_kind() -> None:
+    with pytest.raises(SteppeError, match="did you mean 'uniform'"):
+        load(label_noise=0.1, label_noise_kind="unifrom")

@@ -1,0 +1,59 @@
+"""Runs of the tiny task for the tests: made, trained here, or trained and killed in another process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from suite.registry import Registry
+from suite.select import expand
+from suite.spec import RunSpec
+from suite.store import RunFolder, Store
+
+PLUGIN = Path(__file__).parents[1] / "plugins" / "tiny.py"
+
+
+def tiny_specs(optimizers: list[str], seeds: list[int], task: str = "tiny") -> list[RunSpec]:
+    return expand(Registry([PLUGIN]), [task], optimizers, seeds)
+
+
+def make_run(root: Path, spec: RunSpec) -> RunFolder:
+    folder = Store(root).run(spec.run_id)
+    folder.write_spec(spec)
+    return folder
+
+
+def train(root: Path, run_id: str, **options: Any) -> str:
+    from suite.train import run_one
+
+    return run_one(Store(root).run(run_id), Registry([PLUGIN]), None, **options)
+
+
+def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float) -> None:
+    """Train with frequent checkpoints; SIGKILL strikes while step `die_at` is being computed."""
+    from suite.objective import BatchObjective
+
+    load = BatchObjective.load
+
+    def deadly(self: BatchObjective, step: int, *batch: Any) -> None:
+        load(self, step, *batch)
+        if step == die_at:
+            self(0, 1)  # in the middle of a step, its gradient half made
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    BatchObjective.load = deadly  # type: ignore[method-assign]
+    train(root, run_id, checkpoint_s=checkpoint_s)
+
+
+def killed(root: Path, run_id: str, die_at: int, checkpoint_s: float) -> int | None:
+    """Exit code of a fresh process that trains the run until the kill; -9 if the kill struck."""
+    context = multiprocessing.get_context("forkserver")
+    # torch imports its compiler when the first optimizer is made: seconds, here once for all children.
+    context.set_forkserver_preload(["suite.train", "suite.sharpness.lambda_max", "torch._dynamo"])
+    process = context.Process(target=_train_and_die, args=(root, run_id, die_at, checkpoint_s))
+    process.start()
+    process.join(120)
+    return process.exitcode

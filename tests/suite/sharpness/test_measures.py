@@ -1,0 +1,206 @@
+"""Measures on losses with closed forms; the coverage of their errors; what they leave alone."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from suite.errors import SteppeError
+from suite.sharpness import MEASURES, Estimate, Point, hessian_trace, lambda_max, lpf, measure, subset_loss
+
+SIZE = 12
+
+
+class Quadratic(nn.Module):
+    """Loss of example A (P, P): w' A w / 2. Its Hessian is the mean of the A."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.w = nn.Parameter(weights)
+
+    def forward(self, matrices):
+        return torch.einsum("i,nij,j->n", self.w, matrices, self.w) / 2
+
+
+def quadratic(n=40, seed=0, batch_size=10, spectrum=None):
+    generator = torch.Generator().manual_seed(1)
+    eigenvalues = torch.linspace(-1, 4, SIZE, dtype=torch.float64) if spectrum is None else spectrum
+    basis = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64)).Q
+    noise = torch.randn(n, SIZE, SIZE, generator=generator, dtype=torch.float64) / 3
+    noise = noise + noise.mT
+    matrices = basis @ torch.diag(eigenvalues) @ basis.T + noise - noise.mean(0)
+    weights = torch.randn(SIZE, generator=generator, dtype=torch.float64)
+    point = Point(
+        Quadratic(weights).eval(), matrices, torch.zeros(n), seed, batch_size, loss=lambda out, _: out
+    )
+    return point, matrices.mean(0)
+
+
+def test_lambda_max_of_a_known_spectrum():
+    point, _ = quadratic()
+    found = lambda_max.estimate(point, rtol=1e-10)["lambda_max"]
+    assert found.value == pytest.approx(4.0, rel=1e-9)  # the requested bound, and room for rounding
+    assert found.probes <= SIZE  # Lanczos on P dimensions ends after P steps
+
+
+def test_lambda_max_is_the_largest_and_not_the_largest_in_size():
+    point, _ = quadratic(spectrum=torch.linspace(-9, 2, SIZE, dtype=torch.float64))
+    found = lambda_max.estimate(point)["lambda_max"]
+    assert abs(found.value - 2.0) <= found.se_probes
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_bound_of_lambda_max_holds(seed):
+    point, _ = quadratic(seed=seed)
+    found = lambda_max.estimate(point, rtol=0.05)["lambda_max"]
+    assert found.value <= 4.0 + 1e-9  # a Rayleigh quotient never exceeds it
+    assert 4.0 - found.value <= found.se_probes <= 0.05 * found.value
+
+
+def test_error_over_examples_of_lambda_max():
+    point, _ = quadratic(n=40)
+    found = lambda_max.estimate(point, rtol=1e-12)["lambda_max"]
+    top = torch.linalg.eigh(point.inputs.mean(0)).eigenvectors[:, -1]
+    single = torch.einsum("i,nij,j->n", top, point.inputs, top)
+    # four groups of ten: their spread estimates std / sqrt(n) with 3 degrees of freedom, so to a factor of 2
+    assert found.se_examples == pytest.approx(float(single.std()) / 40**0.5, rel=1.0)
+    assert found.se_examples > float(single.std()) / 40**0.5 / 4
+
+
+def test_trace_of_a_diagonal_hessian_has_no_probe_error():
+    diagonal = torch.diag_embed(torch.rand(20, SIZE, dtype=torch.float64))
+    point = Point(
+        Quadratic(torch.ones(SIZE).double()).eval(), diagonal, torch.zeros(20), 0, 10, lambda o, _: o
+    )
+    found = hessian_trace.estimate(point, group=7)["hessian_trace"]
+    assert found.value == pytest.approx(float(diagonal.mean(0).trace()), rel=1e-12)  # z_i^2 = 1: exact
+    assert found.se_probes == pytest.approx(0.0, abs=1e-12)
+    assert found.se_examples > 0
+
+
+def coverage(estimates, true):
+    """Share of estimates that lie within 1.96 of their own standard errors."""
+    inside = [abs(e.value - true) <= 1.96 * e.se_probes for e in estimates]
+    return sum(inside) / len(inside)
+
+
+def test_errors_over_probes_cover():
+    found = [hessian_trace.estimate(quadratic(seed=s)[0], group=2)["hessian_trace"] for s in range(100)]
+    true = float(quadratic()[1].trace())
+    # 20 groups of 2 probes: 20 degrees of freedom cover 93.6 %; three standard errors of 100 trials are 7 %
+    assert 0.86 <= coverage(found, true) <= 0.995
+    mean = sum(e.value for e in found) / 100
+    assert abs(mean - true) <= 4 * (sum(e.se_probes**2 for e in found) ** 0.5 / 100)  # unbiased
+
+
+def lpf_truth(point, mean):
+    """E w' H w / 2 under noise of standard deviation sigma ||w|| (one vector is one filter)."""
+    w = point.model.w.detach()
+    return float(lpf.SIGMA**2 * w.square().sum() * mean.trace() / 2), float(w @ mean @ w / 2)
+
+
+def test_lpf_of_a_quadratic():
+    found = [lpf.estimate(quadratic(seed=s)[0], batch=4) for s in range(100)]
+    point, mean = quadratic()
+    rise, loss = lpf_truth(point, mean)
+    assert (
+        0.86 <= coverage([f["lpf"] for f in found], loss + rise) <= 0.995
+    )  # as above, 30 degrees of freedom
+    assert 0.86 <= coverage([f["lpf_difference"] for f in found], rise) <= 0.995
+    for one in found:  # the first order of the noise, 100 times as large, has cancelled
+        assert one["lpf_difference"].se_probes < rise
+
+
+def test_errors_over_examples_of_lpf():
+    point, _ = quadratic()
+    found = lpf.estimate(point)
+    w = point.model.w.detach()
+    clean = torch.einsum("i,nij,j->n", w, point.inputs, w) / 2
+    # smoothing by 1 % changes the spread over examples by about that much
+    assert found["lpf"].se_examples == pytest.approx(float(clean.std()) / 40**0.5, rel=0.05)
+    assert found["lpf_difference"].se_examples < found["lpf"].se_examples / 10
+
+
+def small_net():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
+                          nn.Linear(12, 4)).eval()  # fmt: skip
+    return Point(model, torch.randn(30, 1, 4, 4), torch.randint(0, 4, (30,)), seed=5, batch_size=8)
+
+
+def test_the_model_and_the_generators_are_left_as_found():
+    point = small_net()
+    before = {name: (t.clone(), t.data_ptr()) for name, t in point.model.state_dict().items()}
+    state = torch.get_rng_state()
+    point.model[0].weight.grad = torch.ones_like(point.model[0].weight)
+    measure(point, list(MEASURES))
+    subset_loss(point)
+    for name, tensor in point.model.state_dict().items():
+        assert torch.equal(tensor, before[name][0]), name
+        assert tensor.data_ptr() == before[name][1], name
+    assert torch.equal(point.model[0].weight.grad, torch.ones_like(point.model[0].weight))
+    assert point.model[5].weight.grad is None
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module.training for module in point.model.modules())
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
+    first, again = (measure(small_net(), list(MEASURES)) for _ in range(2))
+    assert first == again
+    other = measure(Point(**{**vars(small_net()), "seed": 6}), list(MEASURES))
+    assert all(other[name].value != first[name].value for name in MEASURES)
+
+
+def test_measures_work_inside_no_grad_and_ignore_autocast():
+    point = small_net()
+    expected = measure(point, list(MEASURES))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert measure(point, list(MEASURES)) == expected
+
+
+def test_only_what_is_asked_for_comes_back_in_that_order():
+    assert list(measure(small_net(), ["lpf_difference", "lambda_max"])) == ["lpf_difference", "lambda_max"]
+
+
+def test_loss_and_accuracy():
+    point = small_net()
+    with torch.no_grad():
+        outputs = point.model(point.inputs)
+    found = subset_loss(point)
+    assert found.loss == pytest.approx(float(point.loss(outputs, point.targets).mean()), rel=1e-6)  # fp32
+    assert found.accuracy == pytest.approx(float((outputs.argmax(1) == point.targets).double().mean()))
+    assert found.n == 30
+
+
+def test_unknown_measure():
+    with pytest.raises(SteppeError, match=r"lambda_mux.*did you mean 'lambda_max'.*hessian_trace"):
+        measure(small_net(), ["lambda_mux"])
+
+
+def test_training_mode_is_refused():
+    point = small_net()
+    point.model[1].train()
+    with pytest.raises(ValueError, match="eval mode"):
+        measure(point, ["lpf"])
+
+
+def test_weights_that_are_not_finite_give_no_number():
+    point = small_net()
+    with torch.no_grad():
+        point.model[5].weight[0, 0] = torch.nan
+    for estimate in measure(point, list(MEASURES)).values():
+        assert estimate.to_dict()["value"] is None
+
+
+def test_estimate_as_json():
+    assert Estimate(1.5, None, float("inf"), 10, 3, "x").to_dict() == {
+        "value": 1.5, "se_probes": None, "se_examples": None, "n": 10, "probes": 3, "estimator": "x"
+    }  # fmt: skip
+
+
+def test_listing_measures_loads_no_torch():
+    code = "import sys, suite.sharpness as s; assert 'torch' not in sys.modules; print(*s.MEASURES)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["hessian_trace", "lambda_max", "lpf", "lpf_difference"]

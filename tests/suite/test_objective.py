@@ -1,0 +1,230 @@
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from suite.errors import SteppeError
+from suite.objective import BatchObjective, StatsSwitch, as_objective, slice_bounds
+from suite.seeds import Streams
+
+N = 11
+"""Examples of the mini-batch: no number of parts from 2 to 10 divides it."""
+
+
+def net(norm: bool = True, p: float = 0.0) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4) if norm else nn.Identity(),
+        nn.ReLU(),
+        nn.Dropout2d(p),
+        nn.Flatten(),
+        nn.Dropout(p),
+        nn.Linear(4 * 16, 3),
+    ).double()
+
+
+def objective(model: nn.Module, step: int = 0, n: int = N, **options: bool) -> BatchObjective:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(n, 2, 4, 4, dtype=torch.float64, generator=generator)
+    bound = BatchObjective(model, F.cross_entropy, Streams(7), **options)
+    bound.load(step, inputs, torch.arange(n) % 3)
+    return bound
+
+
+def gradient(model: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def running(model: nn.Module) -> list[Tensor]:
+    return [buffer.clone() for buffer in model.buffers()]
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 8, 11, 13])
+def test_slices_sum_to_the_whole_gradient_and_loss(parts: int) -> None:
+    # Without BatchNorm a slice is a plain partial sum; with dropout, only if it gets its rows of the mask.
+    whole, split = net(norm=False, p=0.3), net(norm=False, p=0.3)
+    loss = objective(whole)()
+    on_split = objective(split)
+    losses = [on_split(part, parts) for part in range(parts)]
+    # Float64 sums of 11 terms in another order: some 1e-16 relative.
+    torch.testing.assert_close(gradient(split), gradient(whole), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(torch.stack([x.double() for x in losses]).sum(), loss, rtol=1e-12, atol=1e-14)
+    assert not loss.requires_grad
+
+
+@pytest.mark.parametrize(("n", "parts"), [(1, 1), (11, 4), (128, 8), (5, 8), (80, 7)])
+def test_slices_tile_the_batch_evenly(n: int, parts: int) -> None:
+    bounds = [slice_bounds(n, part, parts) for part in range(parts)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == n
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(bounds))
+    sizes = {high - low for low, high in bounds}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_gradients_accumulate_until_the_optimizer_zeroes_them() -> None:
+    model = net()
+    bound = objective(model)
+    bound()
+    once = gradient(model).clone()
+    bound()
+    torch.testing.assert_close(gradient(model), 2 * once, rtol=1e-12, atol=1e-14)  # float64 rounding
+
+
+@pytest.mark.parametrize(("n", "parts"), [(11, 1), (11, 4), (5, 8)])
+def test_the_meter_counts_every_example_once_a_pass(n: int, parts: int) -> None:
+    bound = objective(net(norm=False), n=n)
+    for part in range(parts):
+        bound(part, parts)
+    assert bound.meter.sample_gradients == n
+    bound()
+    assert bound.meter.sample_gradients == 2 * n
+    assert bound.meter.forward_only == 0
+
+
+def test_an_empty_slice_costs_nothing_and_touches_nothing() -> None:
+    model = net()
+    bound = objective(model, n=5)
+    before = running(model)
+    assert float(bound(part=0, parts=8)) == 0.0
+    assert bound.meter.sample_gradients == 0
+    assert same(running(model), before)
+
+
+def test_track_stats_false_leaves_running_statistics_and_their_counter_alone() -> None:
+    model = net()
+    bound = objective(model)
+    bound()
+    after_one = running(model)
+    bound(track_stats=False)
+    assert same(running(model), after_one)
+    bound()
+    assert not same(running(model), after_one)
+    assert int(model[1].num_batches_tracked) == 2
+
+
+def test_track_stats_false_still_normalises_by_the_batch() -> None:
+    tracked, untracked = net(), net()
+    loss, other = objective(tracked)(), objective(untracked)(track_stats=False)
+    assert torch.equal(loss, other)
+    assert torch.equal(gradient(tracked), gradient(untracked))
+
+
+def test_a_layer_without_running_statistics_stays_without() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.BatchNorm1d(3))
+    switch = StatsSwitch(model)
+    switch.set(False)
+    assert [layer.track_running_stats for layer in model] == [False, False]
+    switch.set(True)
+    assert [layer.track_running_stats for layer in model] == [False, True]
+
+
+def test_evaluation_mode_between_steps_uses_running_statistics() -> None:
+    # A step may end on an untracked pass; validation in eval mode must not normalise by its own batch.
+    model = net()
+    bound = objective(model)
+    bound()
+    bound(track_stats=False)
+    inputs = torch.randn(4, 2, 4, 4, dtype=torch.float64)
+    model.eval()
+    together = model(inputs)
+    alone = torch.cat([model(one.unsqueeze(0)) for one in inputs])
+    # The same statistics whatever the batch: float64 rounding of another convolution kernel at most.
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
+
+
+def test_all_evaluations_of_a_step_share_one_dropout_mask() -> None:
+    model = net(p=0.4)
+    bound = objective(model, step=3)
+    first, second = bound(track_stats=False), bound(track_stats=False)
+    assert torch.equal(first, second)
+    again = objective(net(p=0.4), step=3)(track_stats=False)
+    assert torch.equal(again, first)
+    other_step = objective(net(p=0.4), step=4)(track_stats=False)
+    assert not torch.equal(other_step, first)
+
+
+def test_library_draws_inside_a_model_repeat_within_a_step() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn_like(x)
+
+    model = nn.Sequential(Noisy(), nn.Flatten(), nn.Linear(32, 3)).double()
+    bound = objective(model)
+    with torch.random.fork_rng(devices=[]):
+        first = bound()
+        torch.rand(17)
+        assert torch.equal(bound(), first)
+
+
+def test_a_loss_that_is_no_mean_refuses_parts() -> None:
+    model = net()
+    bound = objective(model, separable=False)
+    bound()
+    with pytest.raises(SteppeError, match="not a mean over examples: parts must be 1"):
+        bound(0, 2)
+
+
+@pytest.mark.parametrize("parts", [1, 4, 13])
+def test_correct_counts_each_example_at_its_first_evaluation(parts: int) -> None:
+    model = net(norm=False)
+    bound = objective(model)
+    assert bound.correct is None
+    for part in range(parts):
+        bound(part, parts)
+    with torch.no_grad():
+        expected = (model(bound._inputs).argmax(1) == bound._targets).sum()
+    assert bound.correct is not None
+    assert int(bound.correct) == int(expected)
+    with torch.no_grad():
+        model[6].bias += torch.tensor([1e3, 0.0, 0.0])
+    bound()
+    assert int(bound.correct) == int(expected)
+
+
+def test_low_precision_keeps_loss_and_weights_in_float32() -> None:
+    model = net().float()
+    bound = BatchObjective(model, F.cross_entropy, Streams(0), autocast=torch.bfloat16)
+    bound.load(0, torch.randn(4, 2, 4, 4), torch.arange(4) % 3)
+    loss = bound()
+    assert loss.dtype == torch.float32
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
+def closure_of(model: nn.Module) -> Callable[[], Tensor]:
+    inputs, targets = torch.randn(6, 2, 4, 4, dtype=torch.float64), torch.arange(6) % 3
+
+    def closure() -> Tensor:
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    return closure
+
+
+def test_a_plain_closure_serves_as_objective() -> None:
+    model = net()
+    plain = as_objective(closure_of(model), model)
+    with torch.no_grad():  # torch's optimizers call a closure so
+        loss = plain()
+    assert not loss.requires_grad
+    after_one = running(model)
+    plain(track_stats=False)
+    assert same(running(model), after_one)
+    with pytest.raises(SteppeError, match="a closure cannot be split"):
+        plain(0, 2)
+
+
+def test_a_closure_without_its_model_tracks_always() -> None:
+    model = net()
+    before = running(model)
+    as_objective(closure_of(model))(track_stats=False)
+    assert not same(running(model), before)

@@ -1,0 +1,142 @@
+"""Provenance names what numbers depend on, and nothing of where they were made."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from suite import provenance
+from suite.provenance import attempt_provenance, fingerprint, record_provenance, source_tree
+from tests.suite.records import make_spec
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A git clone with one file in each package, as the place of the code."""
+    root = tmp_path.resolve() / "clone"
+    for package in provenance.SOURCE:
+        (root / package).mkdir(parents=True)
+        (root / package / "code.py").write_text("x = 1\n")
+    monkeypatch.setattr(provenance, "ROOT", root)
+    caches = (provenance.source_tree, provenance.git_commit)
+    for function in caches:
+        function.cache_clear()
+    yield root
+    for function in caches:
+        function.cache_clear()
+
+
+def git(root: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
+
+
+def test_a_record_names_versions_and_hardware_but_no_place() -> None:
+    content = record_provenance(make_spec(), attempts=2)
+    assert content["attempts"] == 2
+    assert content["versions"]["python"] == platform.python_version()
+    assert content["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert content["hardware"]["cores"] >= 1
+    assert len(content["source_tree"]) == 64
+    text = json.dumps(content)
+    for private in (socket.gethostname(), os.getcwd(), str(provenance.ROOT), str(Path.home())):
+        assert len(private) < 3 or private not in text
+    assert "/" not in text.replace(content["hardware"]["cpu"], "")
+    assert getpass.getuser() not in content["fingerprint"] or len(getpass.getuser()) < 5
+    assert len(text) < 2000  # of the 10 kB that a record may take
+
+
+def test_the_fingerprint_tells_threads_and_torch_apart() -> None:
+    spec = make_spec()
+    assert fingerprint(spec) != fingerprint(replace(spec, threads=2))
+    assert fingerprint(spec) == fingerprint(replace(spec, seed=9))
+    assert torch.__version__ in fingerprint(spec)
+    assert "\n" not in fingerprint(spec)
+
+
+def test_bit_exact_is_promised_for_deterministic_uncompiled_runs_only() -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        for deterministic in (True, False):
+            torch.use_deterministic_algorithms(deterministic)
+            assert record_provenance(make_spec(), 1)["bit_exact"] is deterministic
+            assert record_provenance(replace(make_spec(), compile=True), 1)["bit_exact"] is False
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_the_source_tree_hash_sees_code_names_and_nothing_else(clone: Path) -> None:
+    def tree() -> str:
+        source_tree.cache_clear()
+        return source_tree()
+
+    first = tree()
+    (clone / "suite" / "notes.txt").write_text("not code")
+    (clone / "suite" / "code.py").write_bytes(b"x = 1\r\n")
+    assert tree() == first
+    (clone / "suite" / "code.py").write_text("x = 2\n")
+    assert tree() != first
+    (clone / "suite" / "code.py").write_text("x = 1\n")
+    assert tree() == first
+    (clone / "suite" / "code.py").rename(clone / "suite" / "core.py")
+    assert tree() != first
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_commit_and_diff(clone: Path) -> None:
+    def commit() -> dict[str, str] | None:
+        provenance.git_commit.cache_clear()
+        return provenance.git_commit()
+
+    assert commit() is None
+    git(clone, "init", "-q")
+    assert commit() is None  # no commit yet
+    git(clone, "add", ".")
+    git(clone, "commit", "-q", "-m", "first")
+    clean = commit()
+    assert clean is not None
+    assert (len(clean["commit"]), clean["diff"]) == (40, "")
+    assert record_provenance(make_spec(), 1)["git_commit"] == clean["commit"]
+    (clone / "README").write_text("not code")
+    assert commit() == clean
+    (clone / "tasks" / "code.py").write_text("x = 2\n")
+    (clone / "tasks" / "mine.py").write_text("")
+    changed = commit()
+    assert changed is not None
+    assert "-x = 1\n+x = 2\n" in changed["diff"]
+    assert "new file, not in git: tasks/mine.py" in changed["diff"]
+    record = record_provenance(make_spec(), 1)
+    assert record["git_commit"] == clean["commit"] + "-dirty"
+    assert "x = 2" not in json.dumps(record)
+    assert attempt_provenance(make_spec())["git"] == changed
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_clone_of_somebody_else_around_an_installation_is_not_ours(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "theirs")
+    assert provenance.git_commit() is None
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))  # as inside a git hook
+    provenance.git_commit.cache_clear()
+    assert provenance.git_commit() is None
+
+
+def test_the_attempt_names_protocol_data_and_flags() -> None:
+    content = attempt_provenance(make_spec())
+    assert content["data"] == {"name": "digits", "checksum": "c" * 64}
+    assert content["torch"]["threads"] == torch.get_num_threads()
+    json.dumps(content, allow_nan=False)

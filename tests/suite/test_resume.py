@@ -1,0 +1,85 @@
+"""A run that was killed and resumed equals the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from suite.store import Store
+
+from .runner import killed, make_run, tiny_specs, train
+
+CASES = [
+    "sgd",
+    "adam",
+    "adam[decoupled=true]",
+    "sam",
+    "sam[base=adam]",
+    "lpf-sgd",
+    "lpf-sgd[M=8,alpha=15]",
+    "nso",
+    "nso[k=2]",
+    "adabelief",
+    "adabelief[preset=0.2]",
+]
+TOTAL_STEPS = 24  # 90 training images in batches of 16, 4 epochs
+
+# What may differ between two executions of one run: clocks and the count of attempts.
+VARYING = {"train_s", "evaluate_s", "measure_s", "provenance"}
+
+
+def stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: stable(v) for k, v in value.items() if k not in VARYING}
+    return value
+
+
+def outcome(root: Path, run_id: str) -> tuple[Any, bytes, dict[str, torch.Tensor]]:
+    folder = Store(root).run(run_id)
+    result = folder.result()
+    assert result is not None
+    attempt = folder.attempt_path()
+    state = folder.last_state()
+    assert attempt is not None
+    assert state is not None
+    return stable(result), (attempt / "metrics.jsonl").read_bytes(), state["model"]
+
+
+@pytest.mark.parametrize("optimizer", CASES)
+def test_killed_three_times_and_resumed_is_bitwise_the_uninterrupted_run(
+    optimizer: str, tmp_path: Path
+) -> None:
+    (spec,) = tiny_specs([optimizer], [3])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    make_run(whole, spec)
+    make_run(broken, spec)
+    assert train(whole, spec.run_id) == "done"
+    chance = random.Random(optimizer)
+    for die_at in sorted(chance.sample(range(1, TOTAL_STEPS), 3)):
+        # Checkpoints at every step, at some of them, or only at the end: resuming replays 0 to all steps.
+        assert killed(broken, spec.run_id, die_at, chance.choice([0.0, 0.02, 60.0])) == -9
+    assert train(broken, spec.run_id) == "done"
+    expected, metrics, weights = outcome(whole, spec.run_id)
+    got, got_metrics, got_weights = outcome(broken, spec.run_id)
+    assert json.dumps(got, sort_keys=True) == json.dumps(expected, sort_keys=True)
+    assert got_metrics == metrics
+    assert got_weights.keys() == weights.keys()
+    for name, tensor in weights.items():
+        assert torch.equal(got_weights[name], tensor), name
+
+
+def test_a_stopped_run_resumes_from_its_last_step(tmp_path: Path) -> None:
+    (spec,) = tiny_specs(["sam"], [0])
+    make_run(tmp_path, spec)
+    asked = iter([False] * 9 + [True])
+    assert train(tmp_path, spec.run_id, stop=lambda: next(asked)) == "interrupted"
+    seen: list[dict[str, Any]] = []
+    assert train(tmp_path, spec.run_id, progress=seen.append) == "done"
+    assert train(tmp_path, spec.run_id) == "done"
+    assert Store(tmp_path).run(spec.run_id).result()["cost"]["sample_gradients"] == 2 * 90 * 4  # type: ignore[index]
+    assert min(row["step"] for row in seen) > 9
