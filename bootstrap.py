@@ -144,7 +144,6 @@ def install(venv: Path, what: str, options: list[str]) -> None:
         "install",
         "--no-deps",
         "--no-warn-script-location",
-        "--no-compile",
         "--progress-bar",
         "off",
         *options,

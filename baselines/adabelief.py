@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -119,38 +119,53 @@ class AdaBelief(Optimizer):
 
     @torch.no_grad()
     def _update(self, group: Mapping[str, Any], params: list[nn.Parameter], t: int) -> None:
-        w: list[Tensor] = [p.data for p in params]
-        g = [p.grad for p in params if p.grad is not None]
-        m = [self.state[p]["exp_avg"] for p in params]
-        s = [self.state[p]["exp_avg_var"] for p in params]
-        lr, eps, decay = group["lr"], group["eps"], group["weight_decay"]
-        beta1, beta2 = group["betas"]
-
-        if decay and group["decoupled"]:
-            torch._foreach_mul_(w, 1.0 - (decay if group["fixed_decay"] else lr * decay))
-        elif decay:
-            torch._foreach_add_(g, w, alpha=decay)
-        torch._foreach_lerp_(m, g, 1.0 - beta1)
-        torch._foreach_sub_(g, m)
-        torch._foreach_mul_(s, beta2)
-        torch._foreach_addcmul_(s, g, g, 1.0 - beta2)
-        torch._foreach_add_(s, eps)
-        largest = s
+        state = [self.state[p] for p in params]
+        lists: list[list[Tensor]] = [
+            [p.data for p in params],
+            [p.grad for p in params if p.grad is not None],
+            [s["exp_avg"] for s in state],
+            [s["exp_avg_var"] for s in state],
+        ]
         if group["amsgrad"]:
-            largest = [self.state[p]["max_exp_avg_var"] for p in params]
-            torch._foreach_maximum_(largest, s)
-
-        step_size = lr / (1.0 - beta1**t)
-        if not group["rectify"]:
-            # m / (sqrt(s) / c + eps) = c m / (sqrt(s) + c eps): one pass over the memory less
-            c = math.sqrt(1.0 - beta2**t)
-            _step(w, m, largest, eps * c, step_size * c, scratch=g)
-        elif (r := rectification(beta2, t)) is not None:
-            _step(w, m, s, eps, step_size * r, scratch=g)
-        elif group["degenerated_to_sgd"]:
-            torch._foreach_add_(w, m, alpha=-step_size)
+            lists.append([s["max_exp_avg_var"] for s in state])
+        for batch in _in_cache(lists) if params[0].device.type == "cpu" else [lists]:
+            _update_tensors(group, t, *batch)
         for p in params:
             p.grad = None
+
+
+def _update_tensors(
+    group: Mapping[str, Any],
+    t: int,
+    w: list[Tensor],
+    g: list[Tensor],
+    m: list[Tensor],
+    s: list[Tensor],
+    largest: list[Tensor] | None = None,
+) -> None:
+    lr, eps, decay = group["lr"], group["eps"], group["weight_decay"]
+    beta1, beta2 = group["betas"]
+    if decay and group["decoupled"]:
+        torch._foreach_mul_(w, 1.0 - (decay if group["fixed_decay"] else lr * decay))
+    elif decay:
+        torch._foreach_add_(g, w, alpha=decay)
+    torch._foreach_lerp_(m, g, 1.0 - beta1)
+    torch._foreach_sub_(g, m)
+    torch._foreach_mul_(s, beta2)
+    torch._foreach_addcmul_(s, g, g, 1.0 - beta2)
+    torch._foreach_add_(s, eps)
+    if largest is not None:
+        torch._foreach_maximum_(largest, s)
+
+    step_size = lr / (1.0 - beta1**t)
+    if not group["rectify"]:
+        # m / (sqrt(s) / c + eps) = c m / (sqrt(s) + c eps): one pass over the memory less
+        c = math.sqrt(1.0 - beta2**t)
+        _step(w, m, s if largest is None else largest, eps * c, step_size * c, scratch=g)
+    elif (r := rectification(beta2, t)) is not None:
+        _step(w, m, s, eps, step_size * r, scratch=g)
+    elif group["degenerated_to_sgd"]:
+        torch._foreach_add_(w, m, alpha=-step_size)
 
 
 def _step(
@@ -161,6 +176,33 @@ def _step(
     torch._foreach_sqrt_(scratch)
     torch._foreach_add_(scratch, eps)
     torch._foreach_addcdiv_(w, m, scratch, -step_size)
+
+
+BLOCK = 1 << 16
+"""Elements that go through all operations together on a CPU, so that they stay in its cache."""
+
+
+def _in_cache(lists: Sequence[Sequence[Tensor]]) -> Iterator[list[list[Tensor]]]:
+    """Cut corresponding tensors into batches of about BLOCK elements, large tensors into pieces."""
+    batch: list[list[Tensor]] = [[] for _ in lists]
+    n = 0
+    for tensors in zip(*lists, strict=True):
+        for pieces in _pieces(tensors):
+            if n > 0 and n + pieces[0].numel() > BLOCK:
+                yield batch
+                batch, n = [[] for _ in lists], 0
+            n += pieces[0].numel()
+            for column, piece in zip(batch, pieces, strict=True):
+                column.append(piece)
+    yield batch
+
+
+def _pieces(tensors: tuple[Tensor, ...]) -> Iterable[tuple[Tensor, ...]]:
+    first = tensors[0]
+    dense = first.is_contiguous() or first.is_contiguous(memory_format=torch.channels_last)
+    if first.numel() <= BLOCK or not dense or any(t.stride() != first.stride() for t in tensors):
+        return [tensors]  # in another memory order the operations still match elements by their index
+    return zip(*(torch.split(t.as_strided((t.numel(),), (1,)), BLOCK) for t in tensors), strict=True)
 
 
 def rectification(beta2: float, t: int) -> float | None:

@@ -70,6 +70,7 @@ class Wrapper(Optimizer):
         self.flat.gather()
         self._drop_gradients()
         loss = self.evaluate(closure)
+        self._align_gradients()
         self.base.step()
         self.n_steps += 1
         return loss
@@ -93,6 +94,13 @@ class Wrapper(Optimizer):
         for p in self.flat.params:
             p.grad = None
 
+    def _align_gradients(self) -> None:
+        # Autograd gives gradients in the order of their parameters, other code may not; torch's fused
+        # kernels on a CPU pair numbers by their place in memory without a look at the strides.
+        for p in self.flat.params:
+            if p.grad is not None and p.grad.stride() != p.stride() and not _same_order(p.grad, p):
+                p.grad = torch.empty_like(p.data).copy_(p.grad.detach())
+
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.flat.params if p.grad is not None]
 
@@ -112,6 +120,11 @@ class Wrapper(Optimizer):
             return objective(part, parts, track_stats)
         finally:
             self.flat.attach()
+
+
+def _same_order(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape are in the same memory order; strides of size 1 say nothing."""
+    return all(n == 1 or i == j for n, i, j in zip(b.shape, a.stride(), b.stride(), strict=True))
 
 
 class Plain(Wrapper):

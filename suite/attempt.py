@@ -22,14 +22,7 @@ from typing import Any
 from suite import index
 from suite.claim import RunSuperseded, attempt_numbers
 from suite.errors import SteppeError
-from suite.files import (
-    LineWriter,
-    finite,
-    flush_folder,
-    storing,
-    to_line,
-    write_whole,
-)
+from suite.files import LineWriter, finite, flush_folder, storing, to_line, write_whole
 from suite.heartbeat import Heartbeat
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
@@ -90,10 +83,7 @@ class Attempt:
         """
         from suite import checkpoint  # loads torch, which planning and listing do without
 
-        if self.superseded():
-            raise RunSuperseded(
-                f"run {self.run_id} was taken over from attempt {self.number} by a newer one: this copy stops"
-            )
+        self._check_ownership()
         offset, digest = self._metrics.mark()
         fresh, last = self.path / f".{CHECKPOINT}", self.path / CHECKPOINT
         whole = {"run_id": self.run_id, "metrics_offset": offset, "metrics_sha256": digest, "state": state}
@@ -103,6 +93,12 @@ class Attempt:
                 os.replace(last, self.path / PREVIOUS)
             os.replace(fresh, last)
             flush_folder(self.path)
+
+    def _check_ownership(self) -> None:
+        if self.superseded():
+            raise RunSuperseded(
+                f"run {self.run_id} was taken over from attempt {self.number} by a newer one: this copy stops"
+            )
 
     def resume(self) -> dict[str, Any] | None:
         """Return the state of the run's newest sound checkpoint, or None to start anew.
@@ -125,14 +121,16 @@ class Attempt:
         )
 
     def publish(self, result: Mapping[str, Any]) -> bool:
-        """Make `result` the run's record; False where another attempt was first or owns the run.
+        """Make `result` the run's record; False where another attempt was first.
 
         The record is written whole in the attempt's folder and then linked, so that its presence means done.
+        Raises RunSuperseded where a newer attempt owns the run and has no record yet.
         """
         index.check_record(result, self.run_id, self.path / "result.json")
-        if self.superseded():
-            return False
         mine, public = self.path / "result.json", self._run / "result.json"
+        if public.exists():
+            return False
+        self._check_ownership()
         write_whole(mine, _document(result))
         with storing(public):
             try:
@@ -181,13 +179,11 @@ def _sound_checkpoints(
         for name in (CHECKPOINT, PREVIOUS):
             try:
                 whole = checkpoint.load(folder / name)
-                if whole["run_id"] != run.name:
+                if whole.get("run_id") != run.name:
                     raise checkpoint.CorruptCheckpointError("it belongs to another run")
                 head = _metrics_head(folder, whole["metrics_offset"], whole["metrics_sha256"])
                 if head is None:
-                    raise checkpoint.CorruptCheckpointError(
-                        "the metrics.jsonl beside it does not agree with it"
-                    )
+                    raise checkpoint.CorruptCheckpointError("metrics.jsonl does not agree with it")
             except FileNotFoundError:
                 continue
             except checkpoint.CorruptCheckpointError as error:

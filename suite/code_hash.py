@@ -1,4 +1,4 @@
-"""What an entry's code is known by: a hash that sees every change of code and no change of words or layout."""
+"""What an entry's code is known by: a hash that sees any change of code and none of words or layout."""
 
 from __future__ import annotations
 

@@ -57,21 +57,27 @@ def to_line(record: Mapping[str, Any]) -> bytes:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Read a published file; SteppeError names the line that is no whole record of the run that it claims."""
-    records = []
+    return [read_line(line, where) for where, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[Path, str]]:
+    """Read the lines of a published file, each with its `file:number`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SteppeError(f"cannot read {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        where = Path(f"{path}:{number}")
-        try:
-            record = json.loads(line)
-            claimed = RunSpec.from_dict(record["spec"]).run_id
-        except (ValueError, KeyError, TypeError):
-            raise SteppeError(f"{where} is not a record: restore it, or publish the run again") from None
-        check_record(record, claimed, where)
-        records.append(record)
-    return records
+    return [(Path(f"{path}:{number}"), line) for number, line in enumerate(lines, 1)]
+
+
+def read_line(line: str, where: Path) -> dict[str, Any]:
+    """Read one published record; SteppeError where it is not whole or not of the run that it claims."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        claimed = RunSpec.from_dict(record["spec"]).run_id
+    except (ValueError, KeyError, TypeError):
+        raise SteppeError(f"{where} is not a record: restore it, or publish the run again") from None
+    check_record(record, claimed, where)
+    return record
 
 
 def check_published(record: Mapping[str, Any], where: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
 """Measures taken at the end of every run."""
 
 BN_EXAMPLES = 10_000
-"""Training images that BatchNorm is re-estimated on: the first of the split, without augmentation."""
+"""Training images, about, that BatchNorm is re-estimated on; a smaller set is passed once."""
 
 BATCH = 500
 
@@ -93,11 +94,7 @@ def _results(trainer: Trainer) -> tuple[dict[str, Any], Evaluation]:
         return evaluate(model, context.loss, batches, context.autocast)
 
     as_trained = on(test_x, test_y)
-    x, y = context.data.x[:BN_EXAMPLES], context.data.y[:BN_EXAMPLES]
-    whole = max(BATCH, len(y) // BATCH * BATCH)  # equal weights need equal batches
-    meter.forward_only += reestimate_batchnorm(
-        model, eval_batches(x[:whole], y[:whole], context.dataset, context.device, BATCH)
-    )
+    meter.forward_only += reestimate_batchnorm(model, statistics_batches(context))
     test = on(test_x, test_y)
     validation = on(context.data.val_x, context.data.val_y)
     results: dict[str, Any] = {
@@ -112,6 +109,21 @@ def _results(trainer: Trainer) -> tuple[dict[str, Any], Evaluation]:
         clean = on(context.data.val_x, context.data.val_y_clean)
         results["validation_accuracy_clean"] = clean.accuracy
     return results, test
+
+
+def statistics_batches(context: Context) -> Iterator[tuple[Tensor, Tensor]]:
+    """The pass over training data that BatchNorm is re-estimated on (rule 18).
+
+    It is the head of the epoch that would come next, with its augmentation: for one seed the same for
+    every optimizer. Without the augmentation the statistics are those of images that the weights never
+    saw; with padded crops that cost 2.2 points of test accuracy on cifar10-resnet8-5k. The smaller batch
+    at the end of an epoch is left out, as batches weigh the same.
+    """
+    batches = context.batches
+    first = -(-context.total_steps // batches.steps_per_epoch) * batches.steps_per_epoch
+    whole = max(1, batches.n // batches.batch_size)
+    for step in range(min(whole, max(1, BN_EXAMPLES // batches.batch_size))):
+        yield batches.batch(first + step)
 
 
 def measure_point(context: Context, model: nn.Module, n_examples: int | None = None) -> sharpness.Point:

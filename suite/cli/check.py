@@ -43,7 +43,7 @@ def execute(args: argparse.Namespace) -> int:
         checks = check_optimizer(found, overrides)
     else:
         cache = options.store_root(args) / "cache"
-        checks = check_task(found, options.data_root(args), overrides, cache)
+        checks = check_task(found, options.data_root(args), overrides, cache, args.data_set)
     broken = sum(not check.ok for check in checks)
     if args.json:
         options.print_json({"kind": args.kind, "name": args.name, "checks": [asdict(c) for c in checks]})

@@ -42,7 +42,7 @@ def describe(registry: Registry, kind: str) -> list[dict[str, Any]]:
     if kind == "measures":
         from suite.sharpness import MEASURES
 
-        return [{"name": name} for name in MEASURES]
+        return [{"name": name, "summary": line} for name, line in MEASURES.items()]
     entries = registry.tasks if kind == "tasks" else registry.optimizers
     return [_entry(found) for _, found in sorted(entries.items())]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from suite.cli import options
 from suite.cli.publish import RECORDS
 from suite.errors import SteppeError
-from suite.published import check_published, read_records
+from suite.published import check_published, numbered_lines, read_line
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,24 +21,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Check every line of every file; the first that is wrong is the error."""
+    """Check every line of every file and name each that is wrong; 2 if there is one."""
     files = args.files or sorted(RECORDS.glob("*.jsonl"))
     if not files:
         raise SteppeError(f"no published records in {RECORDS}; `steppe publish` writes them")
-    counts = {str(path): _check(path) for path in files}
+    problems: list[str] = []
+    counts = {str(path): check(path, problems) for path in files}
     if args.json:
-        options.print_json(counts)
+        options.print_json({"sound": counts, "problems": problems})
     else:
         for path, n in counts.items():
-            print(f"{path}: {n} records, all sound")
-    return 0
+            print(f"{path}: {n} records are sound")
+    for problem in problems:
+        print(f"steppe: error: {problem}", file=sys.stderr)
+    return 2 if problems else 0
 
 
-def _check(path: Path) -> int:
-    records = read_records(path)
-    ids = [record["run_id"] for record in records]
+def check(path: Path, problems: list[str]) -> int:
+    """Count the sound records of a file; what is wrong with the others is appended to `problems`."""
+    ids: list[str] = []
+    for where, line in numbered_lines(path):
+        try:
+            record = read_line(line, where)
+            check_published(record, where)
+        except SteppeError as error:
+            problems.append(str(error))
+        else:
+            ids.append(record["run_id"])
     if ids != sorted(set(ids)):
-        raise SteppeError(f"{path}: run ids are not in order or not unique; publish the runs again")
-    for number, record in enumerate(records, 1):
-        check_published(record, Path(f"{path}:{number}"))
-    return len(records)
+        problems.append(f"{path}: run ids are not in order or not unique; publish the runs again")
+    return len(ids)

@@ -41,14 +41,16 @@ def check_task(
     data_root: Path | None,
     overrides: Mapping[str, Value | str] | None = None,
     cache: Path | None = None,
+    data_name: str = "",
 ) -> list[Check]:
     """Put a task entry through the battery.
 
-    The data are read once, to see that they are there and whole (`cache`, a folder, keeps them decoded);
-    splits, label noise and batches are judged on a stand-in whose images carry their position.
+    The data (the set named, or the first available) are read to see that they are whole; `cache`, a folder,
+    keeps them decoded. Splits, label noise and batches are judged on a stand-in whose images carry their
+    position.
     """
     assert isinstance(found.entry, TaskSpec)
-    case = _Case(found.entry, dict(overrides or {}), data_root, cache)
+    case = _Case(found.entry, dict(overrides or {}), data_root, cache, data_name)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -64,6 +66,7 @@ class _Case:
     overrides: dict[str, Value | str]
     data_root: Path | None
     cache: Path | None
+    data_name: str
 
     def promises(self) -> list[Promise]:
         return [
@@ -245,7 +248,7 @@ class _Case:
         return f"batches {tuple(inputs.shape)}, the last of an epoch {len(one.batch(last)[1])} images"
 
     def data(self) -> str:
-        dataset = choose_dataset(self.task, self.data_root)
+        dataset = choose_dataset(self.task, self.data_root, self.data_name)
         data = training_data(self.task, dataset, self.data_root, self.cache)
         labels = torch.cat([data.y, data.val_y, data.val_y_clean])
         if labels.min() < 0 or labels.max() >= dataset.n_classes:

@@ -69,7 +69,11 @@ test_data.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever
 
 
 def split(labels: Tensor, task: Task, n_classes: int) -> tuple[Tensor, Tensor]:
-    """Positions of the training and of the validation examples, each ascending, stratified by class."""
+    """Positions of the training and of the validation examples, stratified by class.
+
+    The training examples come in a fixed random order, so that the first k of them are a fair sample also
+    where the source is sorted by class; the validation examples in ascending order.
+    """
     streams = Streams(TASK_SEED)
     if task.n_train is None:
         drawn = torch.arange(len(labels))
@@ -77,7 +81,9 @@ def split(labels: Tensor, task: Task, n_classes: int) -> tuple[Tensor, Tensor]:
         drawn = draw_balanced(labels, task.n_train, n_classes, streams.generator("split", 0))
     held_out = draw_stratified(labels[drawn], task.n_validation, n_classes, streams.generator("split", 1))
     is_train = torch.ones(len(drawn), dtype=torch.bool).index_fill_(0, held_out, False)
-    return drawn[is_train], drawn[held_out]
+    train = drawn[is_train]
+    order = torch.randperm(len(train), generator=streams.generator("split", 2))
+    return train[order], drawn[held_out]
 
 
 def draw_balanced(labels: Tensor, n: int, n_classes: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -53,8 +53,9 @@ class Display:
         self._rows: dict[str, _Row] = {}
         self._ended = dict.fromkeys(("done", "failed", "interrupted", "error"), 0)
         self._note = ""
-        self._started = self._shown = clock()
-        self._resumed = 0.0
+        self._shown = clock()
+        self._started: float | None = None  # when the first run moved: imports are no pace
+        self._before = 0.0
         rich = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False) if rich else None
 
@@ -65,7 +66,9 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._live.update(Text(self._overall()), refresh=True)
+            self._rows.clear()
+            self._note = ""
+            self._live.update(self._page())
             self._live.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -83,20 +86,29 @@ class Display:
                 self._print(event["message"])
         if self._live and (kind != "progress" or self._clock() - self._shown >= _REFRESH_S):
             self._shown = self._clock()
-            self._live.update(self._table(), refresh=True)
+            self._live.update(self._page(), refresh=True)
 
     def _move(self, progress: dict[str, Any]) -> None:
         row = self._rows.setdefault(progress["run_id"], _Row(progress, self._clock()))
         if row.progress is None:
-            row.first_step, row.first_time = progress["step"], self._clock()
-            row.told_epoch = progress["epoch"] if progress["state"] == "resuming" else 0
-            self._resumed += progress["step"] / progress["steps"] if progress["state"] == "resuming" else 0.0
-            if progress["state"] == "resuming" and not self._live:
-                self._print(f"{_label(progress)}  resuming at step {progress['step']} of {progress['steps']}")
+            self._meet(row, progress)
         row.progress = progress
         if not self._live and progress["epoch"] > row.told_epoch:
             row.told_epoch = progress["epoch"]
             self._print(f"{_label(progress)}  {_state_of(progress)}  {self._overall()}")
+
+    def _meet(self, row: _Row, progress: dict[str, Any]) -> None:
+        """Note where a run is when it first moves: what it did before tells nothing of the pace."""
+        resuming = progress["state"] == "resuming"
+        row.first_step, row.first_time = progress["step"], self._clock()
+        if resuming or self._started is None:
+            self._before += _fraction(progress)
+        if self._started is None:
+            self._started = self._clock()
+        if resuming:
+            row.told_epoch = progress["epoch"]
+            if not self._live:
+                self._print(f"{_label(progress)}  resuming at step {progress['step']} of {progress['steps']}")
 
     def _end(self, event: dict[str, Any]) -> None:
         row = self._rows.pop(event["run_id"], None)
@@ -123,20 +135,26 @@ class Display:
 
     # -- the table -------------------------------------------------------------------------------
 
+    def _page(self) -> Group:
+        summary = Text(self._overall(), no_wrap=True, overflow="ellipsis")
+        return Group(self._table(), summary) if self._rows else Group(summary)
+
     def _table(self) -> Table:
+        """Lay the runs in work out; the columns keep their widths, so that nothing jumps."""
         wide = self._console.width >= _WIDE
-        table = Table(box=None, pad_edge=False, expand=False, caption_justify="left", caption_style="")
-        table.caption = Text(self._overall())
+        table = Table(box=None, pad_edge=False)
         if wide:
-            table.add_column("task", no_wrap=True, overflow="ellipsis", max_width=32)
-        table.add_column("optimizer", no_wrap=True, overflow="ellipsis", max_width=40 if wide else 18)
-        for name in ("seed", "epoch", "loss", "val acc"):
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column("task", no_wrap=True, min_width=20, max_width=32)
+        table.add_column("optimizer", no_wrap=True, min_width=14, max_width=40 if wide else 18)
+        table.add_column("seed", justify="right", no_wrap=True)
+        table.add_column("epoch", justify="right", no_wrap=True, min_width=7)
+        table.add_column("loss", justify="right", no_wrap=True, min_width=7)
+        table.add_column("val acc", justify="right", no_wrap=True, min_width=8)
         if wide:
-            table.add_column("gradients", justify="right", no_wrap=True)
-        table.add_column("left", justify="right", no_wrap=True)
-        table.add_column("state", no_wrap=True, overflow="ellipsis", max_width=12)
-        for row in list(self._rows.values()):
+            table.add_column("gradients", justify="right", no_wrap=True, min_width=11)
+        table.add_column("left", justify="right", no_wrap=True, min_width=12)
+        table.add_column("state", no_wrap=True, min_width=11, max_width=11)
+        for row in self._rows.values():
             table.add_row(*self._cells(row, wide))
         return table
 
@@ -168,9 +186,10 @@ class Display:
         if self._rows:
             parts.append(f"{len(self._rows)} running")
         worked = n_ended + sum(_fraction(row.progress) for row in self._rows.values())
-        gained, elapsed = worked - self._resumed, self._clock() - self._started
-        if gained > 0.0 and n_ended < self._n_runs and not self._note:
-            parts.append(f"{duration(elapsed * (self._n_runs - worked) / gained)} left")
+        gained = worked - self._before
+        if self._rows and self._started is not None and gained > 0.0 and not self._note:
+            pace = (self._clock() - self._started) / gained
+            parts.append(f"{duration(pace * (self._n_runs - worked))} left")
         if self._note:
             parts.append(self._note)
         return ", ".join(parts)

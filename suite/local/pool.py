@@ -258,7 +258,7 @@ class _Pool:
 
     def _stop(self, *, kill: bool) -> None:
         self._stopped = True
-        message = "killing" if kill else "saving every run at its next step; once more kills them"
+        message = "killing" if kill else "saving at the next step; again to kill"
         self._on_event({"event": "stopping", "message": message})
         for worker in filter(None, self._slots):
             worker.release()

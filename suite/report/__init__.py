@@ -1,1 +1,1 @@
-"""."""
+"""Reports made from records: leaderboards as Markdown and CSV."""

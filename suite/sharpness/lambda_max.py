@@ -7,9 +7,9 @@ is about r^2 / gap, much smaller where the largest eigenvalue stands apart from 
 
 The start is found by a few iterations on the first group of examples alone, whose top eigenvectors are close.
 
-`se_probes`: the residual r, a bound and no standard error. `se_examples`: standard error of u' H_g u over groups g of
-examples at fixed u, to first order the error for the distribution of the examples; it leaves out the bias
-upwards that a maximum has on few examples (protocol rule 26: the name carries n).
+`se_probes`: the residual r, a bound and no standard error. `se_examples`: standard error of u' H_g u over
+groups g of examples at fixed u, to first order the error for the distribution of the examples; it leaves out
+the bias upwards that a maximum has on few examples (protocol rule 26: the name carries n).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ MEASURES = {
 SIGMA = 0.01
 SCALE = "filter"
 
-BATCH = 125
+BATCH = 50
 """Examples that share their noise; fewer would spend more on drawing it than on the forward passes."""
 
 PAIRS = 4

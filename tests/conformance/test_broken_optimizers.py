@@ -18,6 +18,15 @@ PERTURBED = """\
         with torch.no_grad():
             torch._foreach_sub_(ps, noise)
 """
+COPIED = """\
+        ps = [p for g in self.param_groups for p in g["params"]]
+        clean = [p.detach().clone() for p in ps]
+        with torch.no_grad():
+            torch._foreach_add_(ps, 0.1)
+        loss = objective()
+        with torch.no_grad():
+            torch._foreach_copy_(ps, clean)
+"""
 INIT = '        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})\n'
 UPDATE_LINE = '        p.add_(moments["momentum"], alpha=-group["lr"])\n'
 STATE_DICT = """\
@@ -79,6 +88,20 @@ BROKEN = [
         "a step at lr = 0 without weight decay moves the weights: .* restore perturbed weights from a copy",
     ),
     (
+        "a perturbation that is not declared",
+        OBJECTIVE,
+        COPIED,
+        "declares its perturbation",
+        "gradients are taken at perturbed weights, but the entry has perturbs=False",
+    ),
+    (
+        "a function in state_dict",
+        UPDATE_LINE,
+        UPDATE_LINE + '        moments["rule"] = lambda: None\n',
+        "has a weights-only checkpoint",
+        "state_dict cannot be saved and loaded without pickled objects",
+    ),
+    (
         "a draw from torch's global generator",
         OBJECTIVE,
         OBJECTIVE + "        loss = loss + 0 * torch.randn(())\n",
@@ -118,7 +141,7 @@ BROKEN = [
         UPDATE_LINE,
         UPDATE_LINE + '        moments["half"] = __import__("fractions").Fraction(1, 2)\n',
         "has a weights-only checkpoint",
-        "state_dict cannot be loaded without unpickling objects: .* keep tensors and plain numbers",
+        "state_dict cannot be saved and loaded without pickled objects: .* keep tensors and plain numbers",
     ),
     (
         "gradients read in another memory order",
@@ -145,6 +168,8 @@ def test_one_mistake_breaks_one_promise(
     tmp_path: Path, old: str, new: str, promise: str, message: str
 ) -> None:
     path = swap(fill(write(tmp_path)), old, new)
+    if promise == "restores the weights":
+        swap(path, "build=build,", "build=build, perturbs=True,")
     broken = [check for check in check_optimizer(found(path)) if not check.ok]
     assert [check.promise for check in broken] == [promise], broken
     assert "\n" not in broken[0].message

@@ -57,7 +57,7 @@ def test_an_edited_built_in_is_refused_until_its_version_is_raised(tmp_path: Pat
 
     swap(built_in, "mul_(0.9)", "mul_(0.8)")
     assert specify(Registry([TINY])).run_id == spec.run_id  # which is why the store must refuse it
-    with pytest.raises(SteppeError, match="mine changed under version 1.*raise its version"):
+    with pytest.raises(SteppeError, match=r"mine changed under version 1.*raise its version"):
         Registry([TINY]).pin(spec, store)
 
     swap(built_in, 'version="1"', 'version="2"')

@@ -1,7 +1,7 @@
-"""`steppe new` and `steppe check`: a scaffold says what is to be written, and keeps every promise once it is."""
+"""`steppe new` and `steppe check`: a scaffold says what is to be written, and keeps its promises then."""
 
+import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_new_check_fill_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (cross,) = (line for line in out.splitlines() if line.startswith("✗"))
     assert "goes downhill" in cross
     assert "its sign is likely wrong" in cross
-    assert out.splitlines()[-1] == "optimizer my-method: 12 of 13 promises kept"
+    assert out.splitlines()[-1] == "optimizer my-method: 13 of 14 promises kept"
 
     code, out = check(capsys, *command, "--json")
     answer = json.loads(out)
@@ -84,7 +84,7 @@ def test_the_folders_of_entries_are_those_of_the_packages() -> None:
 )
 def test_names_have_rules(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        SteppeError, match="not a name of a new optimizer: .* lower-case words joined by hyphens"
+        SteppeError, match=r"not a name of a new optimizer: .* lower-case words joined by hyphens"
     ):
         scaffold("optimizer", name, tmp_path / "x.py", Registry())
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_taken_names_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(SteppeError, match="not a Python file: .*mine.txt"):
+    with pytest.raises(SteppeError, match=r"not a Python file: .*mine.txt"):
         scaffold("optimizer", "mine", tmp_path / "mine.txt", Registry())
     with pytest.raises(SteppeError, match=r"cannot write .*mine.py: No such file or directory"):
         scaffold("optimizer", "mine", tmp_path / "absent" / "mine.py", Registry())
@@ -120,6 +120,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         (["check", "optimizer", "sgd[lr=-1]"], "lr=-1 is out of range"),
         (["check", "optimizer", "sgd[rate=1]"], "unknown parameter of optimizer sgd 'rate'"),
         (["check", "optimizer", "sgd[lr=0.1|0.2]"], "stands for 2 entries: check them one at a time"),
+        (["check", "task", "digits-cnn[size=1]"], "unknown parameter of task digits-cnn 'size'"),
         (["check", "measure", "lambda_max"], "invalid choice: 'measure'"),
         (["check", "optimizer", "mine", "--plugin", "absent.py"], "no plugin file"),
         (["new", "optimizer", "Mine"], "not a name of a new optimizer"),
@@ -134,22 +135,25 @@ def test_mistakes_are_one_line_and_exit_2(
 
 
 @pytest.mark.parametrize("kind", ["optimizer", "task"])
-def test_scaffolds_are_formatted_linted_and_typed_as_the_suite_is(tmp_path: Path, kind: str) -> None:
+def test_scaffolds_are_whole_files_of_the_house_style(tmp_path: Path, kind: str) -> None:
     path = scaffold(kind, "my-new-thing", tmp_path / "my_new_thing.py", Registry())
     text = path.read_text()
     assert "$" not in text
     assert all(len(line) <= 110 and line == line.rstrip() for line in text.splitlines())
     compile(text, str(path), "exec")
-    tree_loaded = Registry([path])
-    assert "my-new-thing" in (tree_loaded.optimizers if kind == "optimizer" else tree_loaded.tasks)
+    registry = Registry([path])
+    assert "my-new-thing" in (registry.optimizers if kind == "optimizer" else registry.tasks)
 
 
-def test_check_writes_plain_signs_where_the_terminal_has_no_others() -> None:
-    code = "from suite.cli import main; raise SystemExit(main(['check', 'optimizer', 'sgd']))"
-    root = str(Path(__file__).parents[2])
-    environment = {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii", "PATH": "/usr/bin:/bin"}
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert "ok  goes downhill" in answer.stdout
+def test_check_of_a_task_reads_the_data_set_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = check(capsys, "task", "digits-cnn", "--data-set", "mnist")
+    assert code == 1
+    assert "✗ finds its data whole" in out
+    assert "unknown data set of task digits-cnn 'mnist'" in out
+
+
+def test_check_writes_plain_signs_where_the_output_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert main(["check", "optimizer", "sgd"]) == 0
+    assert b"ok  goes downhill" in raw.getvalue()

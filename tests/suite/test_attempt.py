@@ -194,10 +194,12 @@ def test_a_superseded_attempt_neither_saves_nor_publishes(folder: RunFolder) -> 
     with folder.start(1) as second:
         with pytest.raises(RunSuperseded, match="taken over from attempt 1"):
             first.checkpoint({"step": 2})
-        assert first.publish(make_record(make_spec(), test_accuracy=0.1)) is False
+        with pytest.raises(RunSuperseded):
+            first.publish(make_record(make_spec(), test_accuracy=0.1))
         assert folder.result() is None
         assert second.resume() == {"step": 1}
         assert second.publish(make_record(make_spec(), test_accuracy=0.2)) is True
+        assert first.publish(make_record(make_spec(), test_accuracy=0.1)) is False
     first.close()
     record = folder.result()
     assert record is not None

@@ -1,4 +1,4 @@
-"""A store stays whole under SIGKILL at any moment: one process after the other works and is killed."""
+"""A store stays whole under SIGKILL: before every single file operation, and at random moments."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
-from suite.claim import attempt_numbers
 from suite.store import RunDone, Store
 from tests.suite.records import make_record, make_run, make_spec
 
-STEPS = 16
-RUNS = 3
+STEPS = 4
+OPERATIONS = ("open", "write", "fsync", "ftruncate", "replace", "rename", "link", "mkdir", "unlink", "utime")
 
 
-def work(root: Path) -> None:
+def work(root: Path, runs: int) -> None:
     """Bring every run to its record: a metric each step, a checkpoint each second one."""
     store = Store(root)
-    for seed in range(RUNS):
+    for seed in range(runs):
         spec = make_spec(seed=seed)
         folder = make_run(store, spec)
         try:
@@ -42,54 +44,113 @@ def check(root: Path) -> int:
     store = Store(root)
     records = store.index()
     assert records.skipped == ()
-    for run_id in store.run_ids():
+    states = {run_id: store.run(run_id).status() for run_id in store.run_ids()}
+    for run_id, state in states.items():
         folder = store.run(run_id)
-        assert folder.status() in ("done", "interrupted", "queued")
-        assert (folder.result() is not None) == (folder.status() == "done")
+        assert state in ("done", "interrupted", "queued")
+        if (folder.path / "spec.json").exists():
+            assert folder.spec().run_id == run_id
         steps = [row["step"] for row in folder.metrics()]
-        assert steps == list(range(len(steps)))
-        if folder.status() == "done":
-            assert steps == list(range(STEPS))
-    assert len(records) == sum(store.run(run_id).status() == "done" for run_id in store.run_ids())
+        assert steps == list(range(STEPS if state == "done" else len(steps)))
+    done = [run_id for run_id, state in states.items() if state == "done"]
+    assert [record["run_id"] for record in records] == done
     return len(records)
 
 
+def kill_before(operation: int) -> None:
+    """Make this process kill itself before its operation-th file operation; half a write is still made."""
+    left = operation
+
+    def deadly(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                if name == "write":
+                    original(args[0], bytes(args[1])[: len(args[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+
+        return call
+
+    for name in OPERATIONS:
+        setattr(os, name, deadly(name, getattr(os, name)))
+
+
 def launch(root: Path) -> None:
-    """Fork workers that need not import torch; for each line of stdin, kill one after so many seconds."""
+    """Fork workers, which need not import torch again, as the lines of stdin say; answer with their fate.
+
+    A line is: folder, number of runs, and "operation N" or "seconds X" for when to kill.
+    """
     import suite.checkpoint  # noqa: F401 - loads torch before the forks
 
-    print("ready", flush=True)
     for line in sys.stdin:
+        folder, runs, kind, moment = line.split()
         child = os.fork()
         if child == 0:
-            work(root)
-            os._exit(0)
-        time.sleep(float(line))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        print("killed", flush=True)
+            try:
+                if kind == "operation":
+                    kill_before(int(moment))
+                work(root / folder, int(runs))
+            finally:
+                os._exit(0)
+        if kind == "seconds":
+            time.sleep(float(moment))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        print(-status if os.WIFSIGNALED(status) else 0, flush=True)
+
+
+@contextmanager
+def launcher(root: Path) -> Iterator[Callable[[str], bool]]:
+    """A function that runs a worker as the line says and tells whether the kill struck."""
+    code = f"import pathlib; from tests.suite.test_kill import launch; launch(pathlib.Path({str(root)!r}))"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as process:
+
+        def run(line: str) -> bool:
+            stdin, stdout = _streams(process)
+            stdin.write(line + "\n")
+            stdin.flush()
+            return stdout.readline() == "-9\n"
+
+        yield run
+
+
+def _streams(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout
+
+
+def metrics_of(root: Path) -> bytes:
+    (run_id,) = Store(root).run_ids()
+    attempt = Store(root).run(run_id).attempt_path()
+    assert attempt is not None
+    return (attempt / "metrics.jsonl").read_bytes()
+
+
+def test_killed_before_every_file_operation_of_a_run(tmp_path: Path) -> None:
+    with launcher(tmp_path) as run:
+        assert not run("whole 1 operation 1000000")
+        expected = metrics_of(tmp_path / "whole")
+        operation = 0
+        while run(f"{operation} 1 operation {operation}"):
+            check(tmp_path / str(operation))
+            assert not run(f"{operation} 1 operation 1000000")  # goes on, and comes to the same end
+            assert check(tmp_path / str(operation)) == 1
+            assert metrics_of(tmp_path / str(operation)) == expected
+            operation += 1
+    assert operation > 40  # a run of four steps makes about sixty
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    chance, store = random.Random(0), Store(tmp_path)
-    code = (
-        f"import pathlib; from tests.suite.test_kill import launch; launch(pathlib.Path({str(tmp_path)!r}))"
-    )
-    finished = kills = 0
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as launcher:
-        assert launcher.stdin is not None
-        assert launcher.stdout is not None
-        assert launcher.stdout.readline() == "ready\n"
-        while finished < RUNS:
-            launcher.stdin.write(f"{chance.uniform(0.0, 0.3)}\n")
-            launcher.stdin.flush()
-            assert launcher.stdout.readline() == "killed\n"
-            kills += 1
-            before, finished = finished, check(tmp_path)
+    chance = random.Random(0)
+    finished = kills = tries = 0
+    with launcher(tmp_path) as run:
+        while finished < 2:
+            tries += 1  # later kills leave more time, so that a slow machine comes to the end, too
+            kills += run(f"store 2 seconds {chance.uniform(0.0, 0.004 * tries)}")
+            before, finished = finished, check(tmp_path / "store")
             assert finished >= before
-            assert kills < 500  # each stands for progress of a step or so, or for none
-    attempts = [folder.attempt_path() for folder in map(store.run, store.run_ids())]
-    assert len({(path / "metrics.jsonl").read_bytes() for path in attempts if path}) == 1
-    assert sum(len(attempt_numbers(store.run(run_id).path)) for run_id in store.run_ids()) > RUNS
+    assert kills > 0

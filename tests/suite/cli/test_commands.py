@@ -172,7 +172,7 @@ def test_publish_is_lean_deterministic_and_validates(cli: Cli, store: Store, tmp
     )
     assert str(tmp_path) not in content.decode()
     assert socket.gethostname() not in content.decode()
-    assert cli("validate").out == "results/records/tiny.jsonl: 6 records, all sound\n"
+    assert cli("validate").out == "results/records/tiny.jsonl: 6 records are sound\n"
 
 
 @pytest.mark.parametrize(

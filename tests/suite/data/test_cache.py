@@ -66,9 +66,8 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path, name: str, damage: str) -
     else:
         spoiled = bytearray(content)
         spoiled[-3] ^= 0x40
-        path.write_bytes(
-            {"truncate": content[: len(content) // 2], "flip": spoiled, "empty": b"", "other": b"[1]"}[damage]
-        )
+        half = content[: len(content) // 2]
+        path.write_bytes({"truncate": half, "flip": spoiled, "empty": b"", "other": b"[1]"}[damage])
         os.utime(path, ns=(1, 1))  # a damage within the clock's tick of the writing
     assert_right(tmp_path)
     assert path.read_bytes() == content

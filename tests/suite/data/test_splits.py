@@ -61,7 +61,14 @@ def test_the_split_is_the_same_every_time_and_its_checksum_says_so() -> None:
     assert torch.equal(one.x, again.x)
     assert one.split_checksum == again.split_checksum != other.split_checksum
     # Pinned: a change of the split is a new version of every task, never an accident.
-    assert one.split_checksum.startswith("ac09fd7384ab4326")
+    assert one.split_checksum.startswith("98547c428a530afb")
+
+
+def test_the_first_training_examples_are_a_fair_sample_of_a_sorted_source() -> None:
+    labels = torch.arange(2000) // 500
+    train, _ = splits.split(labels, fake_task(DATASET, n_validation=400), 4)
+    # 100 of 1,600 drawn at random: 25 a class within five standard deviations of 4.3.
+    assert all(abs(n - 25) < 22 for n in counts(labels[train[:100]]))
 
 
 def test_too_few_examples_and_uneven_draws_are_refused() -> None:

@@ -71,8 +71,8 @@ def test_plain_output_is_a_line_an_epoch_and_run() -> None:
         "done",
     ]
     assert lines[1].startswith("cifar10-resnet8-5k sam seed 0  epoch 2/4  loss 0.5123  val 65.12 %  ")
-    # at step 20 of 40, 21 s in: half a run of two is done
-    assert lines[1].endswith("0 of 2 done, 1 running, 1 min 03 s left")
+    # 19 s for steps 2 to 20 of 40, and 60 of the 80 steps of two runs to go
+    assert lines[1].endswith("0 of 2 done, 1 running, 1 min 00 s left")
     assert lines[-1].endswith("in 41 s")
 
 
@@ -80,7 +80,7 @@ def test_a_resumed_run_says_where_and_its_past_is_no_pace() -> None:
     lines = plain(1, started(), progress(20, state="resuming"), *[progress(s) for s in range(21, 31)])
     assert lines[0] == "cifar10-resnet8-5k sam seed 0  resuming at step 20 of 40"
     assert len(lines) == 2  # epoch 2 was told by the earlier attempt
-    assert lines[1].endswith("0 of 1 done, 1 running, 12 s left")  # 10 steps in 12 s, 10 more to go
+    assert lines[1].endswith("0 of 1 done, 1 running, 10 s left")  # 10 steps in 10 s, 10 more to go
 
 
 def test_what_went_wrong_is_on_the_line_of_its_run() -> None:
@@ -112,7 +112,7 @@ def table(width: int, *events: dict[str, Any]) -> list[str]:
         clock.now += 1.0
         display(event)
     page = Console(file=io.StringIO(), width=width, color_system=None)
-    page.print(display._table())
+    page.print(display._page())
     text = page.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in text.splitlines()]
 

@@ -55,8 +55,8 @@ def test_product_is_the_finite_difference_of_the_gradient(name):
         return gradient(point, moved)
 
     difference = (at(step) - at(-step)) / (2 * step)
-    # central differences: truncation ~ step^2 = 1e-10, rounding ~ 1e-16 / step = 1e-11, times constants
-    assert float((product - difference).norm()) <= 1e-7 * float(difference.norm())
+    # truncation ~ step^2 = 1e-10 times third derivatives, which are 1e3 where a norm group varies little
+    assert float((product - difference).norm()) <= 1e-6 * float(difference.norm())
 
 
 def test_products_form_the_full_hessian():

@@ -1,0 +1,29 @@
+"""An optimizer entry with some of its parameters overridden: what the battery is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from suite.conformance.trial import Trial
+from suite.registry import Found
+from suite.spec import OptimizerSpec, Value, resolve_params
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer entry in one setting."""
+
+    found: Found
+    entry: OptimizerSpec
+    overrides: Mapping[str, Value | str]
+
+    def hyper(self, **extra: Value) -> dict[str, Value]:
+        """Resolve every parameter; `extra` overrides those that the entry has."""
+        known = {name: value for name, value in extra.items() if name in self.entry.params}
+        return resolve_params(self.entry.params, {**self.overrides, **known}, f"optimizer {self.entry.name}")
+
+    def trial(self, **options: Any) -> Trial:
+        """Put the entry to work on a small problem, see `Trial`."""
+        return Trial(self.entry, self.hyper(), **options)

@@ -1,0 +1,181 @@
+"""Promises of an optimizer to the engine: state, noise, gradients, learning rate and memory format."""
+
+from __future__ import annotations
+
+import copy
+import io
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suite.conformance.case import Case
+from suite.conformance.check import Broken
+from suite.conformance.state import left_out
+from suite.conformance.trial import BATCHES, STEPS, Trial, difference
+
+LAYOUT_TOLERANCE = 1e-9
+"""Two memory layouts may differ by float64 rounding (1e-16 a sum), grown over the steps and a square root."""
+
+
+def resumes(case: Case) -> str:
+    """state_dict holds all that the next step depends on."""
+    half = STEPS // 2
+    whole = case.trial().run(half)
+    state, model = copy.deepcopy(whole.optimizer.state_dict()), whole.snapshot()
+    resumed = case.trial()
+    resumed.model.load_state_dict(model)
+    resumed.optimizer.load_state_dict(state)
+    resumed.done = half
+    suspects = left_out(whole.optimizer, resumed.optimizer)
+    for step in range(half, STEPS):
+        gap = difference(whole.run(1).snapshot(), resumed.run(1).snapshot())
+        if gap:
+            named = f"it lacks {', '.join(suspects[:4])}" if suspects else "state left out of it?"
+            raise Broken(f"continued from its state_dict at step {half}, step {step} differs: {gap}; {named}")
+    return f"continues bit for bit from its state_dict at step {half}"
+
+
+def weights_only(case: Case) -> str:
+    """state_dict survives torch.save and a load that unpickles no objects."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(case.trial().run(2).optimizer.state_dict(), buffer)
+        size = buffer.tell()
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch raises several kinds
+        reason = str(error).split("\n")[0][:160]
+        raise Broken(
+            f"state_dict cannot be saved and loaded without pickled objects: {reason}; keep tensors and "
+            "plain numbers, texts, lists and dicts only"
+        ) from None
+    return f"{size} bytes of tensors and plain values"
+
+
+def restores(case: Case) -> str:
+    """A step at lr = 0 leaves the weights bit for bit as they were."""
+    trial = Trial(case.entry, case.hyper(weight_decay=0.0))
+    moving = Trial(case.entry, case.hyper(weight_decay=0.0)).run(1)
+    before = trial.weights()
+    trial.set_lr(0.0)
+    after = trial.run(1).weights()
+    gap = difference(before, after)
+    if gap and not difference(after, moving.weights()):
+        return "not judged: the update does not depend on lr"
+    if gap:
+        raise Broken(
+            f"a step at lr = 0 without weight decay moves the weights: {gap}; restore perturbed weights "
+            "from a copy, not by adding and subtracting"
+        )
+    return "a step at lr = 0 without weight decay leaves the weights as they were, bit for bit"
+
+
+def own_noise(case: Case) -> str:
+    """Nothing but `context.noise` is drawn from."""
+    trial = case.trial()
+    watch = _Watch(trial)
+    for _ in range(len(BATCHES)):
+        trial.load()
+        watch.begin()
+        trial.optimizer.step(watch)
+        watch.end()
+        trial.done += 1
+    if watch.drawn:
+        raise Broken(
+            f"step draws from {watch.drawn}, which other streams and seeds share: draw from "
+            "context.noise.fill_(out, step, draw) alone"
+        )
+    return "the global generators are untouched between objective calls"
+
+
+def zeroes_gradients(case: Case) -> str:
+    """Gradients that stand in p.grad before a step do not matter."""
+    clean, stale = case.trial(), case.trial()
+    for step in range(2):
+        clean.step()
+        stale.load()
+        for p in stale.parameters:
+            p.grad = torch.full_like(p, 10.0)
+        stale.optimizer.step(stale.objective)
+        stale.done += 1
+        gap = difference(clean.snapshot(), stale.snapshot())
+        if gap:
+            raise Broken(
+                f"gradients left in p.grad change step {step}: {gap}; call self.zero_grad() before the "
+                "first objective call, which accumulates"
+            )
+    return "gradients left in p.grad before a step change nothing"
+
+
+def reads_lr(case: Case) -> str:
+    """A schedule that sets group['lr'] has effect."""
+    judged = []
+    for step in (0, 1, STEPS - 1):
+        full, lower = case.trial().run(step), case.trial().run(step)
+        start = full.weights()
+        lower.set_lr(0.5)
+        gap = difference(full.run(1).weights(), lower.run(1).weights())
+        if not difference(start, full.weights()):
+            continue  # some methods wait some steps before they move
+        if not gap:
+            raise Broken(
+                f"halving group['lr'] before step {step} changes nothing: read lr from self.param_groups "
+                "in every step, else schedules have no effect"
+            )
+        judged.append(str(step))
+    if not judged:
+        raise Broken(f"no step of {STEPS} moves the weights")
+    return f"halving group['lr'] changes what step {', '.join(judged)} does"
+
+
+def channels_last(case: Case) -> str:
+    """Weights keep their memory format, and their update does not depend on it."""
+    options: dict[str, Any] = {"dtype": torch.float64, "silent": True}
+    ours, other = case.trial(**options), case.trial(channels_last=False, **options)
+    start, strides = ours.snapshot(), [p.stride() for p in ours.parameters]
+    ours.run(len(BATCHES))
+    if [p.stride() for p in ours.parameters] != strides:
+        raise Broken("a step changes the memory format of weights: write into p.data, do not replace it")
+    end, end_other = ours.snapshot(), other.run(len(BATCHES)).snapshot()
+    for name, _ in ours.model.named_parameters():
+        moved = float((end[name] - start[name]).abs().max())
+        gap = float((end[name] - end_other[name]).abs().max())
+        if not gap <= LAYOUT_TOLERANCE * max(1.0, moved):
+            raise Broken(
+                f"with channels_last weights {name} ends elsewhere (max |d| = {gap:.1e} of {moved:.1e} "
+                "moved): flat views of weights and gradients in different memory orders?"
+            )
+    return "the same update in both memory formats"
+
+
+class _Watch:
+    """An objective that notes whether a global generator moved while the optimizer was at work."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._objective = trial.objective
+        self.drawn = ""
+
+    def begin(self) -> None:
+        self._torch, self._python, self._numpy = torch.get_rng_state(), random.getstate(), _numpy_state()
+
+    def end(self) -> None:
+        if not torch.equal(self._torch, torch.get_rng_state()):
+            self.drawn = "torch's global generator"
+        elif self._python != random.getstate():
+            self.drawn = "Python's global generator"
+        elif self._numpy != _numpy_state():
+            self.drawn = "numpy's global generator"
+
+    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+        self.end()
+        loss = self._objective(part, parts, track_stats)
+        self.begin()
+        return loss
+
+
+def _numpy_state() -> str:
+    name, keys, *rest = np.random.get_state()
+    return f"{name} {np.asarray(keys).tobytes().hex()} {rest}"

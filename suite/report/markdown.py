@@ -1,0 +1,148 @@
+"""A leaderboard as Markdown that reads as plain text too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from suite.report import text
+from suite.report.leaderboard import Leaderboard, Row, Table
+
+UNTUNED = "untuned: not a ranking"
+
+VIEW_TITLES = {"epochs": "equal epochs", "sample-gradients": "equal sample-gradients"}
+
+INTRODUCTION = """\
+Every optimizer runs at one setting of its hyperparameters that was not tuned for the task, so no table is a
+ranking: rows are sorted by name and none is set in bold. Accuracies are in percent; ± is the 95 % t interval
+over seeds. Means are over completed runs. Cost counts sample-gradients, one example through one forward and
+backward pass: 1x is one gradient an example over the task's budget. The word in the last column compares
+with the highest mean, paired by seed, with Holm's correction:
+*best set* is that row; *tie*, equivalent to it within {margin:g} points; *worse*, significantly below it;
+*unresolved*, neither was shown, with the difference that this many seeds would have found 4 times in 5;
+*undecided*, too few seeds for any test; *failed runs*, which keep a row out of the best set."""
+
+
+def render(board: Leaderboard) -> str:
+    """Write the report; the same leaderboard gives the same text, byte for byte."""
+    return "\n".join(_lines(board)) + "\n"
+
+
+def _lines(board: Leaderboard) -> Iterator[str]:
+    yield "# Leaderboard"
+    yield ""
+    yield from INTRODUCTION.format(margin=100 * board.margin).split("\n")
+    if not board.tables:
+        yield ""
+        yield "No records to show."
+    for table in board.tables:
+        yield ""
+        yield from _table(table)
+    if board.left_out:
+        yield ""
+        yield from (f"- {text.markdown(sentence)}" for sentence in board.left_out)
+    command = text.plain(board.command)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    yield from ("", "This page is made by", "", f"{fence}sh", command, fence)
+
+
+def _table(table: Table) -> Iterator[str]:
+    where = f"{text.markdown(table.task)} on {text.markdown(table.data)}"
+    yield f"## {where}: {VIEW_TITLES[table.view]}, {table.budget:g}x ({UNTUNED})"
+    yield ""
+    compiled = ", compiled" if table.compiled else ""
+    yield (
+        f"{_seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; "
+        f"{text.markdown(table.precision)} on {text.markdown(table.device)}{compiled}; "
+        f"protocol {text.markdown(table.protocol)}."
+    )
+    yield ""
+    yield from _accuracy(table)
+    if any(row.train_loss for row in table.rows):
+        yield ""
+        yield from _sharpness(table)
+    notes = list(_notes(table))
+    if notes:
+        yield ""
+        yield from (f"- {note}" for note in notes)
+
+
+def _seeds(table: Table) -> str:
+    counts = sorted({row.n for row in table.rows})
+    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return f"{n} seed{'s' if counts[-1] > 1 else ''}"
+
+
+def _accuracy(table: Table) -> list[str]:
+    header = ["optimizer", "n", "failed", "test acc", "validation acc", "BN as trained", "cost",
+              "sample-gradients", "train s", "verdict"]  # fmt: skip
+    rows = [
+        [
+            text.markdown(row.optimizer),
+            str(row.n),
+            f"{row.failed} of {row.n}",
+            text.percent(row.test_accuracy),
+            text.percent(row.validation_accuracy),
+            text.percent(row.test_accuracy_as_trained),
+            f"{row.cost:.2f}x",
+            f"{row.sample_gradients:,.0f}",
+            _seconds(row, table),
+            text.verdict(row.verdict),
+        ]
+        for row in table.rows
+    ]
+    return text.grid(header, rows, [False, *[True] * 8, False])
+
+
+def _seconds(row: Row, table: Table) -> str:
+    if row.train_s is None:
+        return "-"
+    mark = f" [{_letter(table.fingerprints.index(row.fingerprint))}]" if len(table.fingerprints) > 1 else ""
+    return f"{row.train_s:.1f}{mark}"
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index % 26) + (str(index // 26) if index >= 26 else "")
+
+
+def _sharpness(table: Table) -> list[str]:
+    names = {name: "/".join(map(str, counts)) for name, counts in table.measures.items()}
+    header = ["optimizer", "train loss"]
+    header += [part for name, n in names.items() for part in (f"{text.markdown(name)}@{n}", "est. error")]
+    rows = []
+    for row in table.rows:
+        cells = [text.markdown(row.optimizer), text.measured(row.train_loss)]
+        for name in names:
+            found = row.measures.get(name)
+            cells.append(text.measured(found.over_seeds if found else None))
+            errors = (found.se_probes, found.se_examples) if found else (None, None)
+            cells.append(" / ".join("-" if error is None else text.short(error) for error in errors))
+        rows.append(cells)
+    return text.grid(header, rows, [False, *[True] * (1 + 2 * len(names))])
+
+
+def _notes(table: Table) -> Iterator[str]:
+    if not table.tested:
+        yield (
+            f"Descriptive only, no tests: the {table.tier} tier asks for {table.minimum_seeds} seeds "
+            "that every optimizer without failures has completed."
+        )
+    if table.correlation is not None:
+        yield f"Pairing by seed: test accuracies of two rows correlate by {table.correlation:.2f} on average."
+    if table.matched_loss is not None:
+        yield (
+            "Measures at n training examples, with the training loss on the same ones. "
+            "`est. error` is the estimator's error over probes / over examples for one run. "
+            + (
+                "Rows are at matched training loss."
+                if table.matched_loss
+                else "Rows are not at matched training loss, on which curvature depends."
+            )
+            + " No row is ranked by a measure, which its method may minimise."
+        )
+    if len(table.fingerprints) > 1:
+        yield "Seconds compare only within one machine and software:"
+        for index, name in enumerate(table.fingerprints):
+            yield f"[{_letter(index)}] {text.markdown(name)}"
+    elif table.fingerprints:
+        yield f"Seconds are the median over runs on {text.markdown(table.fingerprints[0])}."

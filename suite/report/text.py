@@ -1,0 +1,91 @@
+"""Numbers and names as they appear in tables. Names come from strangers: none may act where it is shown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from suite.stats import Interval, Verdict
+
+WORDS = {
+    "best": "best set",
+    "tie": "tie",
+    "unresolved": "unresolved",
+    "worse": "worse",
+    "failed": "failed runs",
+    "undecided": "undecided",
+}
+
+
+def plain(text: str) -> str:
+    """Put text on one line: white space and control, format and surrogate characters become single spaces."""
+    kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join("".join(kept).split())
+
+
+def markdown(text: str) -> str:
+    """Escape text so that Markdown shows it and does nothing else with it, inside a table or outside."""
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\|`*$~])", r"\\\1", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word an underscore is harmless
+    text = re.sub(r"\](?=[\[(:])", r"\\]", text)  # a link needs one of these after its bracket
+    return re.sub(r"^([#+-]|\d+[.)])(?=\s|$)", r"\\\1", text)
+
+
+def spreadsheet(text: str) -> str:
+    """Escape text so that a spreadsheet does not read it as a formula."""
+    text = plain(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """Lay out a Markdown table whose columns are aligned in plain text too; `right` aligns to the right."""
+    widths = [max(3, *(len(row[i]) for row in (header, *rows))) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, widths, right, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
+    return [line(header), line(rule), *map(line, rows)]
+
+
+def percent(interval: Interval | None) -> str:
+    """Mean and half-width of an accuracy in percent."""
+    if interval is None:
+        return "-"
+    half = "" if interval.half is None else f" ± {100 * interval.half:.2f}"
+    return f"{100 * interval.mean:.2f}{half}"
+
+
+def number(value: float | None) -> str:
+    """Show a number with three significant digits."""
+    return (
+        "-" if value is None else f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.2e}"
+    )
+
+
+def measured(interval: Interval | None) -> str:
+    """Mean and half-width with three and two significant digits."""
+    if interval is None:
+        return "-"
+    half = "" if interval.half is None else f" ± {short(interval.half)}"
+    return f"{number(interval.mean)}{half}"
+
+
+def short(value: float) -> str:
+    """Show an error with two significant digits."""
+    return f"{value:.2g}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.1e}"
+
+
+def verdict(found: Verdict) -> str:
+    """Say a verdict in words, with the minimum detectable difference where nothing could be shown."""
+    word = WORDS[found.word]
+    if found.word == "unresolved" and found.detectable is not None:
+        return f"{word} (could detect {100 * found.detectable:.2f})"
+    if found.word == "worse" and found.difference is not None:
+        return f"{word} by {-100 * found.difference:.2f}{' (within the margin)' if found.equivalent else ''}"
+    return word

@@ -1,0 +1,228 @@
+"""Intervals, paired tests and the words of a comparison (protocol rules 20 to 24). Loads no torch.
+
+Seeds are paired: the difference d_s = a_s - b_s of two optimizers at the same seed s is the unit of every
+test, so that what a seed does to both cancels. scipy is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ALPHA = 0.05
+POWER = 0.8
+
+MINIMUM_SEEDS = {"smoke": 10, "small": 10, "full": 5}
+"""Evaluation seeds by tier below which results are descriptive only, without tests (rule 20)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean of n values and its t interval; the bounds are None for n = 1."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def half(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.high is None else self.high - self.mean
+
+
+def mean_interval(values: Sequence[float], level: float = 1 - ALPHA) -> Interval:
+    """Mean and t interval: mean +- t_{n-1, (1 + level) / 2} s / sqrt(n), s with n - 1 in its denominator.
+
+    Raises:
+        ValueError: no values.
+
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("the mean of no values")
+    mean = statistics.fmean(values)
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    half = _t_quantile((1 + level) / 2, n - 1) * statistics.stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The paired differences a - b of two optimizers: their mean, standard deviation and number."""
+
+    mean: float
+    sd: float
+    n: int
+
+    @classmethod
+    def of(cls, a: Mapping[int, float], b: Mapping[int, float]) -> Differences:
+        """Pair by seed; seeds that only one of them has are left out. ValueError below two pairs."""
+        seeds = sorted(a.keys() & b.keys())
+        if len(seeds) < 2:
+            raise ValueError("a paired comparison needs two common seeds")
+        values = [a[seed] - b[seed] for seed in seeds]
+        return cls(statistics.fmean(values), statistics.stdev(values), len(values))
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean difference."""
+        return self.sd / math.sqrt(self.n)
+
+    def p_value(self) -> float:
+        """Two-sided p of the paired t test, t = mean / se with n - 1 degrees of freedom.
+
+        Differences that are all the same prove themselves: p is 1 if they are 0 and 0 otherwise.
+        """
+        return min(1.0, 2 * _t_tail(abs(self.mean), self.se, self.n - 1))
+
+    def p_equivalent(self, margin: float) -> float:
+        """P of the two one-sided tests (TOST) of |difference| >= margin; small p shows equivalence."""
+        return max(_t_tail(margin - self.mean, self.se, self.n - 1),
+                   _t_tail(margin + self.mean, self.se, self.n - 1))  # fmt: skip
+
+    def detectable(self, power: float = POWER, alpha: float = ALPHA) -> float:
+        """Smallest true difference that a two-sided paired t test of this n and sd finds with this power.
+
+        Solves P(|T| > t_{n-1, 1 - alpha/2}) = power for the noncentrality delta = difference / se of T.
+        """
+        if self.sd == 0:
+            return 0.0
+        from scipy.optimize import brentq
+
+        degrees = self.n - 1
+        critical = _t_quantile(1 - alpha / 2, degrees)
+        high = critical
+        while power_of_t(high, critical, degrees) < power:
+            high *= 2
+        delta = brentq(lambda d: power_of_t(d, critical, degrees) - power, 0.0, high, xtol=1e-9)
+        return float(delta) * self.se
+
+
+def power_of_t(delta: float, critical: float, degrees: int) -> float:
+    """P(|T| > critical) of the noncentral t with noncentrality delta.
+
+    T = (Z + delta) / X with X^2 = chi^2_degrees / degrees, so it is the mean over X of
+    Phi(delta - critical X) + Phi(-delta - critical X). (scipy's own noncentral t gives NaN in far tails.)
+    """
+    from scipy.integrate import quad
+    from scipy.special import chdtri, ndtr
+
+    half = degrees / 2
+    log_scale = math.log(2) + half * math.log(half) - math.lgamma(half)
+
+    def integrand(x: float) -> float:
+        density = math.exp(log_scale + (degrees - 1) * math.log(x) - half * x * x) if x else 0.0
+        return float(ndtr(delta - critical * x) + ndtr(-delta - critical * x)) * density
+
+    low, high = (math.sqrt(chdtri(degrees, p) / degrees) for p in (1 - 1e-12, 1e-14))
+    return float(quad(integrand, low, high, limit=200, epsabs=1e-10)[0])
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust p values for their number by Holm's step-down: the i-th smallest of m times m - i + 1."""
+    adjusted, worst = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: (item[1], item[0]))):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p))
+        adjusted[name] = worst
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison with the best says of one optimizer.
+
+    `word` is "best" (the highest mean), "tie" (equivalent to it within the margin), "unresolved" (neither
+    shown), "worse" (significantly below it), "failed" (a failed run keeps it out of the best set) or
+    "undecided" (too few seeds for any test). The rest is None where there was no test.
+    """
+
+    word: str
+    best_set: bool = False
+    """Not significantly below the best, and without a failed run."""
+    p: float | None = None
+    """Holm-adjusted p of the paired t test against the best."""
+    difference: float | None = None
+    """Mean paired difference to the best."""
+    detectable: float | None = None
+    """Minimum detectable difference for this n."""
+    equivalent: bool = False
+
+
+def classify(
+    values: Mapping[str, Mapping[int, float]],
+    failures: Mapping[str, int],
+    *,
+    margin: float,
+    minimum: int,
+    alpha: float = ALPHA,
+) -> dict[str, Verdict]:
+    """Compare every optimizer with the best one, paired by seed, with Holm's correction (rules 20 to 24).
+
+    Args:
+        values: by name, the score (higher is better) of each completed seed.
+        failures: by name, the number of failed runs; missing is none.
+        margin: differences below it are of no interest; fixed beforehand.
+        minimum: seeds that every optimizer without failures must share with the best, else no test is made.
+        alpha: level of every test.
+
+    """
+    failed = {name for name in values if failures.get(name, 0) or not values[name]}
+    sound = sorted(values.keys() - failed)
+    verdicts = {name: Verdict("failed") for name in sorted(failed)}
+    if not sound:
+        return verdicts
+    best = max(sound, key=lambda name: (statistics.fmean(values[name].values()), name))
+    others = [name for name in sound if name != best]
+    shared = min(len(values[name].keys() & values[best].keys()) for name in sound)
+    if shared < max(minimum, 2):
+        return verdicts | {name: Verdict("undecided") for name in sound}
+    differences = {name: Differences.of(values[name], values[best]) for name in others}
+    adjusted = holm({name: differences[name].p_value() for name in others})
+    verdicts[best] = Verdict("best", best_set=True)
+    for name, difference in differences.items():
+        worse = adjusted[name] <= alpha and difference.mean < 0
+        equivalent = difference.p_equivalent(margin) <= alpha
+        verdicts[name] = Verdict(
+            "worse" if worse else "tie" if equivalent else "unresolved",
+            best_set=not worse,
+            p=adjusted[name],
+            difference=difference.mean,
+            detectable=difference.detectable(alpha=alpha),
+            equivalent=equivalent,
+        )
+    return verdicts
+
+
+def pairing_correlation(values: Mapping[str, Mapping[int, float]]) -> float | None:
+    """Mean over pairs of optimizers of the correlation of their scores over common seeds (rule 21).
+
+    Pairing by seed divides the variance of a difference by 1 / (1 - r). None where no pair has
+    three common seeds and scores that vary.
+    """
+    found = []
+    for a, b in itertools.combinations(sorted(values), 2):
+        seeds = sorted(values[a].keys() & values[b].keys())
+        x, y = [values[a][s] for s in seeds], [values[b][s] for s in seeds]
+        if len(seeds) >= 3 and len(set(x)) > 1 and len(set(y)) > 1:
+            found.append(statistics.correlation(x, y))
+    return statistics.fmean(found) if found else None
+
+
+def _t_quantile(probability: float, degrees: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, probability))
+
+
+def _t_tail(value: float, se: float, degrees: int) -> float:
+    """P(T > value / se) of Student's t; the limit of it where se = 0."""
+    from scipy.special import stdtr
+
+    if se == 0:
+        return 0.5 if value == 0 else float(value < 0)
+    return float(stdtr(degrees, -value / se))

@@ -1,0 +1,67 @@
+"""The leaderboard command: from the store and from published records, and the commands below it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from suite.cli.leaderboard import ranges, run_commands
+from suite.registry import Registry
+from suite.store import Store
+from tests.suite.cli.conftest import Cli
+from tests.suite.runner import PLUGIN, tiny_specs
+
+
+def test_markdown_ends_with_the_commands_that_make_it_again(cli: Cli, store: Store, tmp_path: Path) -> None:
+    page = tmp_path / "board.md"
+    given = ("leaderboard", "-t", "tiny", "--plugin", PLUGIN, "--store", store.root, "-o", page)
+    assert cli(*given).code == 0
+    text = page.read_text()
+    assert "| sam " in text
+    assert "| 84.00 ±" in text  # SGD: 40, 42 and 44 of 50
+    assert "| 86.00 ±" in text  # SAM: 41, 43 and 45 of 50
+    regenerate = " ".join(map(str, ("steppe", *given)))
+    assert f"steppe leaderboard -t tiny --plugin {PLUGIN} --store {store.root} -o {page}" == regenerate
+    assert f"```sh\n{regenerate}\n```" in text
+    assert cli(*given).code == 0
+    assert page.read_text() == text
+
+
+def test_published_records_give_the_same_tables(cli: Cli, store: Store) -> None:
+    cli("publish", "--store", store.root)
+    here = cli("leaderboard", "--plugin", PLUGIN, "--store", store.root).out
+    there = cli("leaderboard", "--plugin", PLUGIN, "--records", "results/records/tiny.jsonl").out
+    cut = "This page is made by"
+    assert here.partition(cut)[0] == there.partition(cut)[0]
+    assert "--records results/records/tiny.jsonl" in there
+
+
+def test_csv_and_filters(cli: Cli, store: Store) -> None:
+    base = ("leaderboard", "--plugin", PLUGIN, "--store", store.root, "--format", "csv", "--view", "epochs")
+    rows = list(csv.DictReader(io.StringIO(cli(*base).out)))
+    assert [row["optimizer"] for row in rows] == ["sam", "sgd"]
+    assert {row["view"] for row in rows} == {"epochs"}
+    rows = list(csv.DictReader(io.StringIO(cli(*base, "--optimizer", "sg*").out)))
+    assert [row["optimizer"] for row in rows] == ["sgd"]
+
+
+def test_nothing_to_show_is_one_line(cli: Cli, store: Store) -> None:
+    answer = cli("leaderboard", "-t", "digits-cnn", "--store", store.root)
+    assert answer.code == 2
+    assert answer.err.startswith("steppe: error: no finished run to show")
+    assert cli("leaderboard", "--records", "nowhere.jsonl").code == 2
+
+
+def test_run_commands_merge_seeds_and_optimizers() -> None:
+    registry = Registry([PLUGIN])
+    specs = tiny_specs(["sgd", "sam[rho=0.1]"], [0, 1, 2, 5]) + tiny_specs(["nso"], [0])
+    tail = "--data-set synthetic --budget 1 --precision fp32 --device cpu --threads 1 --plugin FILE"
+    assert run_commands(specs, registry) == [
+        f"steppe run -t tiny -o nso -s 0 {tail}",
+        f"steppe run -t tiny -o 'sam[rho=0.1],sgd' -s 0-2,5 {tail}",
+    ]
+
+
+def test_ranges() -> None:
+    assert ranges([3, 0, 1, 7]) == "0-1,3,7"
