@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
         places[flag] = Path(arguments.pop(0)).absolute()
     make_ready(places["--venv"], places["--lock"])
     if not arguments:
-        say("ready; `. {}/bin/activate` enters it".format(places["--venv"]))
+        say("ready: {} holds the programs".format(places["--venv"] / "bin"))
         return
     run(places["--venv"], arguments)
 
@@ -115,7 +115,8 @@ def create(venv: Path) -> None:
 def bare_environment(venv: Path) -> None:
     """Make what the venv module would: a link to the interpreter, a folder, and the file that says so."""
     (venv / "bin").mkdir()
-    (venv / "bin" / "python").symlink_to(sys.executable)
+    for name in ("python", "python3"):
+        (venv / "bin" / name).symlink_to(sys.executable)
     version = "{}.{}".format(*sys.version_info)
     (venv / "lib" / ("python" + version) / "site-packages").mkdir(parents=True)
     home = Path(sys.executable).parent

@@ -64,9 +64,8 @@ class NSO(Wrapper):
         self.sigma, self.k, self.two_point, self.lam = sigma, k, two_point, lam
         self.clean_pass = clean_pass or lam > 0.0
         self.noise = NormalStream(0) if noise is None else noise
-        self._plus = torch.empty_like(self.flat.theta)
-        self._minus = torch.empty_like(self.flat.theta) if two_point else self._plus
-        self._plus_views, self._minus_views = self.flat.views(self._plus), self.flat.views(self._minus)
+        self._perturbed = torch.empty_like(self.flat.theta)
+        self._views = self.flat.views(self._perturbed)
 
     def evaluate(self, objective: Objective) -> Tensor:
         """Leave G; return the loss at w after a clean pass, else the mean of the perturbed losses."""
@@ -83,15 +82,18 @@ class NSO(Wrapper):
         return torch.stack(losses).mean() if clean is None else clean
 
     def _pair(self, objective: Objective, j: int) -> Iterator[Tensor]:
-        """Add the gradients at w + U_j and, if two-point, w - U_j; U_j needs no buffer of its own."""
-        theta = self.flat.theta
-        z = self.noise.fill_(self._minus, self.n_steps, j)
-        torch.add(theta, z, alpha=self.sigma, out=self._plus)
+        """Add the gradients at v = w + U_j and, if two-point, at w - U_j, in one buffer.
+
+        The second is w + (w - v), the mirror image of the first as it was rounded.
+        """
+        theta, v = self.flat.theta, self._perturbed
+        self.noise.fill_(v, self.n_steps, j)
+        torch.add(theta, v, alpha=self.sigma, out=v)
         track = j == 0 and not self.clean_pass
-        yield self._evaluate_at(self._plus, self._plus_views, objective, track_stats=track)
+        yield self._evaluate_at(v, self._views, objective, track_stats=track)
         if self.two_point:
-            torch.add(theta, z, alpha=-self.sigma, out=self._minus)
-            yield self._evaluate_at(self._minus, self._minus_views, objective, track_stats=False)
+            v.lerp_(theta, 2.0)  # theta - (theta - v) (1 - 2)
+            yield self._evaluate_at(v, self._views, objective, track_stats=False)
 
 
 def _cost(hyper: Mapping[str, Any]) -> int:

@@ -98,8 +98,9 @@ class Wrapper(Optimizer):
         # Autograd gives gradients in the order of their parameters, other code may not; torch's fused
         # kernels on a CPU pair numbers by their place in memory without a look at the strides.
         for p in self.flat.params:
-            if p.grad is not None and p.grad.stride() != p.stride() and not _same_order(p.grad, p):
-                p.grad = torch.empty_like(p.data).copy_(p.grad.detach())
+            g = p.grad
+            if g is not None and g.stride() != p.stride() and not _same_order(g, p):
+                p.grad = torch.empty_like(p.data).copy_(g.detach())
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.flat.params if p.grad is not None]

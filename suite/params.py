@@ -40,15 +40,18 @@ class FlatParams:
         self.theta: Tensor = torch.empty(sum(p.numel() for p in self.params), dtype=self.params[0].dtype,
                                          device=self.params[0].device)  # fmt: skip
         self._theta_views = self.views(self.theta)
+        self._pointers = [view.data_ptr() for view in self._theta_views]
         self._backup: Tensor | None = None
         self._noise_scales: dict[str, list[Tensor]] = {}
         self.gather()
 
     def gather(self) -> None:
         """Move parameters that live elsewhere by now (`model.to(...)` does it) back into `theta`."""
+        if [p.data_ptr() for p in self.params] == self._pointers:
+            return
         with torch.no_grad():
             for p, view in zip(self.params, self._theta_views, strict=True):
-                if p.data_ptr() != view.data_ptr() or p.stride() != view.stride():
+                if p.data_ptr() != view.data_ptr():
                     view.copy_(p)
                     p.data = view
 

@@ -194,10 +194,12 @@ def arguments(spec: RunSpec, registry: Registry) -> list[str]:
     out += ["-s", str(spec.seed), "--data-set", spec.data]
     budget, by_cost = spec.epochs / task.epochs, spec.epochs * cost / task.epochs
     if task.epochs * budget == spec.epochs:
-        out += ["--budget", f"{budget:g}"] if float(f"{budget:g}") == budget else ["--budget", repr(budget)]
+        out += ["--budget", repr(budget)] if budget != 1 else []
     elif task.epochs * by_cost / cost == spec.epochs:
         out += ["--view", "sample-gradients", "--budget", repr(by_cost)]
-    out += ["--precision", spec.precision, "--device", spec.device, "--threads", str(spec.threads)]
+    out += ["--precision", spec.precision] if spec.precision != "fp32" else []
+    out += ["--device", spec.device]
+    out += ["--threads", str(spec.threads)] if spec.threads != 1 else []
     out += ["--compile"] if spec.compile else []
     if spec.task.plugin_source is not None or spec.optimizer.plugin_source is not None:
         out += ["--plugin", "FILE"]

@@ -137,8 +137,9 @@ class Verdict:
     """What a comparison with the best says of one optimizer.
 
     `word` is "best" (the highest mean), "tie" (equivalent to it within the margin), "unresolved" (neither
-    shown), "worse" (significantly below it), "failed" (a failed run keeps it out of the best set) or
-    "undecided" (too few seeds for any test). The rest is None where there was no test.
+    shown), "worse" (significantly below it), "failed" (a failed run keeps it out of the best set),
+    "undecided" (too few seeds for any test) or "alone" (nothing to compare with). The rest is None where
+    there was no test.
     """
 
     word: str
@@ -167,20 +168,25 @@ def classify(
         values: by name, the score (higher is better) of each completed seed.
         failures: by name, the number of failed runs; missing is none.
         margin: differences below it are of no interest; fixed beforehand.
-        minimum: seeds that every optimizer without failures must share with the best, else no test is made.
+        minimum: seeds below which an optimizer is compared with none; fewer in common with the best likewise.
         alpha: level of every test.
 
     """
     failed = {name for name in values if failures.get(name, 0) or not values[name]}
     sound = sorted(values.keys() - failed)
     verdicts = {name: Verdict("failed") for name in sorted(failed)}
-    if not sound:
+    verdicts |= {name: Verdict("undecided" if len(values) > 1 else "alone") for name in sound}
+    enough = [name for name in sound if len(values[name]) >= max(minimum, 2)]
+    if not enough:
         return verdicts
-    best = max(sound, key=lambda name: (statistics.fmean(values[name].values()), name))
-    others = [name for name in sound if name != best]
-    shared = min(len(values[name].keys() & values[best].keys()) for name in sound)
-    if shared < max(minimum, 2):
-        return verdicts | {name: Verdict("undecided") for name in sound}
+    best = max(enough, key=lambda name: (statistics.fmean(values[name].values()), name))
+    others = [
+        name
+        for name in enough
+        if name != best and len(values[name].keys() & values[best].keys()) >= max(minimum, 2)
+    ]
+    if not others and (len(sound) > 1 or not failed):
+        return verdicts  # to be the best takes somebody to compare with
     differences = {name: Differences.of(values[name], values[best]) for name in others}
     adjusted = holm({name: differences[name].p_value() for name in others})
     verdicts[best] = Verdict("best", best_set=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from suite.record import build_record
 from suite.registry import Registry
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
-from suite.spec import BuildContext, OptimizerSpec, RunSpec, Task
+from suite.spec import BuildContext, OptimizerSpec, Param, RunSpec, Task
 from suite.store import RunFolder, Store
 
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
@@ -54,6 +54,7 @@ class Context:
 
     spec: RunSpec
     task: Task
+    task_params: Mapping[str, Param]
     entry: OptimizerSpec
     dataset: Dataset
     data: TrainingData
@@ -116,6 +117,7 @@ def prepare(spec: RunSpec, folder: RunFolder, registry: Registry, data_root: Pat
     return Context(
         spec=spec,
         task=task,
+        task_params=registry.task(spec.task.name).entry.params,
         entry=entry,
         dataset=dataset,
         data=data,
@@ -213,10 +215,12 @@ class Trainer:
             self._report("resuming")
         if not self._train():
             return "interrupted"
+        self._report("measuring")
         record = build_record(self)
-        self._report("done" if self.diverged is None else "failed")
         self.attempt.publish(record)
-        return "done" if self.diverged is None else "failed"
+        outcome = "done" if self.diverged is None else "failed"
+        self._report(outcome)
+        return outcome
 
     def _train(self) -> bool:
         """Run the remaining steps; False if the run must stop before its end."""
@@ -328,8 +332,8 @@ class Trainer:
         self._progress(
             {
                 "run_id": spec.run_id,
-                "task": spec.task.name,
-                "optimizer": spec.optimizer.name,
+                "task": spec.task.label(context.task_params),
+                "optimizer": spec.optimizer.label(context.entry.params),
                 "seed": spec.seed,
                 "epoch": self.step // context.batches.steps_per_epoch,
                 "epochs": spec.epochs,

@@ -40,7 +40,7 @@ SMALL = Task(
     augment=AUGMENT,
     measure_examples=1000,
     expected=(
-        "SGD at lr 0.1: 65 % test accuracy on cifar10-jpeg in about 4 minutes of training, "
+        "SGD at lr 0.1: 65 to 66 % test accuracy on cifar10-jpeg in about 4 minutes of training, "
         "fp32 on one core of a Xeon with AVX-512"
     ),
 )

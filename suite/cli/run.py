@@ -7,7 +7,6 @@ command goes on from there. A run that diverged has its record and is not repeat
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections import Counter
@@ -62,7 +61,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
             result = run_pool(
                 store.root,
                 todo,
-                workers=args.workers or default_workers(specs[0]),
+                workers=args.workers or options.default_workers(specs[0]),
                 plugins=args.plugin,
                 data_root=options.data_root(args),
                 checkpoint_s=args.checkpoint_s,
@@ -76,15 +75,6 @@ def prepare(store: Store, spec: RunSpec) -> str:
     folder = store.run(spec.run_id)
     folder.write_spec(spec)
     return folder.status()
-
-
-def default_workers(spec: RunSpec) -> int:
-    """One process a core (divided by the threads of each), or one a GPU."""
-    if spec.device == "cuda":
-        import torch
-
-        return max(1, torch.cuda.device_count())
-    return max(1, len(os.sched_getaffinity(0)) // spec.threads)
 
 
 def summarize(

@@ -92,7 +92,7 @@ class Display:
         row = self._rows.setdefault(progress["run_id"], _Row(progress, self._clock()))
         if row.progress is None:
             self._meet(row, progress)
-        row.progress = progress
+        row.progress = row.name = progress
         if not self._live and progress["epoch"] > row.told_epoch:
             row.told_epoch = progress["epoch"]
             self._print(f"{_label(progress)}  {_state_of(progress)}  {self._overall()}")

@@ -32,6 +32,8 @@ Event = dict[str, Any]
 _ROOT = Path(suite.__file__).resolve().parent.parent
 _POLL_S = 0.2
 _EXIT_S = 20.0
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Tensors in huge pages: without, 12 % of a ResNet's step on a CPU are page faults. The bits are the same."""
 
 
 @dataclass
@@ -104,7 +106,7 @@ class _Worker:
     """A worker process and the run it has in hand."""
 
     def __init__(self, command: list[str], gpu: str | None) -> None:
-        environment = dict(os.environ)
+        environment = {**HUGE_PAGES, **os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu

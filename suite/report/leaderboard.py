@@ -93,13 +93,11 @@ class Table:
     rows: tuple[Row, ...]
     measures: Mapping[str, tuple[int, ...]]
     """By name, the numbers of examples that it was estimated on."""
-    tested: bool
-    """Whether there are seeds enough for tests."""
     minimum_seeds: int
     correlation: float | None
     """What pairing by seed buys: mean correlation between rows."""
     matched_loss: bool | None
-    """Whether rows are at the same training loss; None without measures."""
+    """Whether rows are at the same training loss; None for fewer than two rows with measures."""
     fingerprints: tuple[str, ...]
 
 
@@ -268,10 +266,9 @@ def _table(
         epochs=info.epochs,
         rows=made,
         measures={name: tuple(sorted(examples[name])) for name in sorted(examples)},
-        tested=any(verdict.word == "best" for verdict in verdicts.values()),
         minimum_seeds=minimum,
         correlation=pairing_correlation(scores),
-        matched_loss=max(losses) - min(losses) <= MATCHED * max(losses) if losses else None,
+        matched_loss=max(losses) - min(losses) <= MATCHED * max(losses) if len(losses) > 1 else None,
         fingerprints=tuple(sorted({run.fingerprint for run in runs if not run.failed})),
     )
 

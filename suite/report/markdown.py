@@ -15,9 +15,10 @@ VIEW_TITLES = {"epochs": "equal epochs", "sample-gradients": "equal sample-gradi
 INTRODUCTION = """\
 Every optimizer runs at one setting of its hyperparameters that was not tuned for the task, so no table is a
 ranking: rows are sorted by name and none is set in bold. Accuracies are in percent; ± is the 95 % t interval
-over seeds. Means are over completed runs. Cost counts sample-gradients, one example through one forward and
-backward pass: 1x is one gradient an example over the task's budget. The word in the last column compares
-with the highest mean, paired by seed, with Holm's correction:
+over seeds. Means are over completed runs. BatchNorm statistics are re-estimated at the final weights; the
+column *as trained* is the test accuracy with those that training left. Cost counts sample-gradients, one
+example through one forward and backward pass; 1x is one gradient an example over the task's budget. The word
+in the last column compares with the highest mean, paired by seed, with Holm's correction:
 *best set* is that row; *tie*, equivalent to it within {margin:g} points; *worse*, significantly below it;
 *unresolved*, neither was shown, with the difference that this many seeds would have found 4 times in 5;
 *undecided*, too few seeds for any test; *failed runs*, which keep a row out of the best set."""
@@ -74,7 +75,7 @@ def _seeds(table: Table) -> str:
 
 
 def _accuracy(table: Table) -> list[str]:
-    header = ["optimizer", "n", "failed", "test acc", "validation acc", "BN as trained", "cost",
+    header = ["optimizer", "n", "failed", "test acc", "validation acc", "as trained", "cost",
               "sample-gradients", "train s", "verdict"]  # fmt: skip
     rows = [
         [
@@ -122,24 +123,22 @@ def _sharpness(table: Table) -> list[str]:
 
 
 def _notes(table: Table) -> Iterator[str]:
-    if not table.tested:
+    if any(row.verdict.word == "undecided" for row in table.rows):
         yield (
-            f"Descriptive only, no tests: the {table.tier} tier asks for {table.minimum_seeds} seeds "
-            "that every optimizer without failures has completed."
+            f"Undecided rows are descriptive only, without tests: the {table.tier} tier asks for "
+            f"{table.minimum_seeds} completed seeds, the same as the best row's."
         )
     if table.correlation is not None:
         yield f"Pairing by seed: test accuracies of two rows correlate by {table.correlation:.2f} on average."
-    if table.matched_loss is not None:
+    if table.measures:
         yield (
-            "Measures at n training examples, with the training loss on the same ones. "
-            "`est. error` is the estimator's error over probes / over examples for one run. "
-            + (
-                "Rows are at matched training loss."
-                if table.matched_loss
-                else "Rows are not at matched training loss, on which curvature depends."
-            )
-            + " No row is ranked by a measure, which its method may minimise."
+            "Measures at n training examples (`@n`), with the training loss on the same ones; `est. error` "
+            "is the error of one run's estimate over probes (or its bound) / over examples. No row is ranked "
+            "by a measure, which its method may minimise."
         )
+    if table.matched_loss is not None:
+        matched = "at matched" if table.matched_loss else "not at matched"
+        yield f"Rows are {matched} training loss, on which curvature depends."
     if len(table.fingerprints) > 1:
         yield "Seconds compare only within one machine and software:"
         for index, name in enumerate(table.fingerprints):

@@ -15,6 +15,7 @@ WORDS = {
     "worse": "worse",
     "failed": "failed runs",
     "undecided": "undecided",
+    "alone": "no other row",
 }
 
 

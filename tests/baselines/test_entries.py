@@ -215,10 +215,11 @@ def test_serves_in_an_ordinary_loop(name: str) -> None:
 
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_follows_a_model_that_was_moved(name: str) -> None:
-    """`model.to(...)` after the optimizer was built gives parameters new memory."""
-    training, moved = Training(name), Training(name)
-    for p in moved.model.parameters():
-        p.data = p.data.clone()
+    """`model.to(...)` or loading with assign after the optimizer was built gives parameters new memory."""
+    training, moved = Training(name).run(5, 6), Training(name).run(5, 6)
+    for p, q in zip(training.model.parameters(), moved.model.parameters(), strict=True):
+        p.data.mul_(1.5)
+        q.data = q.data * 1.5
     assert_same(training.run(0, 3).state(), moved.run(0, 3).state())
 
 

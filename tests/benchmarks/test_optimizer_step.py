@@ -5,8 +5,8 @@
 On a machine that others use as well, `--benchmark-timer=time.process_time` leaves out the waiting.
 
 (a) outside the gradients: ResNet-18's 62 tensors, float32, one thread, against the official implementation
-    around the same base (torch.optim.SGD, momentum and weight decay). A gradient is delivered as autograd does
-    it: a ready buffer where `.grad` is None, else added to what is there. `default` rows use torch's
+    around the same base (torch.optim.SGD, momentum and weight decay). A gradient is delivered as autograd
+    does it: a ready buffer where `.grad` is None, else added to what is there. `default` rows use torch's
     default flags of the base on both sides; `fused` rows its fused kernels, which our entries choose.
 (b) whole steps on CIFAR's ResNet-20, batch 128, and (c) on an MLP 784-128-10, against as many bare gradients
     (gradients dropped, forward, backward).

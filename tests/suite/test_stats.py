@@ -140,6 +140,18 @@ def test_lack_of_data_is_never_a_tie():
     assert {verdict.word for verdict in found.values()} == {"undecided"}
 
 
+def test_a_newcomer_with_few_seeds_undecides_nobody_else():
+    values = {"a": by_seed(A), "b": by_seed([x - 0.1 for x in A]), "new": {0: 0.99}}
+    found = classify(values, {}, margin=0.005, minimum=10)
+    assert {name: v.word for name, v in found.items()} == {"a": "best", "b": "worse", "new": "undecided"}
+    found = classify({"a": by_seed(A), "new": {0: 0.99}}, {}, margin=0.005, minimum=10)
+    assert {verdict.word for verdict in found.values()} == {"undecided"}
+
+
+def test_one_optimizer_is_compared_with_none():
+    assert classify({"a": by_seed(A)}, {}, margin=0.005, minimum=5)["a"].word == "alone"
+
+
 def test_all_failed():
     assert classify({"a": {}}, {"a": 3}, margin=0.01, minimum=5)["a"].word == "failed"
 

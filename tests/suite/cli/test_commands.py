@@ -127,7 +127,7 @@ def test_show_tells_results_curve_and_command(cli: Cli, store: Store) -> None:
     assert "test_accuracy: 0.9" in out
     assert "train_loss  train_accuracy" in out
     assert "1.25" in out
-    assert "steppe run -t tiny -o sam -s 2 --data-set synthetic --budget 1" in out
+    assert "steppe run -t tiny -o sam -s 2 --data-set synthetic --device cpu" in out
     shown = cli("show", spec.run_id, "--store", store.root, "--plugin", PLUGIN, "--json").json
     assert shown["record"]["results"]["n_test"] == 50
     assert shown["curve"][0]["train_loss"] == 1.25

@@ -56,7 +56,7 @@ def test_nothing_to_show_is_one_line(cli: Cli, store: Store) -> None:
 def test_run_commands_merge_seeds_and_optimizers() -> None:
     registry = Registry([PLUGIN])
     specs = tiny_specs(["sgd", "sam[rho=0.1]"], [0, 1, 2, 5]) + tiny_specs(["nso"], [0])
-    tail = "--data-set synthetic --budget 1 --precision fp32 --device cpu --threads 1 --plugin FILE"
+    tail = "--data-set synthetic --device cpu --plugin FILE"
     assert run_commands(specs, registry) == [
         f"steppe run -t tiny -o nso -s 0 {tail}",
         f"steppe run -t tiny -o 'sam[rho=0.1],sgd' -s 0-2,5 {tail}",

@@ -41,6 +41,15 @@ def test_light_commands_load_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == []
 
 
+def test_listing_tasks_and_measures_leaves_torch_alone() -> None:
+    loaded = loaded_by(
+        "from suite.cli import main\n"
+        "assert main(['list', 'tasks']) == 0\n"
+        "assert main(['list', 'measures']) == 0"
+    )
+    assert "torch" not in loaded
+
+
 def test_plan_and_list_leave_the_model_zoos_alone() -> None:
     loaded = loaded_by(
         "from suite.cli import main\n"

@@ -120,8 +120,8 @@ def table(width: int, *events: dict[str, Any]) -> list[str]:
 EVENTS = [
     started("a", "lpf-sgd"),
     started("b", "sam", 1),
-    progress(10, "a"),
-    progress(12, "a"),
+    progress(10, "a", optimizer="lpf-sgd"),
+    progress(12, "a", optimizer="lpf-sgd"),
     ended("c"),
     ended("d", "busy", "elsewhere"),
 ]

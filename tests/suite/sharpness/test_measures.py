@@ -9,6 +9,7 @@ from torch import nn
 
 from suite.errors import SteppeError
 from suite.sharpness import MEASURES, Estimate, Point, hessian_trace, lambda_max, lpf, measure, subset_loss
+from suite.sharpness.evaluation import pooled
 
 SIZE = 12
 
@@ -22,6 +23,15 @@ class Quadratic(nn.Module):
 
     def forward(self, matrices):
         return torch.einsum("i,nij,j->n", self.w, matrices, self.w) / 2
+
+
+def test_pooled_errors_by_hand():
+    mean, se_probes, se_groups = pooled(torch.tensor([[1.0, 3.0], [5.0, 5.0], [0.0, 2.0]]), [20, 10, 10])
+    # weights 1/2, 1/4, 1/4; group means 2, 5, 1; variances over probes 2, 0, 2
+    assert mean == pytest.approx(2.5)
+    assert se_probes == pytest.approx(((2 / 4 + 2 / 16) / 2) ** 0.5)
+    assert se_groups == pytest.approx((1.5 * (0.5**2 / 4 + 2.5**2 / 16 + 1.5**2 / 16)) ** 0.5)
+    assert pooled(torch.tensor([[1.0]]), [3]) == (1.0, None, None)
 
 
 def quadratic(n=40, seed=0, batch_size=10, spectrum=None):

@@ -1,0 +1,37 @@
+"""The same sweep on one worker process and on two gives the same bytes, with the real training loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from suite.local.pool import run_pool
+from suite.store import RunFolder, Store
+from tests.suite.runner import PLUGIN, make_run, tiny_specs
+
+
+def deterministic(folder: RunFolder) -> tuple[bytes, str]:
+    """The bytes of metrics.jsonl, and of the record without its seconds and the state of the clone."""
+    attempt, record = folder.attempt_path(), folder.result()
+    assert attempt is not None
+    assert record is not None
+    cost: dict[str, Any] = record["cost"]
+    record["cost"] = {name: value for name, value in cost.items() if not name.endswith("_s")}
+    for name in ("source_tree", "git_commit"):  # somebody may edit while the test runs
+        del record["provenance"][name]
+    return (attempt / "metrics.jsonl").read_bytes(), json.dumps(record, sort_keys=True)
+
+
+def test_one_worker_and_two_give_the_same_bytes(tmp_path: Path) -> None:
+    specs = tiny_specs(["sgd", "nso"], [0, 1])
+    found: list[dict[str, tuple[bytes, str]]] = []
+    for workers in (1, 2):
+        root = tmp_path / str(workers)
+        for spec in specs:
+            make_run(root, spec)
+        result = run_pool(root, [spec.run_id for spec in specs], workers=workers, plugins=[PLUGIN])
+        assert (len(result.done), result.errors) == (len(specs), {})
+        found.append({spec.run_id: deterministic(Store(root).run(spec.run_id)) for spec in specs})
+    assert found[0] == found[1]
+    assert len({metrics for metrics, _ in found[0].values()}) == len(specs)  # different runs, not one
