@@ -72,24 +72,26 @@ class LPFSGD(Wrapper):
         self.noise = NormalStream(0) if noise is None else noise
         self._perturbed = torch.empty_like(self.flat.theta)
         self._views = self.flat.views(self._perturbed)
+        self._scale = torch.empty_like(self.flat.theta)
+        self._scale_views = self.flat.views(self._scale)
 
     def evaluate(self, objective: Objective) -> Tensor:
         """Leave the gradient averaged over noisy parts; return the sum of their shares of the loss."""
-        scales = self.flat.scales(self.scale)  # the weights stay clean all step: once for all parts
+        # The weights stay clean all step: one norm a filter, spread over a buffer, serves every part.
+        torch._foreach_copy_(self._scale_views, self.flat.scales(self.scale))
         gamma = gamma_at(self.n_steps, self.gamma, self.alpha, self.total_steps)
         total: Tensor | None = None
         for part in range(self.parts):
-            self._perturb(gamma, scales, part)
-            loss = self._evaluate_at(self._perturbed, self._views, objective, part, self.parts)
+            self._perturb(gamma, part)
+            loss = self._evaluate_at(self._views, objective, part, self.parts)
             total = loss if total is None else total + loss
         assert total is not None
         return total
 
     @torch.no_grad()
-    def _perturb(self, gamma: float, scales: list[Tensor], part: int) -> None:
-        n = self.noise.fill_(self._perturbed, self.n_steps, part)
-        torch._foreach_mul_(self._views, scales)
-        torch.add(self.flat.theta, n, alpha=gamma, out=n)
+    def _perturb(self, gamma: float, part: int) -> None:
+        z = self.noise.fill_(self._perturbed, self.n_steps, part)
+        torch.addcmul(self.flat.theta, self._scale, z, value=gamma, out=z)
 
 
 def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> LPFSGD:

@@ -90,10 +90,10 @@ class NSO(Wrapper):
         self.noise.fill_(v, self.n_steps, j)
         torch.add(theta, v, alpha=self.sigma, out=v)
         track = j == 0 and not self.clean_pass
-        yield self._evaluate_at(v, self._views, objective, track_stats=track)
+        yield self._evaluate_at(self._views, objective, track_stats=track)
         if self.two_point:
             v.lerp_(theta, 2.0)  # theta - (theta - v) (1 - 2)
-            yield self._evaluate_at(v, self._views, objective, track_stats=False)
+            yield self._evaluate_at(self._views, objective, track_stats=False)
 
 
 def _cost(hyper: Mapping[str, Any]) -> int:

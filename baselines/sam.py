@@ -55,7 +55,7 @@ class SAM(Wrapper):
         loss = objective()
         self._climb()
         self._drop_gradients()
-        self._evaluate_at(self._perturbed, self._views, objective, track_stats=not self.frozen_stats)
+        self._evaluate_at(self._views, objective, track_stats=not self.frozen_stats)
         return loss
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,8 +30,6 @@ class Wrapper(Optimizer):
     def __init__(self, base: Optimizer) -> None:
         self.base = base
         self.n_steps = 0
-        self.watch: Callable[[Tensor, Tensor], None] | None = None
-        """Called with the clean and the perturbed weights, each (P,), before each perturbed evaluation."""
         self._flat: FlatParams | None = None
         super().__init__(base.param_groups, base.defaults)
         self._share()
@@ -110,12 +108,14 @@ class Wrapper(Optimizer):
         self.flat.flatten([torch.zeros_like(p) if p.grad is None else p.grad for p in params], out)
 
     def _evaluate_at(
-        self, perturbed: Tensor, views: Sequence[Tensor], objective: Objective, part: int = 0, parts: int = 1,
+        self,
+        views: Sequence[Tensor],
+        objective: Objective,
+        part: int = 0,
+        parts: int = 1,
         track_stats: bool = True,
-    ) -> Tensor:  # fmt: skip
-        """Call the objective with the parameters standing at `perturbed` (P,), of which `views` are views."""
-        if self.watch is not None:
-            self.watch(self.flat.theta, perturbed)
+    ) -> Tensor:
+        """Call the objective with the parameters standing at `views` of perturbed weights."""
         self.flat.attach(views)
         try:
             return objective(part, parts, track_stats)

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from suite.code_hash import source_hash
@@ -174,13 +175,23 @@ def _package_modules(package: str) -> list[tuple[ModuleType, Path]]:
     return [(module, Path(str(module.__file__))) for module in modules]
 
 
+class _Uncached(SourceFileLoader):
+    """Compiles the file as it is: a cached bytecode of the same second and size may be of an older text."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True)
+
+
 def load_file(path: Path) -> ModuleType:
     """Import a plugin file under a name of its own; a clear error where it is missing or broken."""
     if not path.is_file():
         raise SteppeError(f"no plugin file {path}: give --plugin the path of a Python file")
-    spec = importlib.util.spec_from_file_location(f"steppe_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise SteppeError(f"plugin {path} is not a Python file: its name must end in .py")
+    name = f"steppe_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by name
     try:

@@ -56,6 +56,17 @@ def flat(tensors: Any) -> Tensor:
     return torch.cat([t.detach().reshape(-1) for t in tensors])
 
 
+def watch(optimizer: Any, see: Callable[[Tensor, Tensor], object]) -> None:
+    """Call `see` with the clean and the perturbed weights, each (P,), before each perturbed evaluation."""
+    evaluate_at = optimizer._evaluate_at
+
+    def watched(*args: Any, **options: Any) -> Tensor:
+        see(optimizer.flat.theta, optimizer._perturbed)
+        return evaluate_at(*args, **options)
+
+    optimizer._evaluate_at = watched
+
+
 @dataclass
 class Training:
     """One optimizer on one network: `run` takes steps, each a pure function of its number."""

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 from baselines.lpf_sgd import gamma_at
 from suite.objective import slice_bounds
-from tests.baselines.helpers import TOTAL_STEPS, Training, batch, flat
+from tests.baselines.helpers import TOTAL_STEPS, Training, batch, flat, watch
 
 
 def noise_of(overrides: dict, steps: int = 1) -> tuple[nn.Module, list[Tensor]]:
     """The network at its first weights, and the noise of every evaluation (flat, parameter order)."""
     training = Training("lpf-sgd", {"lr": 0.0, **overrides})
     seen: list[Tensor] = []
-    training.optimizer.watch = lambda w, v: seen.append(v - w)  # type: ignore[attr-defined]
+    watch(training.optimizer, lambda w, v: seen.append(v - w))
     training.run(0, steps)
     return training.model, seen
 
@@ -63,7 +63,7 @@ def test_eight_parts_by_hand(n: int) -> None:
     training = Training("lpf-sgd", {"M": 8, "gamma": 0.05, "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0})
     by_hand = Training("lpf-sgd").model  # the same weights
     start, perturbed = flat(by_hand.parameters()), []
-    training.optimizer.watch = lambda w, v: perturbed.append(v.clone())  # type: ignore[attr-defined]
+    watch(training.optimizer, lambda w, v: perturbed.append(v.clone()))
     for model in (training.model, by_hand):
         model[5].p = 0.0  # type: ignore[index]  # dropout has tests of its own
     training.run(0, 1, n=lambda step: n)

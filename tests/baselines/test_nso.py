@@ -10,7 +10,7 @@ from torch.optim import SGD
 from baselines.nso import NSO
 from suite.objective import as_objective
 from suite.seeds import NormalStream
-from tests.baselines.helpers import Training
+from tests.baselines.helpers import Training, watch
 
 W = (0.5, -1.25, 2.0)
 
@@ -61,7 +61,7 @@ def test_lambda_mixes_in_the_clean_gradient() -> None:
 def test_noise_is_absolute_symmetric_and_fresh() -> None:
     training = Training("nso", {"sigma": 0.02})
     seen: list[Tensor] = []
-    training.optimizer.watch = lambda w, v: seen.append(v - w)  # type: ignore[attr-defined]
+    watch(training.optimizer, lambda w, v: seen.append(v - w))
     training.run(0, 2)
     plus, minus, later, _ = seen
     torch.testing.assert_close(plus, -minus, rtol=0, atol=2e-7)  # rounding of w + u at |w| ~ 1

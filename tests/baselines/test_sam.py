@@ -6,14 +6,14 @@ from torch.optim import SGD
 
 from baselines.sam import SAM
 from suite.objective import as_objective
-from tests.baselines.helpers import Training, batch, flat
+from tests.baselines.helpers import Training, batch, flat, watch
 
 
 def first_perturbation(overrides: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Clean weights, eps, and the gradient at the clean weights (flat, parameter order)."""
     training = Training("sam", overrides)
     seen: list[torch.Tensor] = []
-    training.optimizer.watch = lambda w, v: seen.extend((w.clone(), v - w))  # type: ignore[attr-defined]
+    watch(training.optimizer, lambda w, v: seen.extend((w.clone(), v - w)))
     probe = Training("sgd")
     probe.objective.load(0, *batch(0))
     probe.objective()
