@@ -5,22 +5,22 @@ from __future__ import annotations
 import base64
 import time
 import zlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from suite import PROTOCOL, sharpness
+from suite.context import Context
 from suite.data.batches import eval_batches
 from suite.data.splits import test_data
 from suite.evaluate import Evaluation, evaluate, reestimate_batchnorm
+from suite.objective import Meter
 from suite.provenance import record_provenance
 from suite.seeds import TASK_SEED, Streams
-
-if TYPE_CHECKING:
-    from suite.train import Context, Trainer
 
 RECORD_VERSION = 1
 MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
@@ -32,9 +32,23 @@ BN_EXAMPLES = 10_000
 BATCH = 500
 
 
-def build_record(trainer: Trainer) -> dict[str, Any]:
-    """Evaluate, measure and describe a trained (or diverged) run; its model is left re-estimated."""
-    context = trainer.context
+@dataclass(frozen=True)
+class Trained:
+    """Where training ended, and what it cost up to there."""
+
+    model: nn.Module
+    meter: Meter
+    step: int
+    seconds: Mapping[str, float]
+    """`train_s` and `evaluate_s`, over all attempts."""
+    diverged: bool
+    cosines: Mapping[str, float]
+    """Realised against intended perturbation in low precision, at the first and the last step."""
+    attempts: int
+
+
+def build_record(context: Context, trained: Trained) -> dict[str, Any]:
+    """Evaluate, measure and describe a run that ended; its model is left with re-estimated statistics."""
     record: dict[str, Any] = {
         "record_version": RECORD_VERSION,
         "protocol": PROTOCOL,
@@ -46,46 +60,44 @@ def build_record(trainer: Trainer) -> dict[str, Any]:
         "sharpness": {},
         "correct": "",
     }
-    seconds = dict(trainer.seconds)
-    if trainer.diverged is not None:
+    seconds = dict(trained.seconds)
+    if trained.diverged:
         record["status"] = "failed"
         record["failure"] = {
             "kind": "diverged",
-            "step": trainer.diverged,
+            "step": trained.step,
             "reason": "the training loss of the epoch that ends here is not finite",
         }
     else:
         clock = time.perf_counter
         started = clock()
-        record["results"], test = _results(trainer)
+        record["results"], test = _results(context, trained.model, trained.meter)
         record["correct"] = pack_correct(test.correct)
         evaluated = clock()
-        record["sharpness"] = _sharpness(context, trainer.model)
+        record["sharpness"] = _sharpness(context, trained.model)
         seconds["evaluate_s"] += evaluated - started
         seconds["measure_s"] = clock() - evaluated
-    meter = trainer.objective.meter
     record["cost"] = {
-        "sample_gradients": meter.sample_gradients,
-        "forward_only": meter.forward_only,
-        "steps": trainer.step,
+        "sample_gradients": trained.meter.sample_gradients,
+        "forward_only": trained.meter.forward_only,
+        "steps": trained.step,
         "n_train": len(context.data.y),
         "declared": context.entry.cost(context.spec.optimizer.params),
         **{key: round(value, 3) for key, value in seconds.items()},
     }
-    if trainer.cosines:
-        record["perturbation_cosine"] = dict(trainer.cosines)
+    if trained.cosines:
+        record["perturbation_cosine"] = dict(trained.cosines)
     record["entries"] = dict(context.source_hashes)
     record["data"] = {
         "split_checksum": context.data.split_checksum,
         "noise_checksum": context.data.noise_checksum,
     }
-    record["provenance"] = record_provenance(context.spec, attempts=trainer.attempt.number)
+    record["provenance"] = record_provenance(context.spec, attempts=trained.attempts)
     return record
 
 
-def _results(trainer: Trainer) -> tuple[dict[str, Any], Evaluation]:
+def _results(context: Context, model: nn.Module, meter: Meter) -> tuple[dict[str, Any], Evaluation]:
     """Accuracy with statistics as trained, then re-estimated; the one reading of the test set."""
-    context, model, meter = trainer.context, trainer.model, trainer.objective.meter
     test_x, test_y = test_data(context.task, context.dataset, context.data_root, context.cache)
 
     def on(x: Tensor, y: Tensor) -> Evaluation:

@@ -9,35 +9,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from suite.attempt import Attempt
 from suite.claim import RunDone, RunSuperseded
-from suite.data.batches import TrainingBatches, eval_batches
-from suite.data.dataset import Dataset, choose_dataset
-from suite.data.splits import TrainingData, training_data
-from suite.errors import SteppeError
+from suite.context import Context, build_model, prepare
+from suite.data.batches import eval_batches
 from suite.evaluate import evaluate
 from suite.files import finite
-from suite.objective import BatchObjective, Loss, Objective
-from suite.precision import PerturbationProbe, autocast_dtype, configure
+from suite.objective import BatchObjective, Objective
+from suite.precision import PerturbationProbe
 from suite.provenance import attempt_provenance
-from suite.record import build_record
+from suite.record import Trained, build_record
 from suite.registry import Registry
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
-from suite.spec import BuildContext, OptimizerSpec, Param, RunSpec, Task
-from suite.store import RunFolder, Store
-
-LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy}
-"""Base losses a task may name: mean over examples of (logits (n, C), targets (n,))."""
+from suite.spec import BuildContext
+from suite.store import RunFolder
 
 CHECKPOINT_S = 60.0
 """Seconds between checkpoints on the timer, unless the caller says otherwise."""
@@ -46,26 +39,6 @@ PROGRESS_S = 0.5
 """Seconds between progress messages inside an epoch."""
 
 Progress = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Context:
-    """Everything of a run that does not change while it trains."""
-
-    spec: RunSpec
-    task: Task
-    task_params: Mapping[str, Param]
-    entry: OptimizerSpec
-    dataset: Dataset
-    data: TrainingData
-    batches: TrainingBatches
-    device: torch.device
-    autocast: torch.dtype | None
-    loss: Loss
-    data_root: Path | None
-    cache: Path
-    total_steps: int
-    source_hashes: dict[str, str]
 
 
 def run_one(
@@ -80,16 +53,18 @@ def run_one(
 ) -> str:
     """Train, evaluate and measure one run, resuming what an earlier attempt left.
 
-    Returns "done" (a record stands, also if another attempt wrote it), "failed" (a record that says
+    Returns "done" (a record stands, also if another attempt wrote it), "failed" (the record says that
     the run diverged) or "interrupted" (`stop` asked, or a newer attempt owns the run; it can be resumed).
     Raises RunBusy if a live attempt is at work, SteppeError on a mistake in the input.
     """
+    if folder.result() is not None:
+        return folder.status()
     spec = folder.spec()
     context = prepare(spec, folder, registry, data_root)
     try:
         attempt = folder.start(restart_count)
     except RunDone:
-        return "done"
+        return folder.status()
     with attempt:
         attempt.provenance(attempt_provenance(spec))
         try:
@@ -97,46 +72,6 @@ def run_one(
         except RunSuperseded as error:
             print(error, file=sys.stderr, flush=True)
             return "interrupted"
-
-
-def prepare(spec: RunSpec, folder: RunFolder, registry: Registry, data_root: Path | None) -> Context:
-    """Resolve the spec's entries and data and set the process up; raises SteppeError on any disagreement."""
-    task, entry = registry.resolve_task(spec.task), registry.resolve_optimizer(spec.optimizer)
-    store = Store(folder.path.parent.parent)
-    source_hashes = registry.pin(spec, store)
-    device = configure(spec)
-    dataset = choose_dataset(task, data_root, spec.data)
-    if dataset.source.checksum != spec.data_checksum:
-        raise SteppeError(
-            f"data set {dataset.name} has checksum {dataset.source.checksum[:12]}, but the run was specified "
-            f"with {spec.data_checksum[:12]}: specify the run again"
-        )
-    cache = store.root / "cache"
-    data = training_data(task, dataset, data_root, cache)
-    batches = TrainingBatches(data, task, dataset, spec.seed, device)
-    return Context(
-        spec=spec,
-        task=task,
-        task_params=registry.task(spec.task.name).entry.params,
-        entry=entry,
-        dataset=dataset,
-        data=data,
-        batches=batches,
-        device=device,
-        autocast=autocast_dtype(spec),
-        loss=LOSSES[task.loss],
-        data_root=data_root,
-        cache=cache,
-        total_steps=max(1, round(spec.epochs * batches.steps_per_epoch)),
-        source_hashes=source_hashes,
-    )
-
-
-def build_model(context: Context) -> nn.Module:
-    """The task's model on the device, channels last, with the initial weights of the run's `init` stream."""
-    Streams(context.spec.seed).seed_global("init")
-    model = context.task.model()
-    return model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class Trainer:
@@ -170,7 +105,7 @@ class Trainer:
         self.step = 0
         self.seconds = {"train_s": 0.0, "evaluate_s": 0.0}
         self.cosines: dict[str, float] = {}
-        self.diverged: int | None = None
+        self.diverged = False
         self._validation: dict[str, float] = {}
         self._last_loss = float("nan")
         self._reset_sums()
@@ -216,9 +151,20 @@ class Trainer:
         if not self._train():
             return "interrupted"
         self._report("measuring")
-        record = build_record(self)
+        record = build_record(
+            self.context,
+            Trained(
+                model=self.model,
+                meter=self.objective.meter,
+                step=self.step,
+                seconds=self.seconds,
+                diverged=self.diverged,
+                cosines=self.cosines,
+                attempts=self.attempt.number,
+            ),
+        )
         self.attempt.publish(record)
-        outcome = "done" if self.diverged is None else "failed"
+        outcome = "failed" if self.diverged else "done"
         self._report(outcome)
         return outcome
 
@@ -237,7 +183,7 @@ class Trainer:
                 self._wait()
                 self.seconds["train_s"] += clock() - started
                 self._end_epoch()
-                if self.diverged is not None:
+                if self.diverged:
                     return True
                 started = last_told = clock()
             elif clock() - last_told >= PROGRESS_S:
@@ -302,7 +248,7 @@ class Trainer:
             "sample_gradients": self.objective.meter.sample_gradients,
         }
         if row["train_loss"] is None:
-            self.diverged = self.step
+            self.diverged = True
         else:
             result = evaluate(self.model, context.loss, self.validation_batches(), context.autocast)
             self.objective.meter.forward_only += len(context.data.val_y)

@@ -19,7 +19,7 @@ LAYERS = [
         "spec seeds code_hash registry schedule stats files heartbeat claim checkpoint index attempt store "
         "provenance published",
         "data models objective params sharpness evaluate precision select",
-        "train record local track",
+        "train record context local track",
         "report conformance scaffold",
         "cli",
     )

@@ -66,9 +66,9 @@ def measure(folder: RunFolder, names: list[str], args: argparse.Namespace) -> di
         raise SteppeError(f"run {folder.run_id} is {status}: only a run that is done has final weights")
     state = folder.last_state()
     from suite import sharpness
+    from suite.context import build_model, prepare
     from suite.evaluate import reestimate_batchnorm
     from suite.record import measure_point, statistics_batches
-    from suite.train import build_model, prepare
 
     context = prepare(folder.spec(), folder, options.registry(args), options.data_root(args))
     if state is None or state["step"] != context.total_steps:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from suite.conformance.check import Broken, Check, Promise, judge_all, name_and_text
 from suite.conformance.standin import positions, stand_in
 from suite.conformance.trial import difference
+from suite.context import LOSSES
 from suite.data.batches import TrainingBatches
 from suite.data.dataset import Dataset, choose_dataset
 from suite.data.splits import TrainingData, test_data, training_data
@@ -24,7 +25,6 @@ from suite.errors import unknown
 from suite.registry import Found
 from suite.seeds import Streams
 from suite.spec import TIERS, Task, TaskSpec, Value, resolve_params
-from suite.train import LOSSES
 
 MODEL_BATCH = 16
 """Images on which the model is tried; enough for BatchNorm, few enough for a second on a CPU."""

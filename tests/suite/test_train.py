@@ -100,7 +100,8 @@ def test_a_diverging_run_is_recorded_as_failed(tmp_path: Path) -> None:
     assert record["failure"]["kind"] == "diverged"
     assert record["results"] == {}
     assert folder.status() == "failed"
-    assert train(tmp_path, spec.run_id) == "done"  # a record stands: nothing to repeat
+    assert train(tmp_path, spec.run_id) == "failed"
+    assert len(list((folder.path / "attempts").iterdir())) == 1  # the record stands: nothing is repeated
 
 
 def test_bf16_is_a_stratum_and_records_the_cosine_of_the_perturbation(tmp_path: Path) -> None:
