@@ -112,6 +112,12 @@ def finite(value: Any) -> Any:
     return value
 
 
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hexadecimal digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
 class LineWriter:
     """Appends JSON lines to a file of which this process is the only writer.
 

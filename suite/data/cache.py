@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from suite.data.dataset import Arrays, Dataset
-from suite.data.sources import file_digest
 from suite.errors import SteppeError
+from suite.files import file_digest
 from suite.spec import sha256_text
 
 SUMS = "sha256.json"

@@ -3,7 +3,6 @@
 Importing this loads no torch, torchvision, scikit-learn or pyarrow, so that `plan` and `list` are quick.
 """
 
-from suite.data.sources.decode import file_digest
 from suite.data.sources.digits import DigitsSource
 from suite.data.sources.image_folder import ImageFolderSource, folder_digest
 from suite.data.sources.parquet import DeclaredFile, ParquetSource
@@ -15,6 +14,5 @@ __all__ = [
     "ImageFolderSource",
     "ParquetSource",
     "TorchvisionSource",
-    "file_digest",
     "folder_digest",
 ]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suite.data.dataset import Arrays
-from suite.data.sources.decode import file_digest, stack_images
+from suite.data.sources.decode import stack_images
 from suite.errors import SteppeError
+from suite.files import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.data.dataset import Arrays
-from suite.data.sources.decode import file_digest
 from suite.errors import SteppeError
+from suite.files import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,10 +22,10 @@ from suite.data.sources import (
     ImageFolderSource,
     ParquetSource,
     TorchvisionSource,
-    file_digest,
     folder_digest,
 )
 from suite.errors import SteppeError
+from suite.files import file_digest
 
 DATA = Path(os.environ["STEPPE_DATA"]) if os.environ.get("STEPPE_DATA") else None
 needs_data = pytest.mark.skipif(DATA is None, reason="STEPPE_DATA is not set: no real data to read")
