@@ -1,5 +1,7 @@
 """Ratios between benchmark rows of one run, printed below pytest-benchmark's table."""
 
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -9,9 +11,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 @dataclass
 class Ratios:
-    """Best times by row name, and which of them to divide: the best round, as other load only adds."""
+    """Best times by row name, and which of them to divide: the best round, as other load only adds.
+
+    A ratio that was measured in pairs, the reference timed right before each round, is its median.
+    """
 
     best_s: dict[str, float] = field(default_factory=dict)
+    paired: dict[tuple[str, str], float] = field(default_factory=dict)
     wanted: list[tuple[str, str, float, float | None]] = field(default_factory=list)
 
     def note(self, name: str, benchmark: BenchmarkFixture) -> None:
@@ -24,8 +30,11 @@ class Ratios:
 
     def lines(self) -> Iterator[str]:
         for row, reference, times, target in self.wanted:
-            if row in self.best_s and reference in self.best_s:
-                ratio = self.best_s[row] / (times * self.best_s[reference])
+            ratio = self.paired.get((row, reference))
+            if ratio is None and row in self.best_s and reference in self.best_s:
+                ratio = self.best_s[row] / self.best_s[reference]
+            if ratio is not None:
+                ratio /= times
                 goal = (
                     "" if target is None else f"  target {target:.2f} {'ok' if ratio <= target else 'MISSED'}"
                 )
@@ -59,9 +68,46 @@ def timed(benchmark: BenchmarkFixture, ratios: Ratios) -> Callable[..., None]:
     return run
 
 
+@pytest.fixture
+def timed_in_pairs(benchmark: BenchmarkFixture, ratios: Ratios) -> Callable[..., None]:
+    """Time `step()`, `iterations` times a round, as the row `name`; before each round time `reference()`.
+
+    The median over rounds of their ratio survives a machine whose speed drifts.
+    """
+
+    def run(
+        name: str,
+        step: Callable[[], object],
+        reference_name: str,
+        reference: Callable[[], object],
+        rounds: int,
+        iterations: int,
+    ) -> None:
+        pairs: list[list[float]] = []
+
+        def repeat(function: Callable[[], object]) -> float:
+            started = time.perf_counter()
+            for _ in range(iterations):
+                function()
+            return time.perf_counter() - started
+
+        benchmark.name = name
+        benchmark.pedantic(
+            lambda: pairs[-1].append(repeat(step)),
+            setup=lambda: pairs.append([repeat(reference)]),
+            rounds=rounds,
+            warmup_rounds=2,
+        )
+        if benchmark.stats is not None:
+            ratio = statistics.median(own / other for other, own in pairs[-rounds:])
+            ratios.paired[name, reference_name] = benchmark.extra_info["ratio"] = ratio
+
+    return run
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = list(RATIOS.lines())
     if lines:
-        terminalreporter.section("ratios of best times")
+        terminalreporter.section("ratios: medians of pairs, or of best times")
         for line in lines:
             terminalreporter.write_line(line)
