@@ -73,7 +73,7 @@ def _may_start(run: Path, latest: int, owner: Owner) -> str:
     holder = pulse.owner
     if not pulse.alive:
         return "its process ended" if holder and holder.is_dead() else "its heartbeat stopped"
-    if holder and holder.job == owner.job and owner.restart_count > holder.restart_count:
+    if owner.job and holder and holder.job == owner.job and owner.restart_count > holder.restart_count:
         return "restarted by the scheduler"
     who = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
     raise RunBusy(

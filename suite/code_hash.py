@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ENTRY_PACKAGES = ("tasks", "baselines")
-"""Packages whose modules are part of the code of the entries that import them."""
+HELPERS = ("tasks", "baselines", "suite.models", "suite.data.catalog", "suite.params", "suite.schedule")
+"""Packages and modules that are part of the code of the entries that import them."""
 
 
 def source_hash(path: Path) -> str:
     """SHA-256 of the code of an entry's file and of its helpers.
 
-    Helpers are the modules of `ENTRY_PACKAGES`, and those of its own package by relative import, that the
+    Helpers are the modules of `HELPERS`, and those of its own package by relative import, that the
     file imports, directly or through each other: a change in the shared part of two optimizers changes both.
     """
     helpers: dict[Path, str] = {}
@@ -61,7 +61,7 @@ def _imported(path: Path) -> Iterator[Path]:
 
 
 def _is_helper(module: str) -> bool:
-    return module.split(".")[0] in ENTRY_PACKAGES
+    return any(module == helper or module.startswith(f"{helper}.") for helper in HELPERS)
 
 
 def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:

@@ -52,7 +52,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def reestimate_batchnorm(model: nn.Module, batches: Batches) -> int:
+def reestimate_batchnorm(model: nn.Module, batches: Batches, autocast: torch.dtype | None = None) -> int:
     """Replace BatchNorm's running statistics by those of one pass at the present weights.
 
     Mean and (unbiased) variance are averaged over the batches with equal weight, in place of the
@@ -60,13 +60,14 @@ def reestimate_batchnorm(model: nn.Module, batches: Batches) -> int:
     for every method. Other layers are in eval mode during the pass. Returns the number of
     examples passed forward, 0 for a model without BatchNorm.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not layers:
         return 0
     n_examples = 0
     with _collecting(model, layers):
         for inputs, targets in batches:
-            model(inputs)
+            with torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None):
+                model(inputs)
             n_examples += len(targets)
     return n_examples
 
@@ -77,6 +78,7 @@ def _collecting(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
     momenta = [layer.momentum for layer in layers]
     model.eval()
     for layer in layers:
+        layer.track_running_stats = True  # an optimizer's last pass may have switched it off
         layer.reset_running_stats()
         layer.momentum = None  # cumulative average
         layer.train()

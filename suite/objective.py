@@ -62,8 +62,11 @@ class StatsSwitch:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+        self._layers = [m for m in norms if m.running_mean is not None]
         self._on = True
+        for layer in self._layers:
+            layer.track_running_stats = True
 
     def set(self, on: bool) -> None:
         """Track (True) or leave alone (False) the running statistics in the next forward passes."""
@@ -122,7 +125,8 @@ class BatchObjective:
         inputs, targets = self._inputs[low:high], self._targets[low:high]
         self._stats.set(track_stats)
         # Random draws of library code inside the model: the same for every evaluation of this slice.
-        self._streams.seed_global("dropout", self._step, part, parts)
+        # The -1 keeps them apart from the layers' own draws, which count from 0 there.
+        self._streams.seed_global("dropout", self._step, -1, part, parts)
         for layer in self._dropout:
             layer.begin_pass(low, high, self._streams, self._step)
         with torch.autocast(inputs.device.type, dtype=self._autocast, enabled=self._autocast is not None):

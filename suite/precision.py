@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -33,28 +34,40 @@ def autocast_dtype(spec: RunSpec) -> torch.dtype | None:
     return torch.bfloat16 if spec.precision == "bf16" else None
 
 
+def low_precision_cast(spec: RunSpec) -> Callable[[Tensor], Tensor] | None:
+    """What low precision makes of a weight before it multiplies, in float32; None in full precision.
+
+    bf16 keeps 8 significant bits, tf32 keeps 11 (of the float32 pattern the upper 10 of 23 stored ones).
+    """
+    if spec.precision == "bf16":
+        return lambda w: w.to(torch.bfloat16).float()
+    if spec.precision == "tf32":
+        return lambda w: ((w.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+    return None
+
+
 class PerturbationProbe:
     """An objective that watches one step and measures how much of a perturbation survives the cast.
 
     With e = w' - w the intended perturbation of the clean weights w and c(.) the cast to low precision,
     the realised one is c(w + e) - c(w). `cosine` is the smallest cos(e, c(w + e) - c(w)) among the
-    evaluations of the step, over the tensors that autocast casts (two dimensions or more); None if the
+    evaluations of the step, over the weights that are multiplied (two dimensions or more); None if the
     step perturbed nothing.
     """
 
-    def __init__(self, objective: Objective, model: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, objective: Objective, model: nn.Module, cast: Callable[[Tensor], Tensor]) -> None:
         self.cosine: float | None = None
         self._objective = objective
         self._weights = [p for p in model.parameters() if p.dim() > 1]
         self._clean = [p.detach().clone() for p in self._weights]
-        self._dtype = dtype
+        self._cast = cast
 
     def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
         """Measure, then evaluate as the wrapped objective does."""
         intended = self._flat(p.detach() - w for p, w in zip(self._weights, self._clean, strict=True))
         if bool(intended.any()):
             realised = self._flat(
-                p.detach().to(self._dtype).float() - w.to(self._dtype).float()
+                self._cast(p.detach()) - self._cast(w)
                 for p, w in zip(self._weights, self._clean, strict=True)
             )
             cosine = float(torch.nn.functional.cosine_similarity(intended, realised, dim=0))

@@ -74,7 +74,7 @@ def read_line(line: str, where: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
         claimed = RunSpec.from_dict(record["spec"]).run_id
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, SteppeError):
         raise SteppeError(f"{where} is not a record: restore it, or publish the run again") from None
     check_record(record, claimed, where)
     return record
@@ -82,6 +82,15 @@ def read_line(line: str, where: Path) -> dict[str, Any]:
 
 def check_published(record: Mapping[str, Any], where: Path) -> None:
     """Raise SteppeError unless the record is publishable and its accuracy is that of its stored examples."""
+    try:
+        _check_content(record, where)
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        raise SteppeError(
+            f"{where}: a field is missing or wrong ({type(error).__name__}: {error}): publish the run again"
+        ) from None
+
+
+def _check_content(record: Mapping[str, Any], where: Path) -> None:
     if strip(record) != record:
         extra = sorted(record.keys() - {*FIELDS, "provenance"} | record["provenance"].keys() - {*PROVENANCE})
         raise SteppeError(
@@ -90,7 +99,8 @@ def check_published(record: Mapping[str, Any], where: Path) -> None:
     if record["status"] != "completed":
         return
     results = record["results"]
-    n_correct = int.from_bytes(zlib.decompress(base64.b64decode(record["correct"])), "big").bit_count()
+    packed = zlib.decompressobj().decompress(base64.b64decode(record["correct"]), results["n_test"] // 8 + 1)
+    n_correct = int.from_bytes(packed, "big").bit_count()
     if n_correct != round(results["test_accuracy"] * results["n_test"]):
         raise SteppeError(
             f"{where}: test_accuracy {results['test_accuracy']:.6g} is not the {n_correct} of "

@@ -66,7 +66,7 @@ def build_record(context: Context, trained: Trained) -> dict[str, Any]:
         record["failure"] = {
             "kind": "diverged",
             "step": trained.step,
-            "reason": "the training loss of the epoch that ends here is not finite",
+            "reason": "the training or validation loss of the epoch that ends here is not finite",
         }
     else:
         clock = time.perf_counter
@@ -106,7 +106,7 @@ def _results(context: Context, model: nn.Module, meter: Meter) -> tuple[dict[str
         return evaluate(model, context.loss, batches, context.autocast)
 
     as_trained = on(test_x, test_y)
-    meter.forward_only += reestimate_batchnorm(model, statistics_batches(context))
+    meter.forward_only += reestimate_batchnorm(model, statistics_batches(context), context.autocast)
     test = on(test_x, test_y)
     validation = on(context.data.val_x, context.data.val_y)
     results: dict[str, Any] = {
@@ -156,6 +156,8 @@ def measure_point(context: Context, model: nn.Module, n_examples: int | None = N
 
 
 def _sharpness(context: Context, model: nn.Module) -> dict[str, Any]:
+    if context.autocast is not None:  # measures compute in fp32, and so must their statistics
+        reestimate_batchnorm(model, statistics_batches(context))
     point = measure_point(context, model)
     base = sharpness.subset_loss(point)
     measured = sharpness.measure(point, MEASURES)

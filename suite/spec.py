@@ -263,7 +263,7 @@ class RunSpec:
                 for part in ("task", "optimizer")
             }
             return cls(**{**raw, **entries})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SteppeError(f"not a run spec: {error}") from None
 
     def __hash__(self) -> int:

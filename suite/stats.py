@@ -123,11 +123,16 @@ def power_of_t(delta: float, critical: float, degrees: int) -> float:
     return float(quad(integrand, low, high, limit=200, epsabs=1e-10)[0])
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p values for their number by Holm's step-down: the i-th smallest of m times m - i + 1."""
+def holm(p_values: Mapping[str, float], family: int | None = None) -> dict[str, float]:
+    """Adjust p values by Holm's step-down: the i-th smallest of m times m - i + 1.
+
+    `family` is m where these p values are only some of those of the family; the others then count as
+    larger, which is the careful side.
+    """
     adjusted, worst = {}, 0.0
+    m = len(p_values) if family is None else family
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: (item[1], item[0]))):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p))
+        worst = max(worst, min(1.0, (m - rank) * p))
         adjusted[name] = worst
     return adjusted
 
@@ -150,7 +155,7 @@ class Verdict:
     difference: float | None = None
     """Mean paired difference to the best."""
     detectable: float | None = None
-    """Minimum detectable difference for this n."""
+    """Minimum detectable difference for this n, at the level of the first step of Holm's correction."""
     equivalent: bool = False
 
 
@@ -163,6 +168,10 @@ def classify(
     alpha: float = ALPHA,
 ) -> dict[str, Verdict]:
     """Compare every optimizer with the best one, paired by seed, with Holm's correction (rules 20 to 24).
+
+    The best is chosen by the same scores that are then tested, so best against worst is the largest of all
+    k (k - 1) / 2 differences: these are the family that the correction pays for. The level of a tie is that
+    of one test.
 
     Args:
         values: by name, the score (higher is better) of each completed seed.
@@ -188,7 +197,8 @@ def classify(
     if not others and (len(sound) > 1 or not failed):
         return verdicts  # to be the best takes somebody to compare with
     differences = {name: Differences.of(values[name], values[best]) for name in others}
-    adjusted = holm({name: differences[name].p_value() for name in others})
+    family = (len(others) + 1) * len(others) // 2
+    adjusted = holm({name: differences[name].p_value() for name in others}, family)
     verdicts[best] = Verdict("best", best_set=True)
     for name, difference in differences.items():
         worse = adjusted[name] <= alpha and difference.mean < 0
@@ -198,7 +208,7 @@ def classify(
             best_set=not worse,
             p=adjusted[name],
             difference=difference.mean,
-            detectable=difference.detectable(alpha=alpha),
+            detectable=difference.detectable(alpha=alpha / family),
             equivalent=equivalent,
         )
     return verdicts

@@ -23,7 +23,7 @@ from suite.data.batches import eval_batches
 from suite.evaluate import evaluate
 from suite.files import finite
 from suite.objective import BatchObjective, Objective
-from suite.precision import PerturbationProbe
+from suite.precision import PerturbationProbe, low_precision_cast
 from suite.provenance import attempt_provenance
 from suite.record import Trained, build_record
 from suite.registry import Registry
@@ -50,6 +50,7 @@ def run_one(
     progress: Progress = lambda _: None,
     checkpoint_s: float = CHECKPOINT_S,
     restart_count: int = 0,
+    job: str = "",
 ) -> str:
     """Train, evaluate and measure one run, resuming what an earlier attempt left.
 
@@ -62,7 +63,7 @@ def run_one(
     spec = folder.spec()
     context = prepare(spec, folder, registry, data_root)
     try:
-        attempt = folder.start(restart_count)
+        attempt = folder.start(restart_count, job)
     except RunDone:
         return folder.status()
     with attempt:
@@ -208,9 +209,9 @@ class Trainer:
         for group, lr in zip(self.optimizer.param_groups, self._initial_lr, strict=True):
             group["lr"] = lr * factor
         self.objective.load(step, inputs, targets)
-        probed = context.autocast is not None and context.entry.perturbs
-        if probed and step in (0, context.total_steps - 1):
-            loss = self._probed_step("first" if step == 0 else "last")
+        cast = low_precision_cast(context.spec) if step in (0, context.total_steps - 1) else None
+        if cast is not None and context.entry.perturbs:
+            loss = self._probed_step("first" if step == 0 else "last", cast)
         else:
             loss = self._ask_for_step(self.objective)
         sums = self._sums
@@ -219,9 +220,8 @@ class Trainer:
             sums["correct"] += self.objective.correct
         sums["examples"] += len(targets)
 
-    def _probed_step(self, name: str) -> Tensor:
-        assert self.context.autocast is not None
-        probe = PerturbationProbe(self.objective, self.model, self.context.autocast)
+    def _probed_step(self, name: str, cast: Callable[[Tensor], Tensor]) -> Tensor:
+        probe = PerturbationProbe(self.objective, self.model, cast)
         loss = self._ask_for_step(probe)
         if probe.cosine is not None:
             self.cosines[name] = probe.cosine
@@ -254,6 +254,7 @@ class Trainer:
             self.objective.meter.forward_only += len(context.data.val_y)
             self._validation = {"accuracy": result.accuracy, "loss": result.loss}
             row |= {"validation_loss": finite(result.loss), "validation_accuracy": result.accuracy}
+            self.diverged = row["validation_loss"] is None
         self.seconds["evaluate_s"] += time.perf_counter() - started
         self.attempt.metrics(row)
         self.attempt.timing({"epoch": epoch, "step": self.step, **self.seconds})

@@ -21,7 +21,7 @@ from suite.files import write_whole
 from suite.published import read_records
 from suite.registry import Registry
 from suite.select import VIEWS, arguments
-from suite.spec import RunSpec, TaskSpec, resolve_params
+from suite.spec import RunSpec, TaskSpec, Value, resolve_params
 from suite.store import Store
 
 FORMATS = ("md", "csv")
@@ -93,8 +93,11 @@ def render(records: Sequence[Mapping[str, Any]], registry: Registry, args: argpa
 def _info(entry: TaskSpec) -> Any:
     from suite.report.runs import TaskInfo
 
-    task = entry.make(**resolve_params(entry.params, {}, entry.name))
-    return TaskInfo(entry.tier, float(task.epochs), entry.params)
+    def epochs(params: Mapping[str, Value]) -> float:
+        given = {name: value for name, value in params.items() if name in entry.params}
+        return float(entry.make(**resolve_params(entry.params, given, entry.name)).epochs)
+
+    return TaskInfo(entry.tier, epochs, entry.params)
 
 
 def chosen_format(args: argparse.Namespace) -> str:

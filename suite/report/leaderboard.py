@@ -203,7 +203,7 @@ def _views(runs: Sequence[Run], tasks: Mapping[str, TaskInfo]) -> dict[tuple[str
     """Sort the runs of one stratum into views and budgets; a run is in one at least."""
     views: dict[tuple[str, float], list[Run]] = defaultdict(list)
     for run in runs:
-        budget = tasks[run.spec.task.name].epochs
+        budget = tasks[run.spec.task.name].epochs(run.spec.task.params)
         times = run.spec.epochs / budget
         # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
         slack = 2 * run.sample_gradients / max(1, run.steps) + 1e-6 * budget * run.n_train
@@ -263,7 +263,7 @@ def _table(
         tier=info.tier,
         view=view,
         budget=budget,
-        epochs=info.epochs,
+        epochs=info.epochs(first.spec.task.params),
         rows=made,
         measures={name: tuple(sorted(examples[name])) for name in sorted(examples)},
         minimum_seeds=minimum,
@@ -297,7 +297,7 @@ def _row(name: str, runs: Sequence[Run], info: TaskInfo, verdict: Verdict) -> Ro
         train_loss=_interval(completed, lambda run: run.train_loss),
         measures=_measures(completed),
         sample_gradients=statistics.fmean(costs),
-        cost=statistics.fmean(costs) / (info.epochs * runs[0].n_train),
+        cost=statistics.fmean(costs) / (info.epochs(runs[0].spec.task.params) * runs[0].n_train),
         train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
         fingerprint=next(iter(prints)) if len(prints) == 1 else "",
         verdict=verdict,

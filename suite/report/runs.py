@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from suite.errors import SteppeError
-from suite.spec import EntryRef, Param, RunSpec, canonical_json, sha256_text
+from suite.spec import EntryRef, Param, RunSpec, Value, canonical_json, sha256_text
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class TaskInfo:
     """What a report must be told of a task: its tier, its budget in epochs and its declared parameters."""
 
     tier: str
-    epochs: float
+    epochs: Callable[[Mapping[str, Value]], float]
+    """The budget for given parameters of the task: a family may tie it to them."""
     params: Mapping[str, Param] = field(default_factory=dict)
 
 
@@ -37,6 +38,8 @@ class Run:
     train_s: float | None
     fingerprint: str
     split: str
+    task_source: str
+    optimizer_source: str
 
     @property
     def seed(self) -> int:
@@ -51,11 +54,11 @@ class Run:
         """Name all that records of one table must share, beside the budget, as a hash."""
         spec = self.spec.to_dict()
         keys = ("task", "data", "data_checksum", "protocol", "precision", "device", "compile")
-        return sha256_text(canonical_json([*(spec[key] for key in keys), self.split]))
+        return sha256_text(canonical_json([*(spec[key] for key in keys), self.split, self.task_source]))
 
     def optimizer_key(self) -> str:
         """Name the resolved optimizer, its version and source included, as a hash."""
-        return sha256_text(canonical_json(self.spec.to_dict()["optimizer"]))
+        return sha256_text(canonical_json([self.spec.to_dict()["optimizer"], self.optimizer_source]))
 
     def planned_sample_gradients(self) -> float:
         """Cost of the whole run: metered if it ended, else what its entry declares."""
@@ -72,7 +75,7 @@ def read_run(record: Mapping[str, Any]) -> Run:
         results = {key: number(value) for key, value in (record.get("results") or {}).items()}
         if not failed and results["test_accuracy"] is None:
             raise KeyError("test_accuracy")
-        data = record.get("data") or {}
+        data, entries = record.get("data") or {}, record.get("entries") or {}
         return Run(
             spec=spec,
             failed=failed,
@@ -86,6 +89,8 @@ def read_run(record: Mapping[str, Any]) -> Run:
             train_s=number(cost.get("train_s")),
             fingerprint=str((record.get("provenance") or {}).get("fingerprint", "")),
             split=f"{data.get('split_checksum')} {data.get('noise_checksum')}",
+            task_source=str(entries.get("task")),
+            optimizer_source=str(entries.get("optimizer")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, SteppeError) as error:
         raise SteppeError(

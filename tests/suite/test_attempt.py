@@ -188,10 +188,10 @@ def test_two_processes_that_start_at_once(tmp_path: Path, folder: RunFolder) -> 
 
 
 def test_a_superseded_attempt_neither_saves_nor_publishes(folder: RunFolder) -> None:
-    first = folder.start(0)
+    first = folder.start(0, job="7")
     first.metrics({"step": 1})
     first.checkpoint({"step": 1})
-    with folder.start(1) as second:
+    with folder.start(1, job="7") as second:
         with pytest.raises(RunSuperseded, match="taken over from attempt 1"):
             first.checkpoint({"step": 2})
         with pytest.raises(RunSuperseded):
@@ -207,9 +207,9 @@ def test_a_superseded_attempt_neither_saves_nor_publishes(folder: RunFolder) -> 
 
 
 def test_the_first_result_stands(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = folder.start(0)
+    first = folder.start(0, job="7")
     monkeypatch.setattr(first, "superseded", lambda: False)  # it looked just before it was taken over
-    with folder.start(1) as second:
+    with folder.start(1, job="7") as second:
         assert first.publish(make_record(make_spec(), test_accuracy=0.1)) is True
         assert second.publish(make_record(make_spec(), test_accuracy=0.2)) is False
     first.close()
@@ -220,7 +220,7 @@ def test_the_first_result_stands(folder: RunFolder, monkeypatch: pytest.MonkeyPa
     assert attempt is not None
     assert attempt.name == "1"
     with pytest.raises(RunDone):
-        folder.start(2)
+        folder.start(2, job="7")
 
 
 def test_the_attempt_of_a_deleted_run_stops(folder: RunFolder) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from suite.attempt import Attempt
 from suite.store import Store
 
 from .runner import killed, make_run, tiny_specs, train
@@ -71,6 +72,25 @@ def test_killed_three_times_and_resumed_is_bitwise_the_uninterrupted_run(
     assert got_weights.keys() == weights.keys()
     for name, tensor in weights.items():
         assert torch.equal(got_weights[name], tensor), name
+
+
+@pytest.mark.parametrize("optimizer", ["sam", "nso", "lpf-sgd"])
+def test_killed_between_the_last_step_and_the_record(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec,) = tiny_specs([optimizer], [3], task="tiny[epochs=1]")
+    records = []
+    for name in ("whole", "broken"):
+        root = tmp_path / name
+        make_run(root, spec)
+        with monkeypatch.context() as patch:
+            if name == "broken":
+                patch.setattr(Attempt, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    train(root, spec.run_id)
+        assert train(root, spec.run_id) == "done"
+        records.append(outcome(root, spec.run_id)[0])
+    assert json.dumps(records[0], sort_keys=True) == json.dumps(records[1], sort_keys=True)
 
 
 def test_a_stopped_run_resumes_from_its_last_step(tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def test_a_record_holds_both_accuracies_sharpness_and_correctness(tmp_path: Path
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "sam", "nso", "lpf-sgd[M=4]"])
+def test_every_optimizer_has_its_statistics_reestimated(optimizer: str, tmp_path: Path) -> None:
+    (spec,) = tiny_specs([optimizer], [0], task="tiny[epochs=2]")
+    make_run(tmp_path, spec)
+    train(tmp_path, spec.run_id)
+    record = Store(tmp_path).run(spec.run_id).result()
+    assert record is not None
+    # validation after 2 epochs and at the end; the test set twice; 5 whole batches of 16 for BatchNorm
+    assert record["cost"]["forward_only"] == 3 * 16 + 2 * 50 + 5 * 16
+
+
 def test_a_diverging_run_is_recorded_as_failed(tmp_path: Path) -> None:
     (spec,) = tiny_specs(["sgd[lr=1e30]"], [0])
     make_run(tmp_path, spec)

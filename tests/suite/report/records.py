@@ -7,9 +7,9 @@ from suite.spec import EntryRef, Param, RunSpec
 N_TRAIN = 4500
 EPOCHS = 40.0
 TASKS = {
-    "images": TaskInfo("small", EPOCHS, {"noise": Param(default=0.0)}),
-    "digits": TaskInfo("smoke", EPOCHS, {"noise": Param(default=0.0)}),
-    "big": TaskInfo("full", EPOCHS, {"noise": Param(default=0.0)}),
+    "images": TaskInfo("small", lambda _: EPOCHS, {"noise": Param(default=0.0)}),
+    "digits": TaskInfo("smoke", lambda _: EPOCHS, {"noise": Param(default=0.0)}),
+    "big": TaskInfo("full", lambda _: EPOCHS, {"noise": Param(default=0.0)}),
 }
 PARAMS = {"rho": Param(default=0.05), "base": Param(default="sgd")}
 COSTS = {"sgd": 1, "sam": 2, "nso": 2}
