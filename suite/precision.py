@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -75,5 +75,5 @@ class PerturbationProbe:
         return self._objective(part, parts, track_stats)
 
     @staticmethod
-    def _flat(tensors: object) -> Tensor:
-        return torch.cat([t.reshape(-1) for t in tensors]).double()  # type: ignore[attr-defined]
+    def _flat(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat([t.reshape(-1) for t in tensors]).double()
