@@ -20,6 +20,7 @@ from typing import Any
 
 from suite import PROTOCOL
 from suite.report.runs import Run, TaskInfo, entry_label, read_run, tails
+from suite.select import VIEWS
 from suite.spec import Param
 from suite.stats import (
     MINIMUM_SEEDS,
@@ -29,8 +30,6 @@ from suite.stats import (
     mean_interval,
     pairing_correlation,
 )
-
-VIEWS = ("epochs", "sample-gradients")
 
 BUDGETS = (1.0, 2.0, 4.0)
 """Budgets, in times the task's epochs, that are open to every optimizer (rule 2)."""
