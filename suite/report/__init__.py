@@ -1,1 +1,1 @@
-"""Reports made from records: leaderboards as Markdown and CSV."""
+"""Reports made from records: leaderboards as text, tables for papers, charts and pages."""

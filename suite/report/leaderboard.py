@@ -1,10 +1,7 @@
 """Leaderboards: records sorted into tables that may be compared, by the comparison protocol.
 
 A table holds the records of one stratum (task with its parameters, data set, protocol version, precision,
-device kind) at one budget in one view; a row is one optimizer with its hyperparameters. There are two views:
-
-- epochs: the run's epochs are the budget's;
-- sample-gradients: the run's metered cost is what one gradient a step costs over the budget's epochs.
+device kind) at one budget in one view (suite.report.views); a row is one optimizer with its hyperparameters.
 
 Hyperparameters are as given by hand, not tuned: tables are headed so, sorted by name, and rank nobody.
 """
@@ -20,7 +17,7 @@ from typing import Any
 
 from suite import PROTOCOL
 from suite.report.runs import Run, TaskInfo, entry_label, read_run, tails
-from suite.select import VIEWS
+from suite.report.views import REPORT_VIEWS, Place, places, row_key
 from suite.spec import Param
 from suite.stats import (
     MINIMUM_SEEDS,
@@ -30,9 +27,6 @@ from suite.stats import (
     mean_interval,
     pairing_correlation,
 )
-
-BUDGETS = (1.0, 2.0, 4.0)
-"""Budgets, in times the task's epochs, that are open to every optimizer (rule 2)."""
 
 MARGIN = 0.005
 """Difference in test accuracy (a fraction) below which two optimizers count as a tie."""
@@ -55,6 +49,12 @@ class Row:
     """One optimizer in one table. Accuracies are fractions; means are over completed runs."""
 
     optimizer: str
+    """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
+    entry: str
+    """The same without the epochs: what tells an optimizer from the others of every table."""
+    epochs: float
+    runs: tuple[str, ...]
+    """Ids of its runs, by seed."""
     n: int
     """Runs, failed ones included."""
     failed: int
@@ -89,6 +89,8 @@ class Table:
     """Times the task's budget."""
     epochs: float
     """The task's budget in epochs."""
+    seconds: float | None
+    """The table's budget in seconds of training, in the view by seconds."""
     rows: tuple[Row, ...]
     measures: Mapping[str, tuple[int, ...]]
     """By name, the numbers of examples that it was estimated on."""
@@ -138,14 +140,26 @@ def build(
     }
     unlike = tails(heads)
     tables = [
-        _table(chosen, view, budget, unlike[key], tasks, optimizers, margin)
+        _table(chosen, place, unlike[key], tasks, optimizers, margin)
         for key, runs in strata.items()
-        for (view, budget), chosen in _views(runs, tasks).items()
+        for place, chosen in places(runs, _budget(runs[0], tasks)).items()
     ]
-    tables.sort(
-        key=lambda t: (t.task, t.data, t.precision, t.device, t.compiled, VIEWS.index(t.view), t.budget)
-    )
+    tables.sort(key=_order)
     return Leaderboard(tuple(tables), tuple(left_out), command, margin)
+
+
+def names(board: Leaderboard) -> tuple[str, ...]:
+    """Every entry of a leaderboard, each once, by name."""
+    return tuple(sorted({row.entry for table in board.tables for row in table.rows}))
+
+
+def _order(table: Table) -> tuple[Any, ...]:
+    conditions = (table.task, table.data, table.precision, table.device, table.compiled)
+    return (*conditions, REPORT_VIEWS.index(table.view), table.budget, table.fingerprints)
+
+
+def _budget(run: Run, tasks: Mapping[str, TaskInfo]) -> float:
+    return tasks[run.spec.task.name].epochs(run.spec.task.params)
 
 
 def _task_label(run: Run, tasks: Mapping[str, TaskInfo]) -> str:
@@ -198,55 +212,33 @@ def _records(n: int) -> str:
     return f"{n} record{'s' if n > 1 else ''}"
 
 
-def _views(runs: Sequence[Run], tasks: Mapping[str, TaskInfo]) -> dict[tuple[str, float], list[Run]]:
-    """Sort the runs of one stratum into views and budgets; a run is in one at least."""
-    views: dict[tuple[str, float], list[Run]] = defaultdict(list)
-    for run in runs:
-        budget = tasks[run.spec.task.name].epochs(run.spec.task.params)
-        times = run.spec.epochs / budget
-        # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
-        slack = 2 * run.sample_gradients / max(1, run.steps) + 1e-6 * budget * run.n_train
-        cost = run.planned_sample_gradients()
-        equal = [b for b in BUDGETS if abs(cost - b * budget * run.n_train) <= slack]
-        for b in equal:
-            views["sample-gradients", b].append(run)
-        named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
-        for b in named or ([] if equal else [round(times, 6)]):
-            views["epochs", b].append(run)
-    by_epochs = [{run.spec.run_id for run in some} for (view, _), some in views.items() if view == "epochs"]
-    return {
-        (view, b): some
-        for (view, b), some in views.items()
-        # Beside 1x, equal cost is a table of its own only if it compares what equal epochs do not.
-        if view == "epochs" or b == 1 or not any({r.spec.run_id for r in some} <= ids for ids in by_epochs)
-    }
-
-
 def _table(
     runs: Sequence[Run],
-    view: str,
-    budget: float,
+    place: Place,
     unlike: str,
     tasks: Mapping[str, TaskInfo],
     optimizers: Mapping[str, Mapping[str, Param]],
     margin: float,
 ) -> Table:
     first = runs[0]
-    info = tasks[first.spec.task.name]
+    info, epochs = tasks[first.spec.task.name], _budget(first, tasks)
     minimum = MINIMUM_SEEDS[info.tier]
-    rows: dict[str, list[Run]] = defaultdict(list)
+    entries = _entries(runs, optimizers)
+    rows: dict[tuple[str, float], list[Run]] = defaultdict(list)
     for run in runs:
-        rows[run.optimizer_key()].append(run)
-    labels = {
-        key: (entry_label(some[0].spec.optimizer, optimizers.get(some[0].spec.optimizer.name)), some[0])
-        for key, some in rows.items()
-    }
-    suffixes = tails({key: (label, run.spec.optimizer.version) for key, (label, run) in labels.items()})
-    named = sorted((labels[key][0] + suffixes[key], some) for key, some in rows.items())
-    scores = {name: _by_seed(some) for name, some in named}
-    failures = {name: sum(run.failed for run in some) for name, some in named}
+        rows[row_key(run, place.view)].append(run)
+    named = sorted(
+        (
+            entries[optimizer] + (_epochs(some[0], place.budget * epochs) if at else ""),
+            entries[optimizer],
+            some,
+        )
+        for (optimizer, at), some in rows.items()
+    )
+    scores = {name: _by_seed(some) for name, _, some in named}
+    failures = {name: sum(run.failed for run in some) for name, _, some in named}
     verdicts = classify(scores, failures, margin=margin, minimum=minimum)
-    made = tuple(_row(name, some, info, verdicts[name]) for name, some in named)
+    made = tuple(_row(name, entry, some, epochs, verdicts[name]) for name, entry, some in named)
     examples: dict[str, set[int]] = defaultdict(set)
     for run in runs:
         for name, measured in run.measures.items():
@@ -260,9 +252,10 @@ def _table(
         device=first.spec.device,
         compiled=first.spec.compile,
         tier=info.tier,
-        view=view,
-        budget=budget,
-        epochs=info.epochs(first.spec.task.params),
+        view=place.view,
+        budget=place.budget,
+        epochs=epochs,
+        seconds=place.seconds,
         rows=made,
         measures={name: tuple(sorted(examples[name])) for name in sorted(examples)},
         minimum_seeds=minimum,
@@ -272,12 +265,26 @@ def _table(
     )
 
 
+def _entries(runs: Sequence[Run], optimizers: Mapping[str, Mapping[str, Param]]) -> dict[str, str]:
+    """Label the optimizers by key, each unlike the others."""
+    one = {run.optimizer_key(): run.spec.optimizer for run in runs}
+    labels = {key: (entry_label(ref, optimizers.get(ref.name)), ref.version) for key, ref in one.items()}
+    suffixes = tails(labels)
+    return {key: label + suffixes[key] for key, (label, _) in labels.items()}
+
+
+def _epochs(run: Run, budget: float) -> str:
+    if math.isclose(run.spec.epochs, budget, rel_tol=1e-6):
+        return ""
+    return f" ({round(run.spec.epochs, 3):.10g} epochs)"
+
+
 def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
     scores = {run.seed: run.results.get("test_accuracy") for run in runs if not run.failed}
     return {seed: score for seed, score in scores.items() if score is not None}
 
 
-def _row(name: str, runs: Sequence[Run], info: TaskInfo, verdict: Verdict) -> Row:
+def _row(name: str, entry: str, runs: Sequence[Run], epochs: float, verdict: Verdict) -> Row:
     completed = [run for run in runs if not run.failed]
     costs = [float(run.sample_gradients) for run in completed] or [
         run.planned_sample_gradients() for run in runs
@@ -286,6 +293,9 @@ def _row(name: str, runs: Sequence[Run], info: TaskInfo, verdict: Verdict) -> Ro
     prints = {run.fingerprint for run in completed}
     return Row(
         optimizer=name,
+        entry=entry,
+        epochs=runs[0].spec.epochs,
+        runs=tuple(run.spec.run_id for run in sorted(runs, key=lambda run: (run.seed, run.spec.run_id))),
         n=len(runs),
         failed=len(runs) - len(completed),
         test_accuracy=_interval(completed, lambda run: run.results.get("test_accuracy")),
@@ -296,7 +306,7 @@ def _row(name: str, runs: Sequence[Run], info: TaskInfo, verdict: Verdict) -> Ro
         train_loss=_interval(completed, lambda run: run.train_loss),
         measures=_measures(completed),
         sample_gradients=statistics.fmean(costs),
-        cost=statistics.fmean(costs) / (info.epochs(runs[0].spec.task.params) * runs[0].n_train),
+        cost=statistics.fmean(costs) / (epochs * runs[0].n_train),
         train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
         fingerprint=next(iter(prints)) if len(prints) == 1 else "",
         verdict=verdict,

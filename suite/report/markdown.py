@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from suite.report import text
-from suite.report.leaderboard import Leaderboard, Row, Table
+from suite.report import notes, text
+from suite.report.leaderboard import Leaderboard, Table
 
 UNTUNED = "untuned: not a ranking"
 
-VIEW_TITLES = {"epochs": "equal epochs", "sample-gradients": "equal sample-gradients"}
+VIEW_TITLES = {
+    "epochs": "equal epochs",
+    "sample-gradients": "equal sample-gradients",
+    "seconds": "equal seconds",
+}
 
 INTRODUCTION = """\
 Every optimizer runs at one setting of its hyperparameters that was not tuned for the task, so no table is a
@@ -53,7 +57,7 @@ def _table(table: Table) -> Iterator[str]:
     yield ""
     compiled = ", compiled" if table.compiled else ""
     yield (
-        f"{_seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; "
+        f"{notes.seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; "
         f"{text.markdown(table.precision)} on {text.markdown(table.device)}{compiled}; "
         f"protocol {text.markdown(table.protocol)}."
     )
@@ -62,16 +66,10 @@ def _table(table: Table) -> Iterator[str]:
     if any(row.train_loss for row in table.rows):
         yield ""
         yield from _sharpness(table)
-    notes = list(_notes(table))
-    if notes:
+    sentences = [*notes.of_comparison(table), *notes.of_measures(table), *notes.of_seconds(table)]
+    if sentences:
         yield ""
-        yield from (f"- {note}" for note in notes)
-
-
-def _seeds(table: Table) -> str:
-    counts = sorted({row.n for row in table.rows})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return f"{n} seed{'s' if counts[-1] > 1 else ''}"
+        yield from (f"- {text.markdown(sentence)}" for sentence in sentences)
 
 
 def _accuracy(table: Table) -> list[str]:
@@ -87,23 +85,12 @@ def _accuracy(table: Table) -> list[str]:
             text.percent(row.test_accuracy_as_trained),
             f"{row.cost:.2f}x",
             f"{row.sample_gradients:,.0f}",
-            _seconds(row, table),
+            notes.train_seconds(row, table),
             text.verdict(row.verdict),
         ]
         for row in table.rows
     ]
     return text.grid(header, rows, [False, *[True] * 8, False])
-
-
-def _seconds(row: Row, table: Table) -> str:
-    if row.train_s is None:
-        return "-"
-    mark = f" [{_letter(table.fingerprints.index(row.fingerprint))}]" if len(table.fingerprints) > 1 else ""
-    return f"{row.train_s:.1f}{mark}"
-
-
-def _letter(index: int) -> str:
-    return chr(ord("a") + index % 26) + (str(index // 26) if index >= 26 else "")
 
 
 def _sharpness(table: Table) -> list[str]:
@@ -120,28 +107,3 @@ def _sharpness(table: Table) -> list[str]:
             cells.append(" / ".join("-" if error is None else text.short(error) for error in errors))
         rows.append(cells)
     return text.grid(header, rows, [False, *[True] * (1 + 2 * len(names))])
-
-
-def _notes(table: Table) -> Iterator[str]:
-    if any(row.verdict.word == "undecided" for row in table.rows):
-        yield (
-            f"Undecided rows are descriptive only, without tests: the {table.tier} tier asks for "
-            f"{table.minimum_seeds} completed seeds, the same as the best row's."
-        )
-    if table.correlation is not None:
-        yield f"Pairing by seed: test accuracies of two rows correlate by {table.correlation:.2f} on average."
-    if table.measures:
-        yield (
-            "Measures at n training examples (`@n`), with the training loss on the same ones; `est. error` "
-            "is the error of one run's estimate over probes (or its bound) / over examples. No row is ranked "
-            "by a measure, which its method may minimise."
-        )
-    if table.matched_loss is not None:
-        matched = "at matched" if table.matched_loss else "not at matched"
-        yield f"Rows are {matched} training loss, on which curvature depends."
-    if len(table.fingerprints) > 1:
-        yield "Seconds compare only within one machine and software:"
-        for index, name in enumerate(table.fingerprints):
-            yield f"[{_letter(index)}] {text.markdown(name)}"
-    elif table.fingerprints:
-        yield f"Seconds are the median over runs on {text.markdown(table.fingerprints[0])}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from suite.stats import Interval, Verdict
 
@@ -23,6 +23,23 @@ def plain(text: str) -> str:
     """Put text on one line: white space and control, format and surrogate characters become single spaces."""
     kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     return " ".join("".join(kept).split())
+
+
+def distinct(names: Iterable[str], limit: int | None = None) -> dict[str, str]:
+    """Put names on one line each, still unlike each other; `limit` cuts long ones in the middle."""
+    out: dict[str, str] = {}
+    taken = set()
+    for name in dict.fromkeys(names):
+        label = plain(name) or "(no name)"
+        if limit is not None and len(label) > limit:
+            label = f"{label[: limit * 2 // 3]}...{label[-(limit // 3) :]}"
+        shown, count = label, 1
+        while shown in taken:
+            count += 1
+            shown = f"{label} ({count})"
+        taken.add(shown)
+        out[name] = shown
+    return out
 
 
 def markdown(text: str) -> str:

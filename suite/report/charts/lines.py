@@ -1,0 +1,185 @@
+"""Learning curves: lines with bands over seeds, or the lines of single runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from suite.report import text
+from suite.report.charts.scales import Looks, axis, join
+from suite.report.charts.theme import SCHEMA, WIDTH, Spec
+from suite.report.curves import Curve
+from suite.report.runs import number
+
+TITLES = {
+    "epoch": "epoch",
+    "sample_gradients": "sample-gradients",
+    "lr": "learning rate",
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy, %",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy, %",
+}
+"""Titles of the columns of metrics; others stand for themselves."""
+
+_HEIGHT = 340
+_SYMBOLS = 6
+"""Symbols along a line."""
+
+
+def title_of(column: str) -> str:
+    """Name a column of the metrics on an axis, with its unit."""
+    return TITLES.get(column, text.plain(column))
+
+
+def curve_bands(
+    curves: Sequence[Curve], title: str, x_title: str, y_title: str, names: Sequence[str] = ()
+) -> Spec:
+    """Draw the curves of one column with their bands over seeds.
+
+    Args:
+        curves: all of one column and along one axis; accuracies, which are fractions, are drawn in percent.
+        title: of the chart.
+        x_title: of the horizontal axis, with its unit.
+        y_title: of the vertical axis, with its unit.
+        names: the entries of the whole report, so that each keeps its look from chart to chart.
+
+    """
+    looks = Looks(names, (curve.optimizer for curve in curves))
+    values = [value for curve in curves for value in _points(curve, looks)]
+    ends = [value[field] for value in values for field in ("mean", "low", "high")]
+    x = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
+    y = {"field": "mean", "type": "quantitative", **axis(y_title, ends, log=True)}
+    band: Spec = {
+        "transform": [{"filter": "isValid(datum.low)"}],
+        "mark": {"type": "area", "opacity": 0.15, "aria": False},
+        "encoding": {
+            "x": x,
+            "y": y | {"field": "low"},
+            "y2": {"field": "high"},
+            "color": looks.color("line"),
+        },
+    }
+    tooltip = [{"field": "line", "title": "optimizer"}, {"field": "x", "title": x_title},
+               {"field": "mean", "title": y_title, "format": ".4g"},
+               {"field": "interval", "title": "95 % interval"}, {"field": "n", "title": "runs"}]  # fmt: skip
+    layers = [band, *_lines(looks, x, y, tooltip)]
+    runs = sorted({curve.n for curve in curves})
+    n = f"n = {runs[0]}" if len(runs) == 1 else f"n = {runs[0]} to {runs[-1]}" if runs else "no runs"
+    banded = any(value["low"] is not None for value in values)
+    means = f"line: mean over runs; {'band: 95 % t interval' if banded else 'no interval'}"
+    ended = any(min(curve.counts) < curve.n for curve in curves)
+    early = "a run that ended early is in no later point" if ended else ""
+    last = [f"{looks.label(curve.optimizer)} {_shown(curve.column, curve.mean[-1])}" for curve in curves]
+    spoken = f"{text.plain(title)}, {y_title} by {x_title}, {n}. Last values: {'; '.join(last) or 'none'}."
+    seeds = n + (f" seed{'' if runs[-1] == 1 else 's'}" if runs else "")
+    return _chart(title, [join([seeds, means, early])], spoken, values, layers)
+
+
+def run_curves(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    columns: Sequence[str],
+    title: str = "",
+    x: str = "epoch",
+) -> Spec:
+    """Draw columns of the metrics of one run or of a few on one axis.
+
+    Args:
+        rows: by the run's label, its metrics rows.
+        columns: of one unit, for instance `train_loss` and `validation_loss`.
+        title: of the chart; by default the columns'.
+        x: the column on the horizontal axis.
+
+    """
+    runs, parts = text.distinct(rows), {column: title_of(column) for column in columns}
+    names = text.distinct(
+        f"{run}, {part}" if len(runs) > 1 else part for run in runs.values() for part in parts.values()
+    )
+    looks = Looks(list(names), names)
+    values: list[dict[str, Any]] = []
+    for (run, part), line in zip(itertools.product(runs, parts), names, strict=True):
+        points = [(number(row.get(x)), number(row.get(part))) for row in rows[run]]
+        known = [(at, value) for at, value in points if at is not None and value is not None]
+        values += [
+            {"x": at, "mean": _percent(part, value), **_look(looks, line, i, len(known))}
+            for i, (at, value) in enumerate(known)
+        ]
+    y_title = " and ".join(parts.values())
+    horizontal = {"field": "x", "type": "quantitative", **axis(title_of(x), _xs(values), tight=True)}
+    vertical = {"field": "mean", "type": "quantitative",
+                **axis(y_title, [value["mean"] for value in values], log=True)}  # fmt: skip
+    tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": title_of(x)},
+               {"field": "mean", "title": "value", "format": ".4g"}]  # fmt: skip
+    title = title or y_title
+    spoken = f"{text.plain(title)}: {y_title} by {title_of(x)} of {', '.join(runs.values()) or 'no run'}."
+    return _chart(title, [], spoken, values, _lines(looks, horizontal, vertical, tooltip))
+
+
+def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
+    """Draw lines by colour and dash, with symbols here and there; every point answers the pointer."""
+    return [
+        {
+            "mark": {"type": "line", "aria": False},
+            "encoding": {"x": x, "y": y, "color": looks.color("line"), "strokeDash": looks.dash("index")},
+        },
+        {
+            "transform": [{"filter": "datum.symbol"}],
+            "mark": {"type": "point", "aria": False, "size": 70},
+            "encoding": {"x": x, "y": y, "color": looks.color("line") | looks.legend(),
+                         "shape": looks.shape("line") | looks.legend()},
+        },
+        {
+            "mark": {"type": "point", "opacity": 0, "size": 140, "aria": False},
+            "encoding": {"x": x, "y": y, "tooltip": tooltip},
+        },
+    ]  # fmt: skip
+
+
+def _points(curve: Curve, looks: Looks) -> list[dict[str, Any]]:
+    """Return the points of a curve."""
+    out = []
+    for i, x in enumerate(curve.x):
+        mean, low, high = (
+            None if value is None else _percent(curve.column, value)
+            for value in (curve.mean[i], curve.low[i], curve.high[i])
+        )
+        interval = f"{low:.4g} to {high:.4g}" if low is not None else "none from one run"
+        point = {"x": x, "mean": mean, "low": low, "high": high, "n": curve.counts[i], "interval": interval}
+        out.append(point | _look(looks, curve.optimizer, i, len(curve.x)))
+    return out
+
+
+def _look(looks: Looks, name: str, i: int, length: int) -> dict[str, Any]:
+    """Tell the line of a point, and whether it has a symbol; those of different lines lie apart."""
+    index, every = looks.index(name), max(1, length // _SYMBOLS)
+    symbol = i % every == index * max(1, every // _SYMBOLS) % every
+    return {"line": looks.label(name), "index": index, "symbol": symbol}
+
+
+def _xs(values: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [value["x"] for value in values]
+
+
+def _percent(column: str, value: float) -> float:
+    return round(100 * value, 6) if column.endswith("accuracy") else value
+
+
+def _shown(column: str, value: float) -> str:
+    return f"{text.number(_percent(column, value))}{' %' if column.endswith('accuracy') else ''}"
+
+
+def _chart(
+    title: str, subtitle: list[str], spoken: str, values: list[dict[str, Any]], layers: list[Spec]
+) -> Spec:
+    if not values:
+        subtitle = [*subtitle, "nothing to show: no run has these numbers"]
+    return {
+        "$schema": SCHEMA,
+        "title": {"text": text.plain(title), **({"subtitle": subtitle} if subtitle else {})},
+        "description": spoken,
+        "width": WIDTH,
+        "height": _HEIGHT,
+        "data": {"values": values},
+        "layer": layers,
+    }

@@ -1,0 +1,25 @@
+"""The Pareto front of cost and accuracy: what nothing else beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+Point = tuple[float, float]
+"""Cost (less is better) and score (more is better)."""
+
+
+def front(points: Iterable[Point]) -> list[Point]:
+    """Return the points that no other dominates, each once, by cost.
+
+    (c, s) dominates another point if its cost is no larger, its score no smaller, and one of them better.
+    """
+    kept: list[Point] = []
+    for cost, score in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not kept or score > kept[-1][1]:
+            kept.append((cost, score))
+    return kept
+
+
+def staircase(kept: Sequence[Point], end: float) -> list[Point]:
+    """Corners of the best score that may be had for a cost or less, drawn to the `end` of the axis."""
+    return [*kept, (end, kept[-1][1])] if kept else []

@@ -1,0 +1,247 @@
+"""Charts of a table's rows: a dot for a mean, a line for its 95 % t interval over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suite.report import text
+from suite.report.charts.pareto import front, staircase
+from suite.report.charts.rows import ACCURACY, chart, shorten, tooltip, values_of
+from suite.report.charts.scales import Looks, axis, join
+from suite.report.charts.theme import Spec
+from suite.report.leaderboard import Row, Table
+
+VERDICTS = {"best": "circle", "tie": "diamond", "unresolved": "square", "worse": "triangle-down",
+            "undecided": "triangle-right", "alone": "triangle-up", "failed": "cross"}  # fmt: skip
+"""Symbol of each word of a comparison (`suite.stats.Verdict`)."""
+
+_DONE = {"filter": "isValid(datum.mean)"}
+_LOST = {"filter": "!isValid(datum.mean)"}
+
+_DODGE = 0.012
+"""Points at one cost are set beside each other, this share of the axis apart."""
+
+
+def accuracy(table: Table, names: Sequence[str] = ()) -> Spec:
+    """Draw the test accuracy of every row with its interval and verdict.
+
+    Args:
+        table: the rows, in their order.
+        names: the entries of the whole report, so that each keeps its colour from chart to chart.
+
+    """
+    looks = Looks(names, (row.entry for row in table.rows))
+    labels = text.distinct(row.optimizer for row in table.rows)
+    values = [values_of(row, looks, labels) for row in table.rows]
+    scale = axis(ACCURACY, _ends(values, "mean", "low", "high"))
+    low, high = scale["scale"]["domain"]
+    for value in values:
+        share = 0.5 if value["mean"] is None else (value["mean"] - low) / (high - low)
+        value["align"] = "left" if share < 0.25 else "right" if share > 0.75 else "center"
+    y = {"field": "optimizer", "type": "nominal", "title": None, "scale": {"domain": list(labels.values())},
+         "axis": {"grid": True}}  # fmt: skip
+    x = {"field": "mean", "type": "quantitative", **scale}
+    color = looks.color("entry") | {"legend": None}
+    dot = {
+        "transform": [_DONE],
+        "mark": {"type": "point", "size": 130},
+        "encoding": {"x": x, "y": y, "shape": _verdicts(table), "color": color, "tooltip": tooltip(),
+                     "description": {"field": "told"}},
+    }  # fmt: skip
+    word = {
+        "transform": [_DONE],
+        "mark": {"type": "text", "dy": -13, "align": {"expr": "datum.align"}, "aria": False},
+        "encoding": {"x": x, "y": y, "text": {"field": "note"}},
+    }
+    rule = _rule(x=x | {"field": "low"}, x2={"field": "high"}, y=y, color=color)
+    lost = _failed({"x": {"value": 10}, "y": y}, {"field": "note"}, dy=0)
+    shown = "dot: mean over completed runs; line: 95 % t interval over seeds; shape and word: the comparison"
+    return chart(
+        table, "Test accuracy", shown, values, [rule, dot, word, *lost], height=42 * max(1, len(values))
+    )
+
+
+def _verdicts(table: Table) -> Spec:
+    """Encode the verdicts that occur by their symbols."""
+    found = {row.verdict.word for row in table.rows}
+    words = {text.WORDS[word]: symbol for word, symbol in VERDICTS.items() if word in found}
+    legend = {
+        "title": "compared with the highest mean",
+        "symbolFillColor": "gray",
+        "symbolStrokeColor": "gray",
+    }
+    scale = {"domain": list(words), "range": list(words.values())}
+    return {"field": "verdict", "type": "nominal", "scale": scale, "legend": legend if words else None}
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a row may be dear in."""
+
+    title: str
+    words: str
+    of: Callable[[Row], float | None]
+
+
+_COSTS = {
+    "cost": _Cost("cost in sample-gradients, times the task's budget", "cost",
+                  lambda row: row.cost),
+    "seconds": _Cost("median training time, s", "training time", lambda row: row.train_s),
+}  # fmt: skip
+
+
+def cost_accuracy(table: Table, names: Sequence[str] = (), by: str = "cost") -> Spec:
+    """Draw test accuracy against what it took, and the Pareto front of the means.
+
+    The front is of rows without a failed run (protocol rule 24). Seconds are those of one hardware and
+    software, the one that most rows ran on (rule 5).
+
+    Args:
+        table: the rows.
+        names: the entries of the whole report, see `accuracy`.
+        by: "cost" for sample-gradients, or "seconds".
+
+    """
+    cost = _COSTS[by]
+    rows = _timed(table) if by == "seconds" else list(table.rows)
+    looks = Looks(names, (row.entry for row in rows))
+    labels = text.distinct(row.optimizer for row in rows)
+    taken = [(row, took) for row in rows if (took := cost.of(row)) is not None]
+    values = [values_of(row, looks, labels) | {"x": took} for row, took in taken]
+    x_axis = axis(cost.title, [took for _, took in taken])
+    low, high = x_axis["scale"]["domain"]
+    _dodge(values, _DODGE * (high - low))
+    ends = _ends(values, "mean", "low", "high")
+    sound = [(x, 100 * row.test_accuracy.mean) for row, x in taken if row.test_accuracy and not row.failed]
+    best = staircase(front(sound), high)
+    x = {"field": "at", "type": "quantitative", **x_axis}
+    y = {"field": "mean", "type": "quantitative", **axis(ACCURACY, ends)}
+    line: Spec = {
+        "data": {"values": [{"at": at, "mean": shorten(mean)} for at, mean in best]},
+        "mark": {"type": "line", "interpolate": "step-after", "style": "front", "aria": False},
+        "encoding": {"x": x, "y": y, "order": {"field": "at", "type": "quantitative"}},
+    }
+    shown = "dot: mean; line: 95 % t interval; equal costs side by side; dashed: Pareto front of the means"
+    rule = _rule(x=x, y=y | {"field": "low"}, y2={"field": "high"}, color=looks.color("entry"))
+    layers = [*([line] if best else []), *_dots(looks, x, y, [rule])]
+    machine = next((text.plain(row.fingerprint) for row in rows if by == "seconds"), "")
+    extra = [f"seconds compare only on an otherwise idle machine; here {machine}"] if machine else []
+    out = [row.optimizer for row in table.rows if row.optimizer not in {kept.optimizer for kept, _ in taken}]
+    extra += [f"not shown, without seconds there: {text.plain(', '.join(out))}"] if out else []
+    return chart(table, f"Test accuracy against {cost.words}", shown, values, layers, extra)
+
+
+def sharpness_accuracy(table: Table, measure: str, names: Sequence[str] = ()) -> Spec:
+    """Draw test accuracy against a sharpness measure, with the intervals of both."""
+    looks = Looks(names, (row.entry for row in table.rows))
+    labels = text.distinct(row.optimizer for row in table.rows)
+    values, missing = [], []
+    for row in table.rows:
+        found = row.measures.get(measure)
+        if found is None or row.test_accuracy is None:
+            missing.append(labels[row.optimizer])
+            continue
+        over = found.over_seeds
+        values.append(
+            values_of(row, looks, labels)
+            | {"at": over.mean, "left": over.low, "right": over.high, "measured": text.measured(over)}
+        )
+    counts = "/".join(map(str, table.measures.get(measure, ())))
+    name = text.plain(measure)
+    title = f"{name} at {counts} training examples" if counts else name
+    x_axis = axis(title, _ends(values, "at", "left", "right"), log=True)
+    x = {"field": "at", "type": "quantitative", **x_axis}
+    y = {"field": "mean", "type": "quantitative", **axis(ACCURACY, _ends(values, "mean", "low", "high"))}
+    color = looks.color("entry")
+    rules = [
+        _rule(x=x, y=y | {"field": "low"}, y2={"field": "high"}, color=color),
+        _rule(y=y, x=x | {"field": "left"}, x2={"field": "right"}, color=color),
+    ]
+    layers = _dots(looks, x, y, rules, {"field": "measured", "title": name})
+    unlike = {True: "at matched training loss", False: "not at matched training loss", None: ""}
+    shown = join(["dot: mean; lines: 95 % t intervals of both", unlike[table.matched_loss]])
+    lost = [f"not shown, without this measure or a completed run: {', '.join(missing)}"] if missing else []
+    return chart(table, f"Test accuracy against {name}", shown, values, layers, lost)
+
+
+def of_table(table: Table, names: Sequence[str] = ()) -> dict[str, Spec]:
+    """Every chart that says something of a table, by a short name, in the order to show them.
+
+    Costs are drawn where they differ: in the view that makes them equal there is nothing to see.
+    """
+    found = {"accuracy": accuracy(table, names)}
+    for by, cost in _COSTS.items():
+        rows = _timed(table) if by == "seconds" else table.rows
+        costs = [x for row in rows if (x := cost.of(row)) is not None]
+        if len(costs) > 1 and max(costs) > 1.1 * min(costs) and table.view != by:
+            found[by] = cost_accuracy(table, names, by)
+    for measure in table.measures:
+        if sum(measure in row.measures for row in table.rows) > 1:
+            found[f"sharpness-{measure}"] = sharpness_accuracy(table, measure, names)
+    return found
+
+
+def _timed(table: Table) -> list[Row]:
+    """Rows whose seconds compare: those on the fingerprint that most of them have."""
+    known = [row for row in table.rows if row.train_s is not None]
+    counts = {name: sum(row.fingerprint == name for row in known) for name in table.fingerprints}
+    chosen = max(sorted(counts), key=lambda name: counts[name], default=None)
+    return [row for row in known if row.fingerprint == chosen]
+
+
+def _ends(values: Iterable[dict[str, Any]], *fields: str) -> list[float | None]:
+    return [value[field] for value in values for field in fields]
+
+
+def _dodge(values: list[dict[str, Any]], apart: float) -> None:
+    """Set points of one cost beside each other, in the order of their names, around where they are."""
+    for value in values:
+        together = [other for other in values if abs(other["x"] - value["x"]) < apart / 2]
+        shift = together.index(value) - (len(together) - 1) / 2
+        value["at"] = value["x"] + shift * apart
+
+
+def _rule(**encoding: Spec) -> Spec:
+    """Draw an interval; a row without one has none."""
+    field = next(channel["field"] for name, channel in encoding.items() if name in ("x2", "y2"))
+    return {
+        "transform": [{"filter": f"isValid(datum.{field})"}],
+        "mark": {"type": "rule", "aria": False, "strokeCap": "round"},
+        "encoding": encoding,
+    }
+
+
+def _dots(looks: Looks, x: Spec, y: Spec, rules: Sequence[Spec], *told: Spec) -> list[Spec]:
+    """Draw rows by colour and shape, their intervals below; those without an accuracy at the bottom."""
+    shown = {"color": looks.color("entry") | looks.legend(),
+             "shape": looks.shape("entry") | looks.legend(),
+             "tooltip": [*tooltip(), *told], "description": {"field": "told"}}  # fmt: skip
+    failing = {"filter": "isValid(datum.mean) && datum.losses > 0"}
+    return [
+        *rules,
+        {"transform": [_DONE], "mark": {"type": "point"}, "encoding": {"x": x, "y": y, **shown}},
+        {
+            "transform": [failing],
+            "mark": {"type": "text", "align": "left", "dx": 9, "dy": 9, "aria": False},
+            "encoding": {"x": x, "y": y, "text": {"field": "verdict"}},
+        },
+        *_failed({"x": x, "y": {"value": "height"}}, {"value": "no completed run"}, dy=-8),
+    ]
+
+
+def _failed(where: Spec, said: Spec, dy: int) -> list[Spec]:
+    """Mark the rows without a completed run by a cross and words, on an edge of the chart."""
+    return [
+        {
+            "transform": [_LOST],
+            "mark": {"type": "point", "style": "failed"},
+            "encoding": {**where, "tooltip": tooltip(), "description": {"field": "told"}},
+        },
+        {
+            "transform": [_LOST],
+            "mark": {"type": "text", "align": "left", "dx": 12, "dy": dy, "aria": False},
+            "encoding": {**where, "text": said},
+        },
+    ]

@@ -1,0 +1,86 @@
+"""What the charts of points and of lines share: names, colours, and axes that show what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from suite.report import text
+from suite.report.charts.theme import DASHES, LABEL_LIMIT, SHAPES, Spec, turn
+
+LOG_SPAN = 30
+"""An axis of positive values is logarithmic, and says so, where the largest is so many times the smallest."""
+
+
+class Looks:
+    """Colour, shape and dash of every name of a report, by their order.
+
+    Channels encode a field of the data that holds a label, or an index for the dash: legends of one field
+    are one legend, in which dashes would tear the symbols.
+    """
+
+    def __init__(self, names: Sequence[str], here: Iterable[str]) -> None:
+        """Give `names` their looks, and after them those that only occur `here`."""
+        occurring = set(here)
+        self._labels = text.distinct(dict.fromkeys([*names, *sorted(occurring - set(names))]))
+        self._index = {name: i for i, name in enumerate(self._labels)}
+        self._here = [label for name, label in self._labels.items() if name in occurring]
+
+    def label(self, name: str) -> str:
+        """Return the name as the chart shows it."""
+        return self._labels[name]
+
+    def index(self, name: str) -> int:
+        """Return the place of the name among all."""
+        return self._index[name]
+
+    def color(self, field: str) -> Spec:
+        """Encode labels by the colours of the theme."""
+        return {"field": field, "type": "nominal", "scale": {"domain": list(self._labels.values())}}
+
+    def shape(self, field: str) -> Spec:
+        """Encode labels by symbols."""
+        shapes = [turn(i, SHAPES) for i in self._index.values()]
+        return {"field": field, "type": "nominal",
+                "scale": {"domain": list(self._labels.values()), "range": shapes}}  # fmt: skip
+
+    def dash(self, field: str) -> Spec:
+        """Encode indices by dash patterns."""
+        indices = list(self._index.values())
+        dashes = [list(turn(i, DASHES)) for i in indices]
+        return {"field": field, "type": "nominal", "legend": None,
+                "scale": {"domain": indices, "range": dashes}}  # fmt: skip
+
+    def legend(self) -> Spec:
+        """Return the legend of the names that occur; one layer of a chart declares it."""
+        wide = 45 + min(LABEL_LIMIT, 7 * max(map(len, self._here), default=0))
+        columns = {"expr": f"max(1, floor(width / {wide}))"}
+        return {"legend": {"values": self._here, "title": None, "columns": columns}}
+
+
+def axis(title: str, values: Iterable[float | None], *, log: bool = False, tight: bool = False) -> Spec:
+    """Scale and axis of a quantity: its values with a margin, zero only where they reach it.
+
+    Args:
+        title: with its unit.
+        values: all that is drawn, ends of intervals included.
+        log: whether the axis may be logarithmic; see `LOG_SPAN`.
+        tight: without the margin.
+
+    """
+    known = [value for value in values if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    if log and low > 0 and high / low >= LOG_SPAN:
+        pad = (high / low) ** 0.06
+        return {"title": f"{title} (log scale)", "axis": {"format": "~g", "tickCount": 6},
+                "scale": {"type": "log", "domain": [low / pad, high * pad], "nice": False}}  # fmt: skip
+    pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    if tight and high > low:
+        pad = 0.0
+    bottom = 0.0 if 0 <= low < pad else low - pad
+    return {"title": title, "axis": {"tickCount": 7},
+            "scale": {"domain": [bottom, high + pad], "zero": False, "nice": False}}  # fmt: skip
+
+
+def join(parts: Iterable[str]) -> str:
+    """Join what is not empty as one line."""
+    return " · ".join(filter(None, parts))

@@ -1,0 +1,82 @@
+"""Learning curves over seeds: the mean and its 95 % t band at every epoch."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suite.report.runs import number
+from suite.stats import Interval, mean_interval
+
+AXES = ("epoch", "sample_gradients")
+"""Columns of metrics rows that a curve may run along."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One column of the metrics of one optimizer, over its seeds; accuracies are fractions."""
+
+    optimizer: str
+    column: str
+    along: str
+    """The column on the horizontal axis, one of `AXES`."""
+    x: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float | None, ...]
+    """Lower end of the 95 % t interval of the mean; None where only one run has the epoch."""
+    high: tuple[float | None, ...]
+    counts: tuple[int, ...]
+    """Runs that the point is the mean of: a run that ended early is in no later one."""
+    n: int
+    """Runs that have any point."""
+
+
+def curves(
+    rows: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], column: str, x: str = "epoch"
+) -> list[Curve]:
+    """Average the seeds of every optimizer at each epoch; one that never has the column has no curve.
+
+    Args:
+        rows: by optimizer, the metrics rows of each of its runs.
+        column: what to show, for instance `train_loss`; values that are missing or not finite are no points.
+        x: one of `AXES`. At an epoch, sample-gradients are the mean over the seeds.
+
+    """
+    found = (_curve(name, runs, column, x) for name, runs in sorted(rows.items()))
+    return [curve for curve in found if curve is not None]
+
+
+def _curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]], column: str, x: str) -> Curve | None:
+    values: dict[float, list[float]] = defaultdict(list)
+    places: dict[float, list[float]] = defaultdict(list)
+    used = 0
+    for run in runs:
+        points = {}
+        for row in run:
+            epoch, place, value = (number(row.get(key)) for key in ("epoch", x, column))
+            if epoch is not None and place is not None and value is not None:
+                points[epoch] = (place, value)
+        used += bool(points)
+        for epoch, (place, value) in points.items():
+            places[epoch].append(place)
+            values[epoch].append(value)
+    if not used:
+        return None
+    bands: list[tuple[float, Interval]] = sorted(
+        ((statistics.fmean(places[epoch]), mean_interval(some)) for epoch, some in values.items()),
+        key=lambda point: point[0],
+    )
+    return Curve(
+        optimizer=name,
+        column=column,
+        along=x,
+        x=tuple(place for place, _ in bands),
+        mean=tuple(band.mean for _, band in bands),
+        low=tuple(band.low for _, band in bands),
+        high=tuple(band.high for _, band in bands),
+        counts=tuple(band.n for _, band in bands),
+        n=used,
+    )

@@ -1,0 +1,90 @@
+"""A leaderboard's charts as files for papers and slides: PNG at twice the size, and SVG."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from suite.files import make_folder, write_whole
+from suite.report import charts, text
+from suite.report.curves import Curve
+from suite.report.leaderboard import Leaderboard, Table, names
+
+SCALE = 2
+"""Pixels of a PNG for one of the chart's."""
+
+_LONGEST = 60
+"""Characters of a task's name in a file name."""
+
+
+def write(
+    folder: Path, board: Leaderboard, curves_by_table: Sequence[Sequence[Curve]] | None = None
+) -> list[Path]:
+    """Write every chart of every table and its learning curves; return the files.
+
+    The same leaderboard gives the same names and the same SVG, byte for byte. Nothing is fetched.
+
+    Args:
+        folder: made if it is missing.
+        board: whose charts.
+        curves_by_table: for each of `board.tables`, in their order, its curves, of any columns.
+
+    """
+    made: dict[str, tuple[str, bytes]] = {}
+    entries = names(board)
+    for i, table in enumerate(board.tables):
+        head = f"{i + 1:02d}-{slug(table.task)}-{slug(table.view)}-{slug(f'{table.budget:g}')}x"
+        specs = [*charts.of_table(table, entries).items()]
+        specs += _curves(table, curves_by_table[i] if curves_by_table else (), entries)
+        for name, spec in specs:
+            stem = _unlike(f"{head}-{slug(name)}", made)
+            made[stem] = draw(spec)
+    make_folder(folder)
+    files = []
+    for stem, (svg, png) in made.items():
+        for ending, content in ((".png", png), (".svg", svg.encode())):
+            files.append(folder / f"{stem}{ending}")
+            write_whole(files[-1], content)
+    return files
+
+
+def draw(spec: charts.Spec, dark: bool = False) -> tuple[str, bytes]:
+    """Draw a chart on the background of its theme; return the SVG and the PNG."""
+    import vl_convert
+
+    themed = charts.themed(spec, dark)
+    themed["config"]["background"] = charts.BACKGROUND["dark" if dark else "light"]
+    svg = str(vl_convert.vegalite_to_svg(themed, vl_version=charts.VEGA_LITE, allowed_base_urls=[]))
+    return svg, bytes(vl_convert.svg_to_png(svg, scale=SCALE))
+
+
+def slug(name: str) -> str:
+    """Make a name safe in any file system: a to z, digits and hyphens."""
+    return re.sub("[^a-z0-9]+", "-", name.lower())[:_LONGEST].strip("-") or "unnamed"
+
+
+def _unlike(stem: str, taken: dict[str, tuple[str, bytes]]) -> str:
+    count, out = 1, stem
+    while out in taken:
+        count += 1
+        out = f"{stem}-{count}"
+    return out
+
+
+def _curves(
+    table: Table, curves: Sequence[Curve], entries: Sequence[str]
+) -> Iterator[tuple[str, charts.Spec]]:
+    """Draw the curves of a table, one chart for each column and axis."""
+
+    def kind(curve: Curve) -> tuple[str, str]:
+        return curve.column, curve.along
+
+    for (column, along), some in groupby(sorted(curves, key=kind), key=kind):
+        shown = charts.title_of(column)
+        title = (
+            f"{shown.removesuffix(', %').capitalize()}: {text.plain(table.task)} on {text.plain(table.data)}"
+        )
+        spec = charts.curve_bands(list(some), title, charts.title_of(along), shown, entries)
+        yield f"curves-{column}-by-{along}", spec

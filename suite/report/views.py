@@ -1,0 +1,131 @@
+"""The views of a leaderboard: which runs of one stratum are at an equal budget of what (protocol rule 2).
+
+- epochs: the run's epochs are the budget's;
+- sample-gradients: the run's metered cost is what one gradient a step costs over the budget's epochs;
+- seconds: on one hardware and software (rule 5), rows whose median training time is near the budget's. 1x is
+  the median time of the fastest row that takes one gradient a step for the task's own epochs.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from suite import select
+from suite.report.runs import Run
+
+REPORT_VIEWS = (*select.VIEWS, "seconds")
+"""Views of a leaderboard, in its order: seconds are known after a run only, so none is planned by them."""
+
+BUDGETS = (1.0, 2.0, 4.0)
+"""Budgets, in times the task's epochs, that are open to every optimizer (rule 2)."""
+
+NEAR = 0.1
+"""Share of a budget in seconds that a row's median may lie off it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the runs of one table have in common beside their stratum."""
+
+    view: str
+    budget: float
+    """Times the task's budget."""
+    fingerprint: str = ""
+    """Hardware and software, in the view by seconds."""
+    seconds: float | None = None
+    """The budget in seconds, in that view."""
+
+
+def row_key(run: Run, view: str) -> tuple[str, float]:
+    """Name a run's row in a table: by seconds, an optimizer has one for each of its epochs."""
+    return run.optimizer_key(), round(run.spec.epochs, 3) if view == "seconds" else 0.0
+
+
+def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
+    """Sort the runs of one stratum into tables; a run is in one at least.
+
+    Args:
+        runs: of one stratum, each seed of an optimizer once for the same epochs.
+        epochs: the task's budget.
+
+    """
+    found = _planned(runs, epochs) | _timed(runs, epochs)
+    by_epochs = [_ids(some) for place, some in found.items() if place.view == "epochs"]
+    return {
+        place: some
+        for place, some in found.items()
+        # Beside 1x, a view is a table of its own only if it compares what equal epochs do not.
+        if place.view == "epochs" or place.budget == 1 or not any(_ids(some) <= ids for ids in by_epochs)
+    }
+
+
+def _ids(runs: Sequence[Run]) -> set[str]:
+    return {run.spec.run_id for run in runs}
+
+
+def _planned(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
+    found: dict[Place, list[Run]] = defaultdict(list)
+    for run in runs:
+        equal = [b for b in BUDGETS if _costs(run, b * epochs)]
+        for b in equal:
+            found[Place("sample-gradients", b)].append(run)
+        times = run.spec.epochs / epochs
+        named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
+        for b in named or ([] if equal else [round(times, 6)]):
+            found[Place("epochs", b)].append(run)
+    return found
+
+
+def _costs(run: Run, epochs: float) -> bool:
+    """Whether the run costs what one gradient a step costs over these epochs."""
+    # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
+    slack = 2 * run.sample_gradients / max(1, run.steps) + 1e-6 * epochs * run.n_train
+    return abs(run.planned_sample_gradients() - epochs * run.n_train) <= slack
+
+
+def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
+    by_machine: dict[str, dict[tuple[str, float], list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if run.fingerprint:
+            by_machine[run.fingerprint][row_key(run, "seconds")].append(run)
+    found: dict[Place, list[Run]] = {}
+    for machine, rows in sorted(by_machine.items()):
+        times = {key: took for key, some in rows.items() if (took := _row_seconds(some)) is not None}
+        plain = [took for key, took in times.items() if _is_plain(rows[key], epochs)]
+        for budget in BUDGETS if plain else ():
+            seconds = budget * min(plain)
+            near = [key for key, took in times.items() if abs(took - seconds) <= NEAR * seconds]
+            if len(near) > 1:
+                found[Place("seconds", budget, machine, seconds)] = [run for key in near for run in rows[key]]
+    return found
+
+
+def _is_plain(row: Sequence[Run], epochs: float) -> bool:
+    """Whether a row may set the budget: one gradient a step, for the task's own epochs, nothing failed."""
+    return all(
+        not run.failed and math.isclose(run.spec.epochs, epochs, rel_tol=1e-6) and _costs(run, epochs)
+        for run in row
+    )
+
+
+def _row_seconds(row: Sequence[Run]) -> float | None:
+    """Median training time of completed runs; of all of them as projected where none was completed.
+
+    A row that failed throughout has a place too (rule 24): a view that dropped it would hide the failure.
+    """
+    return _median(row, lambda run: None if run.failed else run.train_s) or _median(row, _projected)
+
+
+def _projected(run: Run) -> float | None:
+    if run.train_s is None or not run.sample_gradients:
+        return None
+    return run.train_s * run.planned_sample_gradients() / run.sample_gradients
+
+
+def _median(row: Sequence[Run], seconds: Callable[[Run], float | None]) -> float | None:
+    known = [x for x in map(seconds, row) if x is not None and x > 0]
+    return statistics.median(known) if known else None

@@ -1,0 +1,99 @@
+"""Learning curves as charts."""
+
+import json
+
+import pytest
+
+from suite.report import charts
+from suite.report.curves import curves
+from tests.suite.report.charts.drawing import HOSTILE, svg, texts
+
+
+def run(scale=1.0, epochs=12):
+    return [
+        {"epoch": e, "sample_gradients": 100 * e, "train_loss": scale * 2 / e,
+         "validation_loss": scale * 3 / e, "validation_accuracy": 0.5 + e / 100}
+        for e in range(1, epochs + 1)
+    ]  # fmt: skip
+
+
+def bands(rows, column="train_loss", names=()):
+    return charts.curve_bands(curves(rows, column), "Loss", "epoch", charts.title_of(column), names)
+
+
+def marks(spec):
+    return {layer["mark"]["type"]: layer for layer in spec["layer"]}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_curves_render_without_a_warning_whatever_the_names(dark, capfd):
+    rows = {name: [run(), run(1.1)] for name in HOSTILE}
+    drawn = svg(bands(rows), dark)
+    svg(
+        charts.run_curves({name: one[0] for name, one in rows.items()}, ("train_loss", "validation_loss")),
+        dark,
+    )
+    assert "<script" not in drawn
+    assert max(map(len, texts(drawn))) < 100
+    assert "WARN" not in "".join(capfd.readouterr())
+
+
+def test_lines_differ_by_colour_dash_and_symbol():
+    spec = bands({f"o{i}": [run(), run(1.2)] for i in range(6)})
+    line, point = marks(spec)["line"]["encoding"], spec["layer"][2]["encoding"]
+    assert len({json.dumps(dash) for dash in line["strokeDash"]["scale"]["range"]}) == 6
+    assert len(set(point["shape"]["scale"]["range"])) == 6
+    assert line["color"]["scale"]["domain"] == [f"o{i}" for i in range(6)]
+    drawn = [value for value in spec["data"]["values"] if value["symbol"]]
+    assert {value["line"] for value in drawn} == {f"o{i}" for i in range(6)}
+
+
+def test_accuracies_are_drawn_in_percent_with_their_band():
+    spec = bands({"sgd": [run(), run()]}, "validation_accuracy")
+    first = spec["data"]["values"][0]
+    assert (first["mean"], first["low"], first["high"]) == pytest.approx((51, 51, 51))
+    assert marks(spec)["line"]["encoding"]["y"]["title"] == "validation accuracy, %"
+    assert "sgd 62 %" in spec["description"]
+    assert spec["title"]["subtitle"] == ["n = 2 seeds · line: mean over runs; band: 95 % t interval"]
+
+
+def test_one_run_has_no_band_and_says_so():
+    spec = bands({"sgd": [run()]})
+    assert "no interval" in spec["title"]["subtitle"][0]
+    assert "n = 1 seed " in spec["title"]["subtitle"][0]
+    assert {value["interval"] for value in spec["data"]["values"]} == {"none from one run"}
+
+
+def test_runs_that_ended_early_are_said():
+    spec = bands({"sgd": [run(), run(epochs=5)], "sam": [run()]})
+    assert "n = 1 to 2 seeds" in spec["title"]["subtitle"][0]
+    assert "a run that ended early is in no later point" in spec["title"]["subtitle"][0]
+    assert {value["n"] for value in spec["data"]["values"] if value["line"] == "sgd"} == {1, 2}
+
+
+def test_no_curves_say_that_there_is_nothing():
+    for spec in (bands({}), charts.run_curves({}, ("train_loss",)), charts.run_curves({"a": []}, ("lr",))):
+        assert "nothing to show: no run has these numbers" in spec["title"]["subtitle"]
+        svg(spec)
+
+
+def test_the_columns_of_one_run():
+    spec = charts.run_curves({"sgd seed 0": run()}, ("train_loss", "validation_loss"), "Run 20308e37")
+    assert spec["title"]["text"] == "Run 20308e37"
+    assert {"training loss", "validation loss"} <= set(texts(svg(spec)))
+    shown = [(v["x"], v["mean"]) for v in spec["data"]["values"] if v["line"] == "validation loss"]
+    assert shown[:2] == [(1.0, 3.0), (2.0, 1.5)]
+
+
+def test_two_runs_side_by_side():
+    spec = charts.run_curves({"sgd": run(), "sam": run(epochs=3)}, ("train_loss",), x="sample_gradients")
+    labels = {value["line"] for value in spec["data"]["values"]}
+    assert labels == {"sgd, training loss", "sam, training loss"}
+    assert max(value["x"] for value in spec["data"]["values"]) == 1200
+    assert spec["description"] == "training loss: training loss by sample-gradients of sgd, sam."
+
+
+def test_a_column_that_a_run_lacks_is_no_line():
+    rows = [*run(epochs=3), {"epoch": 4, "train_loss": None}]
+    spec = charts.run_curves({"sgd": rows}, ("train_loss", "lr"))
+    assert [value["x"] for value in spec["data"]["values"]] == [1, 2, 3]
