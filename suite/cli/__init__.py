@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
 
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the encoding lacks shows as `?`
+        sys.stdout.reconfigure(errors="replace")
     # No `list(...)` here: once it is imported, that name is the command of this package.
     arguments = [*(sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in arguments

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from suite.cli import Parser, leaderboard, options, run
+from suite.cli import Parser, leaderboard, options, run, wandb
 
 RUNS = ["-t", "digits-cnn", "-o", "*", "-s", "0-2"]
 
@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     options.add_store(parser)
     options.add_workers(parser)
+    wandb.add_mode(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -25,10 +26,12 @@ def execute(args: argparse.Namespace) -> int:
     store = options.store_root(args)
     shared = ["--store", str(store)]
     workers = ["--workers", str(args.workers)] if args.workers else []
+    mirror = ["--wandb", args.wandb] if args.wandb else []
     parser = Parser(prog="steppe run")
     run.configure(parser)
     code = run.run_selected(
-        parser.parse_args([*RUNS, *shared, *workers]), shlex.join(["steppe", "demo", *shared])
+        parser.parse_args([*RUNS, *shared, *workers, *mirror]),
+        shlex.join(["steppe", "demo", *shared, *mirror]),
     )
     if code == run.INTERRUPTED:
         return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import platform
 import shutil
@@ -19,6 +18,7 @@ from suite.data.dataset import Dataset
 from suite.errors import SteppeError
 from suite.registry import Registry
 from suite.store import Store
+from suite.track import mode
 
 MINIMUM = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0)}
 REINSTALL = "python3 bootstrap.py steppe doctor"
@@ -86,10 +86,7 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     yield Finding(
         "slurm", True if sbatch else None, sbatch or "no sbatch on the PATH: `steppe run` works here only"
     )
-    wandb = importlib.util.find_spec("wandb")
-    yield Finding(
-        "wandb", True if wandb else None, "installed" if wandb else "not installed: the local store is all"
-    )
+    yield _wandb()
 
 
 def _guard(what: str, look: Callable[[], Finding]) -> Finding:
@@ -138,6 +135,22 @@ def _store(store: Store) -> Finding:
             "store", False, f"{store.root}: {len(records.skipped)} damaged records", "steppe status"
         )
     return Finding("store", True, f"{store.root}: {len(records)} records, {free_gb:.0f} GB free")
+
+
+def _wandb() -> Finding:
+    try:
+        found = version("wandb")
+    except PackageNotFoundError:
+        return Finding("wandb", None, "not installed: the local store is all", REINSTALL)
+    target = mode.choose(None)
+    if target is None:
+        return Finding("wandb", None, f"{found}, switched off by WANDB_MODE or WANDB_DISABLED")
+    if target.mode == "online":
+        return Finding("wandb", True, f"{found}, a key for {target.server}: runs are mirrored there")
+    if mode.has_key(target.server):
+        return Finding("wandb", True, f"{found}, offline files by WANDB_MODE, a key for {target.server}")
+    mend = mode.login(target.server).strip("`")
+    return Finding("wandb", None, f"{found}, no key for {target.server}: offline files only", mend)
 
 
 def _datasets(registry: Registry) -> Iterator[tuple[Dataset, str]]:

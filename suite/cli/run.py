@@ -1,7 +1,8 @@
 """Run tasks x optimizers x seeds here: several processes, live table, resume.
 
 Runs that are done are skipped, interrupted ones resume. Ctrl-C checkpoints every run and stops; the same
-command goes on from there. A run that diverged has its record and is not repeated.
+command goes on from there. A run that diverged has its record and is not repeated. Runs are mirrored on
+Weights & Biases by a process of its own, which none of them waits for (--wandb).
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import shlex
 import sys
 from collections import Counter
 
-from suite.cli import options
+from suite.cli import options, wandb
 from suite.local.display import Display
-from suite.local.pool import PoolResult, run_pool
+from suite.local.pool import Event, PoolResult, run_pool
 from suite.spec import RunSpec
 from suite.store import Store
+from suite.track import mode
+from suite.track.launch import Mirror
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -33,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds between checkpoints (default: 60)",
     )
+    wandb.add_mode(parser)
     options.add_json(parser)
 
 
@@ -43,6 +47,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     """Bring every selected run to a record and say how it went; `resume_with` is the command that goes on."""
+    target = mode.choose(args.wandb)
     registry = options.registry(args)
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
@@ -55,19 +60,40 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
         f"{len(specs)} runs in {store.root}: "
         + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
     )
-    result = PoolResult()
+    result, mirrored = PoolResult(), ""
     if todo:
-        with Display(len(todo)) as display:
-            result = run_pool(
-                store.root,
-                todo,
-                workers=args.workers or options.default_workers(specs[0]),
-                plugins=args.plugin,
-                data_root=options.data_root(args),
-                checkpoint_s=args.checkpoint_s,
-                on_event=display,
-            )
-    return summarize(store, specs, result, args, resume_with)
+        chosen = [spec for spec in specs if spec.run_id in todo]
+        mirror = wandb.sidecar(store, target, chosen, registry, args.plugin)
+        try:
+            result = run_todo(store, todo, args, options.default_workers(specs[0]), mirror)
+        finally:
+            mirrored = mirror.close() if mirror is not None else ""
+    code = summarize(store, specs, result, args, resume_with)
+    if mirrored:
+        say(mirrored)
+    return code
+
+
+def run_todo(
+    store: Store, todo: list[str], args: argparse.Namespace, default_workers: int, mirror: Mirror | None
+) -> PoolResult:
+    """Run what is to do under the live table; the mirror, if any, is told what starts and ends."""
+    with Display(len(todo)) as display:
+
+        def tell(event: Event) -> None:
+            display(event)
+            if mirror is not None:
+                mirror(event)
+
+        return run_pool(
+            store.root,
+            todo,
+            workers=args.workers or default_workers,
+            plugins=args.plugin,
+            data_root=options.data_root(args),
+            checkpoint_s=args.checkpoint_s,
+            on_event=tell,
+        )
 
 
 def prepare(store: Store, spec: RunSpec) -> str:

@@ -1,0 +1,156 @@
+"""What W&B is told of a run: its config, its curve, its summary and its names, all read from the store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from suite.claim import attempt_numbers
+from suite.files import finite, read_lines
+from suite.spec import RunSpec, canonical_json, sha256_text
+from suite.store import RunFolder
+
+FORMAT = 1
+"""Raise it when what a run is mirrored as changes: every mirror is then made anew."""
+
+NAME_CHARS, TAG_CHARS = 128, 64
+"""How long W&B takes names (groups, job types) and tags."""
+
+_COLUMNS = {
+    "epoch": "epoch",
+    "lr": "lr",
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "validation_loss": "validation/loss",
+    "validation_accuracy": "validation/accuracy",
+    "sample_gradients": "sample_gradients",
+    "train_s": "seconds/train",
+    "evaluate_s": "seconds/evaluate",
+}
+"""By the store's name of a column, W&B's; what stands before the slash is a section of its page."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What the registry knows of a run and its spec does not: labels without defaults, and the tier."""
+
+    task: str
+    optimizer: str
+    tier: str = ""
+
+    def short(self) -> Caption:
+        """Return the labels as W&B takes them."""
+        return Caption(
+            shorten(self.task, NAME_CHARS), shorten(self.optimizer, NAME_CHARS), shorten(self.tier, TAG_CHARS)
+        )
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON data, as the lines between the processes hold it."""
+        return asdict(self)
+
+
+def caption(spec: RunSpec) -> Caption:
+    """Name a run without a registry, all its parameters told."""
+    return Caption(spec.task.label(), spec.optimizer.label())
+
+
+def shorten(text: str, limit: int) -> str:
+    """Put text on one line of at most `limit` characters; of longer ones a digest keeps two apart."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else f"{line[: limit - 10].rstrip()}… #{sha256_text(repr(text))[:7]}"
+
+
+@dataclass(frozen=True)
+class Content:
+    """A run as it is in the store now."""
+
+    spec: RunSpec
+    status: str
+    """completed, failed, or, while there is no record, interrupted."""
+    rows: tuple[dict[str, Any], ...]
+    """One an epoch under W&B's names, each with its `step`."""
+    summary: Mapping[str, Any]
+    digest: str
+    """Of all that is mirrored."""
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the rows."""
+        return [row["step"] for row in self.rows]
+
+
+def read(folder: RunFolder) -> Content | None:
+    """Read a run; None where nothing of it was ever made. SteppeError where spec or record is damaged."""
+    spec, record = folder.spec(), folder.result()
+    rows = _rows(folder)
+    if record is None and not rows:
+        return None
+    status = str(record["status"]) if record else "interrupted"
+    summary = {"status": status, **(_summary(record) if record else {})}
+    digest = sha256_text(canonical_json([FORMAT, rows, summary]))
+    return Content(spec, status, tuple(rows), summary, digest)
+
+
+def _rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The curve of the attempt that counts; the seconds of steps before it are those of earlier attempts."""
+    path = folder.attempt_path()
+    if path is None:
+        return []
+    seconds: dict[int, dict[str, Any]] = {}
+    for number in attempt_numbers(folder.path):
+        if number <= int(path.name):
+            timings = read_lines(path.parent / str(number) / "timings.jsonl")
+            seconds |= {row["step"]: row for row in timings if "step" in row}
+    rows = []
+    for row in read_lines(path / "metrics.jsonl"):
+        if isinstance(row.get("step"), int):
+            merged = {**seconds.get(row["step"], {}), **row}
+            known = {name: merged[key] for key, name in _COLUMNS.items() if merged.get(key) is not None}
+            rows.append({"step": row["step"], **known})
+    return rows
+
+
+def _summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Results, sharpness and cost, flat, errors beside the numbers they belong to."""
+    results, sharpness = record.get("results") or {}, record.get("sharpness") or {}
+    out = dict(results)
+    accuracy, n = results.get("test_accuracy"), results.get("n_test")
+    if accuracy is not None and n:
+        out["test_accuracy_se"] = math.sqrt(accuracy * (1.0 - accuracy) / n)  # binomial
+    for name in ("train_loss", "train_accuracy", "n"):
+        if name in sharpness:
+            out[f"sharpness/{name}"] = sharpness[name]
+    for measure, estimate in (sharpness.get("measures") or {}).items():
+        for key in ("value", "se_probes", "se_examples"):
+            if estimate.get(key) is not None:
+                out[f"sharpness/{measure}" + ("" if key == "value" else f"_{key}")] = estimate[key]
+    out |= {f"cost/{key}": value for key, value in (record.get("cost") or {}).items()}
+    out |= {f"perturbation_cosine/{key}": x for key, x in (record.get("perturbation_cosine") or {}).items()}
+    if record.get("failure"):
+        out["failure"] = str(record["failure"].get("reason", ""))
+    return {key: value for key, value in finite(out).items() if value is not None}
+
+
+def settings_of(spec: RunSpec, names: Caption) -> dict[str, Any]:
+    """Name a run for `wandb.init`: id, group, job type, name, tags and config, whatever its names hold."""
+    names = names.short()
+    tags = [names.tier, spec.precision, spec.device, spec.data, spec.protocol]
+    return {
+        "id": spec.run_id,
+        "group": names.task,
+        "job_type": names.optimizer,
+        "name": shorten(f"{names.optimizer} seed {spec.seed}", NAME_CHARS),
+        "tags": list(dict.fromkeys(shorten(tag, TAG_CHARS) for tag in tags if tag)),
+        "config": _encodable(spec.to_dict()),
+    }
+
+
+def _encodable(value: Any) -> Any:
+    """Copy JSON data with every text such that UTF-8 can write it."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return value

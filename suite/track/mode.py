@@ -1,0 +1,116 @@
+"""Where runs are mirrored: online where there is a key, else offline, or nowhere.
+
+Nothing is asked of the network and wandb is not imported. The key is looked for where wandb looks for it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import netrc
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import suite
+from suite.errors import SteppeError
+
+MODES = ("online", "offline", "off")
+_WANDB_MODES = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "off",
+}
+SAAS = "https://api.wandb.ai"
+PROJECT = "steppe"
+_ROOT = Path(suite.__file__).resolve().parent.parent
+
+_OTHER_RUNS = frozenset((
+    "WANDB_CONFIG", "WANDB_CONSOLE", "WANDB_DIR", "WANDB_DISABLED", "WANDB_FORK_FROM", "WANDB_JOB_TYPE",
+    "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_RUN_GROUP",
+    "WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_TAGS",
+))  # fmt: skip
+"""Variables that tell wandb of a run that is not ours."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where runs go: `mode` is online or offline; server, entity and project are W&B's."""
+
+    mode: str
+    server: str
+    project: str = PROJECT
+    entity: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment as wandb, and whatever starts it, shall see it."""
+        kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))
+        return {
+            **kept,
+            "WANDB_BASE_URL": self.server,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_SILENT": "true",
+        }
+
+
+def choose(requested: str | None) -> Target | None:
+    """Return where to mirror, None for nowhere: as requested, else by WANDB_MODE, else online with a key.
+
+    Raises SteppeError where online is requested and there is no key.
+    """
+    said = os.environ.get("WANDB_MODE", "").strip().lower()
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() in ("1", "true", "yes"):
+        said = "disabled"
+    mode = requested or _WANDB_MODES.get(said)
+    server, keyed = base_url(), has_key(base_url())
+    if mode == "off":
+        return None
+    if requested == "online" and not keyed:
+        raise SteppeError(f"no W&B key for {server}: {login(server)} stores one, or --wandb offline")
+    online = keyed and mode != "offline"
+    return Target(
+        "online" if online else "offline",
+        server,
+        os.environ.get("WANDB_PROJECT") or PROJECT,
+        os.environ.get("WANDB_ENTITY", ""),
+    )
+
+
+def login(server: str) -> str:
+    """Return the command that stores a key for the server, in backticks."""
+    return "`wandb login`" if server == SAAS else f"`wandb login --host {server}`"
+
+
+def base_url() -> str:
+    """Return the server's address: WANDB_BASE_URL, else the one that `wandb login --host` stored."""
+    url = os.environ.get("WANDB_BASE_URL") or _stored("base_url") or SAAS
+    return url.rstrip("/")
+
+
+def _stored(name: str) -> str:
+    folder = os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(Path(folder).expanduser() / "settings", encoding="utf-8")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return ""
+    return parser.get("default", name, fallback="")
+
+
+def has_key(server: str) -> bool:
+    """Whether WANDB_API_KEY, an identity token or the netrc file has a key for the server."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    named = os.environ.get("NETRC")
+    files = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
+    for path in files:
+        try:
+            found = netrc.netrc(path.expanduser()).authenticators(urlsplit(server).netloc)
+        except (OSError, netrc.NetrcParseError, ValueError):  # no file, no netrc file, no address
+            continue
+        if found is not None and found[2]:
+            return True
+    return False

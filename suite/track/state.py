@@ -1,0 +1,104 @@
+"""What is mirrored already: a folder a run beside the store's runs, with a marker and a lock.
+
+wandb/RUN_ID/   mirror.json   wandb/ (wandb's own files)   lock
+wandb/sidecar.log             all that wandb prints
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from suite.errors import SteppeError
+from suite.files import make_folder, read_json, storing, write_whole
+from suite.track.mode import Target
+
+FOLDER = "wandb"
+LOG = "sidecar.log"
+_LOG_BYTES = 1 << 20
+
+
+class MirrorBusy(Exception):  # noqa: N818 - a state of the mirror, not a mistake
+    """Another process mirrors the run just now."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What was mirrored, and where to; written once it is whole there."""
+
+    target: Target
+    digest: str
+    rows: int
+
+
+class MirrorFolder:
+    """The folder of one run's mirror."""
+
+    def __init__(self, store_root: Path, run_id: str) -> None:
+        self.run_id = run_id
+        self.path = store_root / FOLDER / run_id
+
+    def marker(self) -> Marker | None:
+        """Read what is mirrored; None for nothing, or where that cannot be told."""
+        try:
+            raw = read_json(self.path / "mirror.json", "delete it")
+            return Marker(Target(**raw["target"]), str(raw["digest"]), int(raw["rows"]))
+        except (FileNotFoundError, SteppeError, KeyError, TypeError, ValueError):
+            return None
+
+    def holds(self, target: Target, digest: str) -> bool:
+        """Whether just this was mirrored there."""
+        marker = self.marker()
+        if marker is None or marker.digest != digest:
+            return False
+        if target.mode == "offline":  # a file may be uploaded anywhere, but it must still be there
+            return marker.target.mode == "offline" and any(self.segments())
+        return marker.target == target
+
+    def segments(self) -> list[Path]:
+        """Folders that wandb made for this run, in order."""
+        return sorted((self.path / "wandb").glob("*run-*"))
+
+    def complete(self, target: Target, digest: str, rows: int, keep: Path | None) -> None:
+        """Write the marker, then remove every folder of wandb's but `keep`."""
+        text = json.dumps(asdict(Marker(target, digest, rows)), indent=1) + "\n"
+        write_whole(self.path / "mirror.json", text.encode())
+        for path in (self.path / "wandb").glob("*"):
+            if path.is_symlink() or not path.is_dir():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            elif keep is None or path.name != keep.name:
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Own the mirror of this run; raises MirrorBusy where somebody does already."""
+        make_folder(self.path)
+        path = self.path / "lock"
+        with storing(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MirrorBusy(self.run_id) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def open_log(store_root: Path) -> int:
+    """Open the log for appending and return its descriptor; one that grew large starts anew."""
+    path = store_root / FOLDER / LOG
+    make_folder(path.parent)
+    with storing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        if os.fstat(descriptor).st_size > _LOG_BYTES:
+            os.ftruncate(descriptor, 0)
+    return descriptor

@@ -1,0 +1,81 @@
+"""Stands in for training in the tests of the mirror: rows and a record in no time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from suite.attempt import Attempt
+from suite.registry import Registry
+from suite.spec import RunSpec
+from suite.store import RunFolder, Store
+from tests.suite.records import make_record, make_run
+
+N_ROWS = 8
+
+
+def row(epoch: int) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "lr": 0.1 / epoch,
+        "train_loss": 1.0 / epoch,
+        "train_accuracy": 1.0 - 0.5 / epoch,
+        "sample_gradients": 160 * epoch,
+        "validation_loss": 1.5 / epoch,
+        "validation_accuracy": 0.9 - 0.5 / epoch,
+    }
+
+
+def write_rows(attempt: Attempt, first: int, last: int) -> None:
+    for epoch in range(first, last + 1):
+        attempt.metrics(row(epoch))
+        attempt.timing(
+            {"epoch": epoch, "step": 10 * epoch, "train_s": 2.0 * epoch, "evaluate_s": 0.5 * epoch}
+        )
+
+
+def record_of(spec: RunSpec) -> dict[str, Any]:
+    estimate = {"value": 2.5, "se_probes": 0.1, "se_examples": 0.2, "n": 32}
+    return {
+        **make_record(spec, validation_accuracy=0.8, n_test=100),
+        "sharpness": {
+            "n": 32,
+            "train_loss": 0.3,
+            "train_accuracy": 0.9,
+            "measures": {"lambda_max": estimate},
+        },
+        "cost": {"sample_gradients": 160 * N_ROWS, "train_s": 2.0 * N_ROWS},
+    }
+
+
+def run_one(
+    folder: RunFolder,
+    registry: Registry,
+    data_root: Path | None,
+    *,
+    stop: Callable[[], bool],
+    progress: Callable[[dict[str, Any]], None],
+    checkpoint_s: float,
+) -> str:
+    with folder.start() as attempt:
+        if folder.spec().optimizer.name == "waits":
+            write_rows(attempt, 1, 3)
+            while not stop():
+                progress({"run_id": folder.run_id})
+                time.sleep(0.02)
+            return "interrupted"
+        write_rows(attempt, 1, N_ROWS)
+        attempt.publish(record_of(folder.spec()))
+    return "done"
+
+
+def done(store: Store, spec: RunSpec, n_rows: int = N_ROWS) -> RunFolder:
+    """A run of that spec, trained by nobody."""
+    folder = make_run(store, spec)
+    with folder.start() as attempt:
+        write_rows(attempt, 1, n_rows)
+        attempt.publish(record_of(spec))
+    return folder

@@ -1,0 +1,281 @@
+"""Whatever becomes of W&B, runs give the same bytes and end when they would have ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from suite.local.pool import run_pool
+from suite.store import Store
+from suite.track.launch import WAIT_S, Mirror
+from suite.track.mode import Target, choose
+from tests.suite.local.test_sweep import deterministic
+from tests.suite.records import make_run, make_spec
+from tests.suite.runner import PLUGIN, tiny_specs
+from tests.suite.runner import make_run as make_tiny_run
+from tests.suite.track.conftest import OFFLINE, end, offline_run, online, wait_for, wandb_cores
+from tests.suite.track.stub import MODES, Stub
+
+FAKE = "tests.suite.track.fake_run:run_one"
+
+BROKEN_WANDB = {
+    "missing": "raise ImportError('no wandb here')",
+    "crashes": "def __getattr__(name):\n    import os\n    os.abort()",
+}
+"""What stands in place of the package."""
+
+WEATHERS = ("off", "offline", *MODES, *BROKEN_WANDB, "not writable")
+
+
+@contextmanager
+def weather(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target | None]:
+    """W&B in that state, and where to mirror."""
+    root.mkdir()
+    with monkeypatch.context() as patch, Stub(name if name in MODES else "fine") as stub:
+        for variable, value in stub.environment.items():
+            patch.setenv(variable, value)
+        if name in BROKEN_WANDB:
+            package = root.parent / f"broken-{name}"
+            (package / "wandb").mkdir(parents=True)
+            (package / "wandb" / "__init__.py").write_text(BROKEN_WANDB[name])
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")]))
+        if name == "not writable":  # of a folder root could write what it likes
+            (root / "wandb").write_text("")
+        yield {"off": None, "offline": OFFLINE}.get(name, online(stub))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    pool_s: float
+    close_s: float
+    said: str
+    mirror: Mirror | None
+
+
+def sweep(root: Path, run_ids: list[str], target: Target | None, **options: object) -> Sweep:
+    """What `steppe run` does: a pool, its mirror, and what the mirror says at the end."""
+    started = time.monotonic()
+    mirror = Mirror(root, target, {}) if target else None
+    try:
+        result = run_pool(root, run_ids, workers=2, on_event=mirror or (lambda _: None), **options)  # type: ignore[arg-type]
+        ended = time.monotonic()
+        said = mirror.close() if mirror else ""
+        closed = time.monotonic()
+    finally:
+        if mirror:
+            end(mirror)
+    assert (sorted(result.done), result.errors) == (sorted(run_ids), {})
+    return Sweep(ended - started, closed - ended, said, mirror)
+
+
+def test_training_gives_the_same_bytes_whatever_wandb_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_specs(["sam"], [0])[0]
+    found: dict[str, tuple[bytes, str]] = {}
+    weights = {}
+    for name in ("off", "offline", *MODES):
+        root = tmp_path / name
+        with weather(name, root, monkeypatch) as target:
+            make_tiny_run(root, spec)
+            sweep(root, [spec.run_id], target, plugins=[PLUGIN])
+        folder = Store(root).run(spec.run_id)
+        found[name] = deterministic(folder)
+        state = folder.last_state()
+        assert state is not None
+        weights[name] = state["model"]
+    assert len(set(found.values())) == 1
+    for name, model in weights.items():
+        assert all(torch.equal(tensor, weights["off"][key]) for key, tensor in model.items()), name
+
+
+@pytest.mark.parametrize("name", WEATHERS[1:])
+def test_no_sweep_ends_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fresh(root: Path) -> list[str]:
+        specs = [make_spec(seed) for seed in range(6)]
+        for spec in specs:
+            make_run(Store(root), spec)
+        return [spec.run_id for spec in specs]
+
+    pool_s = {}
+    for which in ("off", name):
+        root = tmp_path / which.replace(" ", "-")
+        with weather(which, root, monkeypatch) as target:
+            swept = sweep(root, fresh(root), target, entry=FAKE)
+            pool_s[which] = swept.pool_s
+    print(f"{name}: {pool_s[name]:.2f} s, without W&B {pool_s['off']:.2f} s, the end {swept.close_s:.2f} s")
+    assert pool_s[name] < pool_s["off"] + 1.0
+    assert swept.close_s < WAIT_S + 0.5
+    assert swept.said.startswith("W&B: ")
+    assert "\n" not in swept.said
+    wait_for(lambda: not wandb_cores(root), "nothing is left of wandb")
+
+
+def settled(root: Path, target: Target, wait_s: float) -> str:
+    """What a mirror says of one run when it may take its time."""
+    spec = make_spec()
+    make_run(Store(root), spec)
+    mirror = Mirror(root, target, {}, "steppe wandb sync --store S")
+    try:
+        run_pool(root, [spec.run_id], workers=1, on_event=mirror, entry=FAKE)
+        return mirror.close(wait_s)
+    finally:
+        end(mirror)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("offline", "W&B: offline files of 1 run in {wandb}; `steppe wandb"),
+        ("fine", "W&B: 1 run mirrored to {url}, project steppe"),
+        ("refuses", "W&B: key refused by {url}: 1 of 1 run not mirrored; see "
+                    "{wandb}/sidecar.log, then `steppe wandb sync --store S`"),
+        ("missing", "W&B: wandb cannot be imported (ImportError: no wandb here): 1 of 1 run not mirrored"),
+        ("not writable", "W&B: cannot write {wandb}"),
+    ],
+)  # fmt: skip
+def test_the_end_says_what_is_mirrored_or_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    root = tmp_path / "store"
+    with weather(name, root, monkeypatch) as target:
+        assert target is not None
+        said = settled(root, target, 60.0)
+        url = os.environ["WANDB_BASE_URL"]
+    assert said.startswith(says.format(wandb=root / "wandb", url=url))
+
+
+def test_a_sidecar_that_does_not_listen_holds_nobody_up(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path, OFFLINE, {})
+    assert mirror._process is not None
+    try:
+        mirror._process.send_signal(signal.SIGSTOP)
+        for seed in range(3000):  # far more than a pipe takes
+            mirror.tell(f"{seed:016}", ended=True)
+        assert "does not listen" in mirror.close()
+        mirror.tell("0" * 16, ended=True)  # too late, and harmless
+    finally:
+        end(mirror)
+
+
+def test_a_sidecar_that_was_killed_is_said(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path, OFFLINE, {})
+    assert mirror._process is not None
+    mirror._process.kill()
+    mirror._process.wait()
+    mirror.tell("0" * 16, ended=True)
+    assert "does not listen" in mirror.close()
+    end(mirror)
+
+
+MAIN = """
+import sys
+from pathlib import Path
+from suite.local.pool import run_pool
+from suite.track.launch import Mirror
+from suite.track.mode import choose
+root, entry, run_id = Path(sys.argv[1]), *sys.argv[2:]
+mirror = Mirror(root, choose("offline"), {})
+def tell(event):
+    mirror(event)
+    print(event["event"], mirror._process.pid, flush=True)
+run_pool(root, [run_id], workers=1, on_event=tell, entry=entry)
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_the_sidecar_survives_what_ends_the_sweep(tmp_path: Path, stop: signal.Signals) -> None:
+    store, spec = Store(tmp_path), make_spec(0, "waits")
+    make_run(store, spec)
+    command = [sys.executable, "-c", MAIN, str(tmp_path), FAKE, spec.run_id]
+    pool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert pool.stdout is not None
+    sidecar = int(next(line.split()[1] for line in pool.stdout if line.startswith("progress")))
+    if stop == signal.SIGINT:
+        os.killpg(pool.pid, stop)  # as a terminal does
+    else:
+        pool.kill()
+    pool.communicate()
+    wait_for(lambda: _is_gone(sidecar), "the sidecar ends by itself")
+    assert store.run(spec.run_id).status() == "interrupted"
+    assert [row["step"] for row in offline_run(store, spec.run_id).rows] == [10, 20, 30]
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize(
+    "modules", ["suite.local.worker, suite.train, suite.record", "suite.local.pool", "suite.track.launch"]
+)
+def test_neither_worker_nor_pool_loads_wandb(modules: str) -> None:
+    code = f"import sys, json\nimport {modules}\nprint(json.dumps(sorted(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(answer.stdout)
+    assert "wandb" not in loaded
+    if "launch" not in modules:
+        assert not [name for name in loaded if name.startswith("suite.track")]
+
+
+@pytest.mark.parametrize(
+    ("requested", "environment", "mode"),
+    [
+        (None, {}, "offline"),
+        (None, {"WANDB_API_KEY": "k"}, "online"),
+        (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline"),
+        (None, {"WANDB_MODE": "online"}, "offline"),  # without a key
+        (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, None),
+        (None, {"WANDB_API_KEY": "k", "WANDB_DISABLED": "true"}, None),
+        ("offline", {"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, "offline"),
+        ("online", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "online"),
+        (None, {"WANDB_BASE_URL": "http://[no address"}, "offline"),
+        ("off", {"WANDB_API_KEY": "k", "WANDB_MODE": "online"}, None),
+    ],
+)
+def test_who_decides_where(
+    monkeypatch: pytest.MonkeyPatch, requested: str | None, environment: dict[str, str], mode: str | None
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    Path(os.environ["NETRC"]).write_text("machine example.org login user password k\n")
+    chosen = choose(requested)
+    assert (chosen.mode if chosen else None) == mode
+
+
+def test_a_key_is_found_in_the_netrc_file_of_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mode() -> str:
+        chosen = choose(None)
+        assert chosen is not None
+        return f"{chosen.mode} {chosen.server}"
+
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password k\n")
+    assert mode() == "online https://api.wandb.ai"
+    (tmp_path / "wandb-config").mkdir()
+    (tmp_path / "wandb-config" / "settings").write_text("[default]\nbase_url = https://wandb.example.org/\n")
+    assert mode() == "offline https://wandb.example.org"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://api.wandb.ai")
+    assert mode() == "online https://api.wandb.ai"
+
+
+def test_what_wandb_is_told_of_other_runs_is_kept_from_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_MODE", "WANDB_API_KEY", "WANDB_ENTITY"):
+        monkeypatch.setenv(name, "x")
+    kept = OFFLINE.environment()
+    assert not {"WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_MODE"} & kept.keys()
+    assert {"WANDB_API_KEY", "WANDB_ENTITY"} <= kept.keys()
