@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shutil
+import sys
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from suite.errors import SteppeError
+from suite.local.table import clean, fit, width_of
 from suite.registry import Registry
 from suite.select import VIEWS, expand, parse_seeds
 from suite.spec import PRECISIONS, RunSpec
@@ -113,6 +118,17 @@ class whole:  # noqa: N801 - reads as a type in add_argument
         return int(text)
 
 
+def positive(text: str) -> float:
+    """Parse a finite number above 0, an argparse type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def selector_arguments(args: argparse.Namespace) -> list[str]:
     """Write the options of `add_selectors`, `add_store` and `add_workers` out again, defaults left out."""
     out = [piece for task in args.task for piece in ("-t", task)]
@@ -207,13 +223,54 @@ def seconds(value: float) -> str:
     for limit, unit, name in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
         if value < limit:
             number = value / unit
-            return f"{number:.1f} {name}" if number < 10 else f"{number:.0f} {name}"
+            return f"{number:.1f} {name}" if number < 9.95 else f"{number:.0f} {name}"
     return f"{value / 86_400.0:.1f} d"
 
 
 def table(rows: list[list[str]]) -> str:
     """Align columns to the left, two spaces apart, the first row being the header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [[clean(cell, encoding()) for cell in row] for row in rows]
+    widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(fit(cell, w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def shorten(name: str, width: int = 32) -> str:
+    """Cut a name that is too long for a table, with a mark that says so."""
+    name = clean(name, encoding())
+    return fit(name, width) if width_of(name) > width else name
+
+
+def put(text: str, stream: TextIO | None = None) -> None:
+    """Print lines for a person: nothing in them acts on the terminal, and any encoding takes them."""
+    stream = stream or sys.stdout
+    for line in text.split("\n"):
+        print(clean(line, stream.encoding or "utf-8"), file=stream)
+
+
+def encoding() -> str:
+    """Return the encoding of standard output."""
+    return sys.stdout.encoding or "utf-8"
+
+
+def takes(text: str) -> bool:
+    """Whether standard output can show the text."""
+    return clean(text, encoding()) == text
+
+
+def columns() -> int:
+    """Return the width of the terminal; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def moment(seconds_from_now: float) -> str:
+    """Write a time to come for a person: `14:32`, and the day unless it is today."""
+    now = datetime.now().astimezone()
+    then = now + timedelta(seconds=seconds_from_now)
+    same_day = then.date() == now.date()
+    return (
+        f"{then:%H:%M}"
+        if same_day
+        else f"{then:%a %d %b %H:%M}" + (f" {then:%Y}" if then.year != now.year else "")
     )

@@ -1,4 +1,8 @@
-"""Expand the selectors, compare with the store, forecast the cost; no side effect."""
+"""Expand the selectors, compare with the store, forecast cost and time; no side effect.
+
+Cost is declared by the optimizers. Time is reckoned from the steps that runs of this store took, unfinished
+ones included; where nothing like a run was timed yet, it is said how to find out.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,17 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import datetime, timedelta
 from statistics import fmean
 from typing import Any
 
 from suite.cli import options
+from suite.local.forecast import Forecast, Guess
+from suite.local.table import count, duration
+from suite.local.watch import Watch
 from suite.registry import Registry
 from suite.select import declared_cost
-from suite.spec import RunSpec, Task, canonical_json
+from suite.spec import RunSpec, Task
 from suite.store import Store
 
 STATES = ("done", "failed", "running", "interrupted", "new")
@@ -34,27 +41,20 @@ def execute(args: argparse.Namespace) -> int:
     registry = options.registry(args)
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
-    records = store.index()
-    planned = Planner(registry, records).plan(specs, _states(store, specs, records))
+    sight = Watch(store).look()
+    states = {run.run_id: (run.status, run.fraction) for run in sight.runs}
+    for spec in specs:  # those of damaged folders were not seen; asked again, they say so
+        if spec.run_id not in states:
+            states[spec.run_id] = store.run(spec.run_id).status(), 0.0
+    planned = Planner(registry, sight.forecast).plan(specs, states)
     workers = args.workers or options.default_workers(specs[0]) if specs else 1
     if args.json:
         options.print_json({"runs": [row.to_dict() for row in planned], **totals(planned, workers)})
         return 0
-    print(render(planned, workers, store, shlex.join(["steppe", "run", *options.selector_arguments(args)])))
+    options.put(
+        render(planned, workers, store, shlex.join(["steppe", "run", *options.selector_arguments(args)]))
+    )
     return 0
-
-
-def _states(store: Store, specs: list[RunSpec], records: list[dict[str, Any]]) -> dict[str, str]:
-    finished = {record["run_id"]: record["status"] for record in records}
-    folders = set(store.run_ids())
-    states = {}
-    for run_id in (spec.run_id for spec in specs):
-        if run_id in finished:
-            states[run_id] = "done" if finished[run_id] == "completed" else "failed"
-        else:
-            status = store.run(run_id).status() if run_id in folders else "queued"
-            states[run_id] = "new" if status == "queued" else status
-    return states
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,21 @@ class Planned:
     task: str
     optimizer: str
     sample_gradients: int | None
-    seconds: float | None
+    """Of the whole run."""
+    guess: Guess | None
+    """The time of the whole run."""
+    fraction: float = 0.0
+    """How much of its training is done already."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left of its time."""
+        return None if self.guess is None else self.guess.seconds * (1.0 - self.fraction)
+
+    @property
+    def gradients_left(self) -> int | None:
+        """What is left of its cost."""
+        return None if self.sample_gradients is None else round(self.sample_gradients * (1.0 - self.fraction))
 
     @property
     def to_do(self) -> bool:
@@ -84,64 +98,40 @@ class Planned:
             "data": self.spec.data,
             "epochs": self.spec.epochs,
             "sample_gradients": self.sample_gradients,
-            "seconds": self.seconds,
+            "seconds": None if self.guess is None else self.guess.seconds,
+            "seconds_like": None if self.guess is None else self.guess.like,
+            "fraction_done": 1.0 if self.state == "done" else self.fraction,
         }
 
 
 class Planner:
-    """Forecasts from declared costs and from the timings of the records at hand."""
+    """Forecasts from declared costs and from what runs of the store took."""
 
-    def __init__(self, registry: Registry, records: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, registry: Registry, forecast: Forecast) -> None:
         self._registry = registry
-        self._records = [r for r in records if r.get("status") == "completed"]
+        self._forecast = forecast
 
-    def plan(self, specs: Iterable[RunSpec], states: Mapping[str, str]) -> list[Planned]:
-        """Attach state and forecast to every run."""
-        return [self._one(spec, states[spec.run_id]) for spec in specs]
+    def plan(self, specs: Iterable[RunSpec], states: Mapping[str, tuple[str, float]]) -> list[Planned]:
+        """Attach state and forecast to every run; `states` has each one's status and the fraction done."""
+        return [self._one(spec, *states[spec.run_id]) for spec in specs]
 
-    def _one(self, spec: RunSpec, state: str) -> Planned:
-        gradients = self._sample_gradients(spec)
+    def _one(self, spec: RunSpec, status: str, fraction: float) -> Planned:
+        plain = spec.to_dict()
+        gradients = self._sample_gradients(spec, self._forecast.n_train(plain))
         return Planned(
             spec=spec,
-            state=state,
+            state="new" if status == "queued" else status,
             task=spec.task.label(self._registry.task(spec.task.name).entry.params),
             optimizer=spec.optimizer.label(self._registry.optimizer(spec.optimizer.name).entry.params),
             sample_gradients=gradients,
-            seconds=None if gradients is None else self._seconds(spec, gradients),
+            guess=self._forecast.seconds(plain, gradients),
+            fraction=fraction,
         )
 
-    def _sample_gradients(self, spec: RunSpec) -> int | None:
-        """Multiply epochs, training examples and declared cost; None where that size is not declared."""
-        task = self._registry.resolve_task(spec.task)
-        n = n_train(task, spec.data)
+    def _sample_gradients(self, spec: RunSpec, measured: int | None) -> int | None:
+        """Multiply epochs, training examples and declared cost; None where that size is not known."""
+        n = n_train(self._registry.resolve_task(spec.task), spec.data) or measured
         return None if n is None else round(spec.epochs * n * declared_cost(self._registry, spec.optimizer))
-
-    def _seconds(self, spec: RunSpec, gradients: int) -> float | None:
-        """Scale the seconds measured per sample-gradient on this task, of this optimizer if there are."""
-        for key in (_key(spec.to_dict(), optimizer=True), _key(spec.to_dict(), optimizer=False)):
-            if key in self._timings:
-                per_gradient, rest = self._timings[key]
-                return gradients * per_gradient + rest
-        return None
-
-    @cached_property
-    def _timings(self) -> dict[str, tuple[float, float]]:
-        seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for record in self._records:
-            cost = record.get("cost") or {}
-            if not cost.get("sample_gradients") or not cost.get("train_s"):
-                continue
-            rest = float(cost.get("evaluate_s") or 0.0) + float(cost.get("measure_s") or 0.0)
-            timing = (float(cost["train_s"]) / float(cost["sample_gradients"]), rest)
-            for by_optimizer in (True, False):
-                seen[_key(record["spec"], optimizer=by_optimizer)].append(timing)
-        return {key: (fmean(t[0] for t in rows), fmean(t[1] for t in rows)) for key, rows in seen.items()}
-
-
-def _key(spec: Mapping[str, Any], *, optimizer: bool) -> str:
-    """Name what a timing carries over to: the same task, device and precision, and if asked optimizer."""
-    same = [spec["task"]["name"], spec["task"]["params"], spec["precision"], spec["device"], spec["threads"]]
-    return canonical_json([*same, spec["compile"], spec["optimizer"]["name"] if optimizer else None])
 
 
 def n_train(task: Task, data: str) -> int | None:
@@ -155,17 +145,26 @@ def n_train(task: Task, data: str) -> int | None:
 def totals(planned: list[Planned], workers: int) -> dict[str, Any]:
     """Count by state and add up what is left; seconds are of the wall clock on `workers` processes."""
     left = [row for row in planned if row.to_do]
-    gradients = [row.sample_gradients for row in left]
-    times = [row.seconds for row in left]
+    gradients = [row.gradients_left for row in left]
+    times = [row.seconds_left for row in left]
     known = [t for t in times if t is not None]
+    seconds = None
+    if len(known) == len(times):  # no process shares a run: the longest takes what it takes
+        seconds = max(max(known, default=0.0), math.fsum(known) / max(1, min(workers, len(left))))
     return {
         "n_runs": len(planned),
         "states": {state: n for state in STATES if (n := sum(row.state == state for row in planned))},
         "n_left": len(left),
         "sample_gradients_left": None if None in gradients else sum(g for g in gradients if g is not None),
-        "seconds_left": None if None in times else math.fsum(known) / max(1, min(workers, len(left))),
+        "seconds_left": seconds,
+        "finished_at": None if seconds is None or not left else _iso(seconds),
         "workers": workers,
     }
+
+
+def _iso(seconds_from_now: float) -> str:
+    then = datetime.now().astimezone() + timedelta(seconds=seconds_from_now)
+    return then.isoformat(timespec="seconds")
 
 
 def render(planned: list[Planned], workers: int, store: Store, run: str) -> str:
@@ -173,38 +172,39 @@ def render(planned: list[Planned], workers: int, store: Store, run: str) -> str:
     groups: dict[tuple[str, str, float], list[Planned]] = defaultdict(list)
     for row in planned:
         groups[row.task, row.optimizer, row.spec.epochs].append(row)
-    lines = [["task", "data", "optimizer", "epochs", "runs", *STATES, "sample-gradients a run", "time a run"]]
+    lines = [["task", "data", "optimizer", "epochs", "runs", "to do", "cost a run", "time a run"]]
     for (task, optimizer, epochs), rows in groups.items():
-        counts = [str(sum(row.state == state for row in rows)) for state in STATES]
-        times = [row.seconds for row in rows if row.seconds is not None]
-        cells = [task, rows[0].spec.data, optimizer, f"{epochs:g}", str(len(rows)), *counts]
-        time = options.seconds(fmean(times)) if times else "not timed yet"
-        lines.append([*cells, count(rows[0].sample_gradients), time])
+        to_do = sum(row.to_do for row in rows)
+        names = [options.shorten(task), rows[0].spec.data, options.shorten(optimizer)]
+        numbers = [f"{epochs:.4g}", str(len(rows)), str(to_do), count(rows[0].sample_gradients)]
+        lines.append([*names, *numbers, _time_of(rows)])
+    return "\n".join([options.table(lines), "", *_told(planned, workers, store), f"start them: {run}"])
+
+
+def _time_of(rows: list[Planned]) -> str:
+    guesses = [row.guess for row in rows if row.guess is not None]
+    if not guesses:
+        return "not timed"
+    rough = "" if guesses[0].like == "hyperparameters" else " *"
+    return options.seconds(fmean(guess.seconds for guess in guesses)) + rough
+
+
+def _told(planned: list[Planned], workers: int, store: Store) -> list[str]:
+    """Say what is done, what is left, how long that takes, and whence that is known."""
     all_of = totals(planned, workers)
-    left_s = all_of["seconds_left"]
-    told = (
-        f"about {options.seconds(left_s)} on {workers} process{'es' if workers > 1 else ''}"
-        if left_s is not None
-        else "time unknown: nothing like them was timed in this store"
-    )
-    if all_of["n_left"] == 0:
-        told = "nothing to do"
-    return "\n".join(
-        [
-            options.table(lines),
-            "",
-            f"{all_of['n_runs']} runs, {all_of['n_left']} to do in {store.root}: "
-            f"{count(all_of['sample_gradients_left'])} sample-gradients, {told}",
-            f"start them: {run}",
-        ]
-    )
-
-
-def count(n: int | None) -> str:
-    """Write a large count for a person: `54 k`, `10.8 M`, `1.35 G`."""
-    if n is None:
-        return "?"
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= unit:
-            return f"{n / unit:.3g} {name}"
-    return str(n)
+    states = ", ".join(f"{n} {state}" for state, n in all_of["states"].items())
+    n_left, left_s = all_of["n_left"], all_of["seconds_left"]
+    lines = [f"{all_of['n_runs']} run{'' if len(planned) == 1 else 's'} in {store.root}: {states}"]
+    if n_left == 0:
+        return [*lines, "nothing to do"]
+    on = f"{workers} process{'' if workers == 1 else 'es'}"
+    cost = f"{n_left} to do: {count(all_of['sample_gradients_left'])} sample-gradients"
+    if left_s is not None:
+        until = options.moment(left_s)
+        lines.append(f"{cost}, about {duration(left_s)} on {on}; started now, they end about {until}")
+    else:
+        lines.append(f"{cost}; their time is unknown, as this store has timed no step of such runs:")
+        lines.append("start them, and after the first epochs this command and `steppe status` tell")
+    if any(row.guess and row.guess.like != "hyperparameters" for row in planned):
+        lines.append("* not timed itself: from runs of the task with other hyperparameters or optimizers")
+    return lines

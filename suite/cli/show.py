@@ -1,20 +1,30 @@
-"""Show one run: spec, results, provenance, curve, and the exact command that gives it."""
+"""Show one run: spec, results, provenance, curves, and the exact command that gives it.
+
+The curves are drawn a line each, epochs from left to right, from the least value to the most. --curve prints
+the numbers of every epoch instead; --json has them, too.
+"""
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from suite.cli import options
 from suite.errors import SteppeError
+from suite.local.table import clean
 from suite.registry import Registry
+from suite.report.sparkline import levels, sparkline
 from suite.select import arguments
 from suite.spec import RunSpec
 from suite.store import RunFolder, Store
 
 CURVE = ("epoch", "step", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+DRAWN = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "lr")
+_MIN_SPARK, _MAX_SPARK = 10, 100
+"""Characters of a drawn curve: narrower, the line is let wrap; wider, the eye loses it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's id, or enough of its beginning")
     options.add_store(parser)
     options.add_plugins(parser)
+    parser.add_argument("--curve", action="store_true", help="the numbers of every epoch")
     options.add_json(parser)
 
 
@@ -32,7 +43,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json(known)
     else:
-        print(render(known))
+        options.put(render(known, numbers=args.curve))
     return 0
 
 
@@ -62,22 +73,54 @@ def command(spec: RunSpec, registry: Registry) -> str:
         return f"none any more: {error}"
 
 
-def render(known: Mapping[str, Any]) -> str:
-    """Write the gathered facts for a person, section by section."""
+def render(known: Mapping[str, Any], *, numbers: bool = False) -> str:
+    """Write the gathered facts for a person, section by section; `numbers`: the curves as a table."""
     spec, record = known["spec"], known["record"]
     lines = [f"run {known['run_id']}: {known['status']}", f"  folder   {known['path']}"]
-    lines += [f"  command  {known['command']}", ""]
+    lines += [f"  command  {clean(known['command'])}", ""]
     lines += ["spec", *_tree({**spec, "task": _entry(spec["task"]), "optimizer": _entry(spec["optimizer"])})]
     for section in ("failure", "results", "sharpness", "cost", "entries", "data", "provenance"):
         if record.get(section):
             lines += ["", section, *_tree(record[section])]
     if known["curve"]:
-        keys = [key for key in CURVE if any(key in row for row in known["curve"])]
-        rows = [[_number(row.get(key)) for key in keys] for row in known["curve"]]
-        lines += ["", "curve", options.table([keys, *rows])]
+        lines += ["", *(_table(known["curve"]) if numbers else _drawings(known["curve"]))]
     if known["events"]:
         lines += ["", "events", *(_event(event) for event in known["events"])]
     return "\n".join(lines)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = [key for key in CURVE if any(key in row for row in rows)]
+    return ["curve", options.table([keys, *([_number(row.get(key)) for key in keys] for row in rows)])]
+
+
+def _drawings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Draw each curve beside its least, greatest and last value."""
+    curves = {key: [_finite(row.get(key)) for row in rows] for key in DRAWN if any(key in r for r in rows)}
+    facts = {key: _extremes(values) for key, values in curves.items()}
+    names = max(map(len, curves), default=0)
+    widths = [max((len(fact[i]) for fact in facts.values()), default=0) for i in range(3)]
+    room = options.columns() - 1 - (2 + names + 2 + 3 * 2 + sum(widths))
+    width = max(_MIN_SPARK, min(_MAX_SPARK, room, len(rows)))
+    marks = levels(options.encoding())
+    first, last = rows[0].get("epoch"), rows[-1].get("epoch")
+    head = "  ".join(word.rjust(w) for word, w in zip(("min", "max", "last"), widths, strict=True))
+    lines = [f"{f'curves, epochs {first} to {last}':<{4 + names + width}}  {head}"]
+    for key, values in curves.items():
+        cells = "  ".join(text.rjust(w) for text, w in zip(facts[key], widths, strict=True))
+        lines.append(f"  {key:<{names}}  {sparkline(values, width, marks):<{width}}  {cells}")
+    return [*lines, "  (--curve prints the numbers of every epoch)"]
+
+
+def _extremes(values: Sequence[float | None]) -> tuple[str, str, str]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-", "-", "-"
+    return f"{min(known):.4g}", f"{max(known):.4g}", "-" if values[-1] is None else f"{values[-1]:.4g}"
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,15 +132,15 @@ def _tree(values: Mapping[str, Any], depth: int = 1) -> list[str]:
     lines = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            lines += [f"{'  ' * depth}{key}", *_tree(value, depth + 1)]
+            lines += [f"{'  ' * depth}{clean(key)}", *_tree(value, depth + 1)]
         else:
-            lines.append(f"{'  ' * depth}{key}: {_number(value)}")
+            lines.append(f"{'  ' * depth}{clean(key)}: {_number(value)}")
     return lines
 
 
 def _event(event: Mapping[str, Any]) -> str:
     rest = ", ".join(f"{k}={v}" for k, v in event.items() if k not in ("attempt", "event", "time"))
-    return f"  attempt {event.get('attempt')}: {event.get('event')}" + (f" ({rest})" if rest else "")
+    return clean(f"  attempt {event.get('attempt')}: {event.get('event')}" + (f" ({rest})" if rest else ""))
 
 
 def _number(value: Any) -> str:
@@ -105,4 +148,4 @@ def _number(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else clean(str(value))

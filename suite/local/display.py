@@ -9,29 +9,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from suite.local.screen import Screen
+from suite.local.table import RunRow, duration, label, progress
 
 _REFRESH_S = 0.25
-_WIDE = 100
-"""Columns from which the table also shows task and cost."""
 
 
 @dataclass
-class _Row:
+class _Run:
     """A run in work: its newest progress, and where and when this process first saw it move."""
 
-    name: dict[str, Any]
+    row: RunRow
     started: float
-    progress: dict[str, Any] | None = None
+    step: int = 0
+    steps: int = 0
     first_step: int = 0
     first_time: float = 0.0
     told_epoch: int = 0
+
+    @property
+    def moved(self) -> bool:
+        """Whether it has told of a step."""
+        return self.steps > 0
+
+    @property
+    def fraction(self) -> float:
+        """How much of its training is done."""
+        return self.step / self.steps if self.moved else 0.0
+
+    def left_s(self, now: float) -> float | None:
+        """Return the seconds that it still trains at the pace seen so far, None before there is one."""
+        if self.step <= self.first_step:
+            return None
+        return (now - self.first_time) / (self.step - self.first_step) * (self.steps - self.step)
 
 
 class Display:
@@ -39,197 +52,120 @@ class Display:
 
     Args:
         n_runs: how many runs the pool was given.
-        console: where to write; standard error by default, so that standard output stays for programs.
+        screen: where to show them; standard error by default.
         clock: seconds from any start.
 
     """
 
     def __init__(
-        self, n_runs: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self, n_runs: int, screen: Screen | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._screen = screen or Screen()
         self._clock = clock
         self._n_runs = n_runs
-        self._rows: dict[str, _Row] = {}
+        self._runs: dict[str, _Run] = {}
         self._ended = dict.fromkeys(("done", "failed", "interrupted", "error"), 0)
         self._note = ""
         self._shown = clock()
         self._started: float | None = None  # when the first run moved: imports are no pace
         self._before = 0.0
-        rich = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, auto_refresh=False) if rich else None
 
     def __enter__(self) -> Display:
-        if self._live:
-            self._live.start()
+        self._screen.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._rows.clear()
-            self._note = ""
-            self._live.update(self._page())
-            self._live.stop()
+        self._runs.clear()
+        self._note = ""
+        self._screen.show([], [self._overall()])
+        self._screen.__exit__()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take up one event of the pool."""
         kind = event["event"]
         if kind == "started":
-            self._rows[event["run_id"]] = _Row(event, self._clock())
+            row = RunRow(event["task"], event["optimizer"], event["seed"], state="loading")
+            self._runs[event["run_id"]] = _Run(row, self._clock())
         elif kind == "progress":
             self._move(event)
         elif kind == "ended":
             self._end(event)
         elif kind == "stopping":
             self._note = event["message"]
-            if not self._live:
-                self._print(event["message"])
-        if self._live and (kind != "progress" or self._clock() - self._shown >= _REFRESH_S):
+            if not self._screen.live:
+                self._screen.say(event["message"])
+        if kind != "progress" or self._clock() - self._shown >= _REFRESH_S:
             self._shown = self._clock()
-            self._live.update(self._page(), refresh=True)
+            self._screen.show(self._rows(), [self._overall()])
 
-    def _move(self, progress: dict[str, Any]) -> None:
-        row = self._rows.setdefault(progress["run_id"], _Row(progress, self._clock()))
-        if row.progress is None:
-            self._meet(row, progress)
-        row.progress = row.name = progress
-        if not self._live and progress["epoch"] > row.told_epoch:
-            row.told_epoch = progress["epoch"]
-            self._print(f"{_label(progress)}  {_state_of(progress)}  {self._overall()}")
+    def _move(self, event: dict[str, Any]) -> None:
+        row = _row(event)
+        run = self._runs.setdefault(event["run_id"], _Run(row, self._clock()))
+        if not run.moved:
+            self._meet(run, row, event)
+        run.row, run.step, run.steps = row, event["step"], event["steps"]
+        if not self._screen.live and event["epoch"] > run.told_epoch:
+            run.told_epoch = event["epoch"]
+            self._screen.say(f"{label(row)}  {progress(row)}  {self._overall()}")
 
-    def _meet(self, row: _Row, progress: dict[str, Any]) -> None:
+    def _meet(self, run: _Run, row: RunRow, event: dict[str, Any]) -> None:
         """Note where a run is when it first moves: what it did before tells nothing of the pace."""
-        resuming = progress["state"] == "resuming"
-        row.first_step, row.first_time = progress["step"], self._clock()
+        resuming = event["state"] == "resuming"
+        run.first_step, run.first_time = event["step"], self._clock()
         if resuming or self._started is None:
-            self._before += _fraction(progress)
+            self._before += event["step"] / event["steps"]
         if self._started is None:
             self._started = self._clock()
         if resuming:
-            row.told_epoch = progress["epoch"]
-            if not self._live:
-                self._print(f"{_label(progress)}  resuming at step {progress['step']} of {progress['steps']}")
+            run.told_epoch = event["epoch"]
+            if not self._screen.live:
+                self._screen.say(f"{label(row)}  resuming at step {event['step']} of {event['steps']}")
 
     def _end(self, event: dict[str, Any]) -> None:
-        row = self._rows.pop(event["run_id"], None)
+        run = self._runs.pop(event["run_id"], None)
         outcome = event["outcome"]
         self._ended[outcome if outcome in self._ended else "error"] += 1
-        name = _label(row.name) if row else event["run_id"]
-        line = f"{name}  {outcome}"
-        if row and row.progress:
-            line += f"  {_state_of(row.progress)}"
-        if row:
-            line += f"  in {duration(self._clock() - row.started)}"
+        line = f"{label(run.row) if run else event['run_id']}  {outcome}"
+        if run and run.moved:
+            line += f"  {progress(run.row)}"
+        if run:
+            line += f"  in {duration(self._clock() - run.started)}"
         if event["message"]:
             line += f": {event['message']}"
         if event["log"] and outcome == "error":
             line += f" (log: {event['log']})"
-        self._print(line)
+        self._screen.say(line)
 
-    def _print(self, line: str) -> None:
-        text = "".join(c if c.isprintable() else " " for c in line)
-        if self._live:
-            self._console.print(Text(text), soft_wrap=True)
-        else:  # no wrapping, colour or markup, whatever the text holds
-            print(text, file=self._console.file, flush=True)
-
-    # -- the table -------------------------------------------------------------------------------
-
-    def _page(self) -> Group:
-        summary = Text(self._overall(), no_wrap=True, overflow="ellipsis")
-        return Group(self._table(), summary) if self._rows else Group(summary)
-
-    def _table(self) -> Table:
-        """Lay the runs in work out; the columns keep their widths, so that nothing jumps."""
-        wide = self._console.width >= _WIDE
-        table = Table(box=None, pad_edge=False)
-        if wide:
-            table.add_column("task", no_wrap=True, min_width=20, max_width=32)
-        table.add_column("optimizer", no_wrap=True, min_width=14, max_width=40 if wide else 18)
-        table.add_column("seed", justify="right", no_wrap=True)
-        table.add_column("epoch", justify="right", no_wrap=True, min_width=7)
-        table.add_column("loss", justify="right", no_wrap=True, min_width=7)
-        table.add_column("val acc", justify="right", no_wrap=True, min_width=8)
-        if wide:
-            table.add_column("gradients", justify="right", no_wrap=True, min_width=11)
-        table.add_column("left", justify="right", no_wrap=True, min_width=12)
-        table.add_column("state", no_wrap=True, min_width=11, max_width=11)
-        for row in self._rows.values():
-            table.add_row(*self._cells(row, wide))
-        return table
-
-    def _cells(self, row: _Row, wide: bool) -> list[str]:
-        progress = row.progress or {}
-        name = row.name
-        cells = [str(name["task"])] if wide else []
-        cells += [str(name["optimizer"]), str(name["seed"])]
-        if not progress:
-            return [*cells, *[""] * (5 if wide else 4), "loading"]
-        cells += [_epoch(progress), _loss(progress), _accuracy(progress)]
-        if wide:
-            cells.append(f"{progress['sample_gradients']:,}")
-        return [*cells, duration(self._left(row)), progress["state"]]
-
-    def _left(self, row: _Row) -> float | None:
-        """Return the seconds that a run still trains at the pace seen so far, None before there is one."""
-        progress = row.progress
-        if progress is None or progress["step"] <= row.first_step:
-            return None
-        pace: float = (self._clock() - row.first_time) / (progress["step"] - row.first_step)
-        left: int = progress["steps"] - progress["step"]
-        return pace * left
+    def _rows(self) -> list[RunRow]:
+        now = self._clock()
+        return [replace(run.row, left_s=run.left_s(now)) for run in self._runs.values()]
 
     def _overall(self) -> str:
         n_ended = sum(self._ended.values())
         parts = [f"{self._ended['done']} of {self._n_runs} done"]
         parts += [f"{n} {word}" for word, n in self._ended.items() if n and word != "done"]
-        if self._rows:
-            parts.append(f"{len(self._rows)} running")
-        worked = n_ended + sum(_fraction(row.progress) for row in self._rows.values())
+        if self._runs:
+            parts.append(f"{len(self._runs)} running")
+        worked = n_ended + sum(run.fraction for run in self._runs.values())
         gained = worked - self._before
-        if self._rows and self._started is not None and gained > 0.0 and not self._note:
+        if self._runs and self._started is not None and gained > 0.0 and not self._note:
             pace = (self._clock() - self._started) / gained
-            parts.append(f"{duration(pace * (self._n_runs - worked))} left")
+            lefts = (run.left_s(self._clock()) or 0.0 for run in self._runs.values())
+            parts.append(f"{duration(max(pace * (self._n_runs - worked), *lefts))} left")
         if self._note:
             parts.append(self._note)
         return ", ".join(parts)
 
 
-def _label(names: dict[str, Any]) -> str:
-    return f"{names['task']} {names['optimizer']} seed {names['seed']}"
-
-
-def _state_of(progress: dict[str, Any]) -> str:
-    parts = [f"epoch {_epoch(progress)}", f"loss {_loss(progress)}"]
-    if progress["validation_accuracy"] is not None:
-        parts.append(f"val {_accuracy(progress)}")
-    return "  ".join(parts)
-
-
-def _epoch(progress: dict[str, Any]) -> str:
-    return f"{progress['epoch']}/{progress['epochs']:g}"
-
-
-def _loss(progress: dict[str, Any]) -> str:
-    return "-" if progress["loss"] is None else f"{progress['loss']:.4f}"
-
-
-def _accuracy(progress: dict[str, Any]) -> str:
-    value = progress["validation_accuracy"]
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def _fraction(progress: dict[str, Any] | None) -> float:
-    return progress["step"] / progress["steps"] if progress else 0.0
-
-
-def duration(seconds: float | None) -> str:
-    """Write a time in its two largest units: 7 s, 3 min 20 s, 2 h 05 min; a dash where it is unknown."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def _row(event: dict[str, Any]) -> RunRow:
+    return RunRow(
+        task=str(event["task"]),
+        optimizer=str(event["optimizer"]),
+        seed=event["seed"],
+        epoch=event["epoch"],
+        epochs=event["epochs"],
+        loss=event["loss"],
+        accuracy=event["validation_accuracy"],
+        sample_gradients=event["sample_gradients"],
+        state="saved" if event["state"] == "interrupted" else event["state"],
+    )

@@ -1,4 +1,4 @@
-"""What the commands answer: list, prepare, plan, status, show, publish, validate."""
+"""What the commands answer: list, prepare, publish, validate, doctor, and the command of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from suite.cli import commands, options
 from suite.registry import Registry
 from suite.select import arguments, expand, parse_seeds
 from suite.store import Store
-from tests.suite.cli.conftest import TINY, Cli, finish
+from tests.suite.cli.conftest import Cli, finish
 from tests.suite.runner import PLUGIN, tiny_specs
 
 SIX = ["adabelief", "adam", "lpf-sgd", "nso", "sam", "sgd"]
@@ -43,94 +43,6 @@ def test_prepare_of_built_in_data_needs_no_folder(cli: Cli) -> None:
     answer = cli("prepare", "digits-cnn")
     assert answer.code == 0
     assert "digits: ready, checksums agree" in answer.out
-
-
-def test_plan_counts_and_forecasts_without_side_effect(cli: Cli, tmp_path: Path) -> None:
-    before = sorted(tmp_path.rglob("*"))
-    plan = cli("plan", "-t", "digits-cnn", "-o", "*", "-s", "0-1", "--json", "--workers", "2").json
-    assert plan["n_runs"] == plan["n_left"] == 12
-    assert plan["states"] == {"new": 12}
-    by_name = {row["optimizer"]: row for row in plan["runs"]}
-    # 20 epochs of the 1,000 training images that are left of 1,297 after validation
-    assert by_name["sgd"]["sample_gradients"] == 20_000
-    assert by_name["sam"]["sample_gradients"] == 40_000
-    assert plan["seconds_left"] is None
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_plan_sees_the_store_and_its_timings(cli: Cli, store: Store) -> None:
-    interrupted = tiny_specs(["sgd"], [3])[0]
-    folder = store.run(interrupted.run_id)
-    folder.write_spec(interrupted)
-    folder.start().close()
-    options = ("--store", store.root, "--workers", "1", "--device", "cpu")
-    text = cli("plan", *TINY, "-o", "sgd", "-s", "0-4", *options)
-    assert "5 runs, 2 to do" in text.out
-    plan = cli("plan", *TINY, "-o", "sgd", "-s", "0-4", *options, "--json").json
-    assert plan["states"] == {"done": 3, "interrupted": 1, "new": 1}
-    # The tiny task declares no size, so a forecast would be a guess.
-    assert plan["sample_gradients_left"] is None
-    assert plan["seconds_left"] is None
-
-
-def test_plan_scales_the_seconds_of_finished_runs(cli: Cli, tmp_path: Path) -> None:
-    done = Store(tmp_path / "store")
-    for spec in expand(Registry(), ["digits-cnn"], ["sgd"], [0]):
-        finish(done, spec)
-    options = ("--store", done.root, "--device", "cpu", "--workers", "2", "--json")
-    plan = cli("plan", "-t", "digits-cnn", "-o", "sgd,sam", "-s", "0-2", *options).json
-    seconds = {(row["optimizer"], row["state"]): row["seconds"] for row in plan["runs"]}
-    # The record says 36 s for 360 sample-gradients and 4 s beside. SAM was not timed, so SGD's 0.1 s serve.
-    assert seconds["sgd", "new"] == pytest.approx(20_000 * 0.1 + 4)
-    assert seconds["sam", "new"] == pytest.approx(40_000 * 0.1 + 4)
-    assert plan["seconds_left"] == pytest.approx((2 * 2004 + 3 * 4004) / 2)
-
-
-def test_plan_ends_with_a_run_command_of_the_same_options(cli: Cli, tmp_path: Path) -> None:
-    given = (
-        "-t",
-        "digits-cnn",
-        "-o",
-        "sam[rho=0.05|0.1]",
-        "-s",
-        "0-2",
-        "--budget",
-        "2",
-        "--view",
-        "sample-gradients",
-    )
-    out = cli("plan", *given, "--store", tmp_path / "s").out
-    assert out.splitlines()[-1] == (
-        "start them: steppe run -t digits-cnn -o 'sam[rho=0.05|0.1]' -s 0-2 --budget 2 "
-        f"--view sample-gradients --store {tmp_path / 's'}"
-    )
-
-
-def test_status_counts_by_state(cli: Cli, store: Store) -> None:
-    queued = tiny_specs(["nso"], [0])[0]
-    store.run(queued.run_id).write_spec(queued)
-    answer = cli("status", "--store", store.root)
-    assert answer.code == 0
-    assert [line.split() for line in answer.out.splitlines()] == [
-        ["task", "optimizer", "runs", "done", "failed", "running", "interrupted", "queued"],
-        ["tiny", "nso", "1", "0", "0", "0", "0", "1"],
-        ["tiny", "sam", "3", "3", "0", "0", "0", "0"],
-        ["tiny", "sgd", "3", "3", "0", "0", "0", "0"],
-    ]
-    assert len(cli("status", "--store", store.root, "--runs").out.splitlines()) == 8
-
-
-def test_show_tells_results_curve_and_command(cli: Cli, store: Store) -> None:
-    spec = tiny_specs(["sam"], [2])[0]
-    out = cli("show", spec.run_id[:10], "--store", store.root, "--plugin", PLUGIN).out
-    assert f"run {spec.run_id}: done" in out
-    assert "test_accuracy: 0.9" in out
-    assert "train_loss  train_accuracy" in out
-    assert "1.25" in out
-    assert "steppe run -t tiny -o sam -s 2 --data-set synthetic --device cpu" in out
-    shown = cli("show", spec.run_id, "--store", store.root, "--plugin", PLUGIN, "--json").json
-    assert shown["record"]["results"]["n_test"] == 50
-    assert shown["curve"][0]["train_loss"] == 1.25
 
 
 @pytest.mark.parametrize(
