@@ -1,0 +1,201 @@
+"""Starting the daemons of a testbed, in their order, each waited for until it serves."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from slurm.testbed import processes
+from slurm.testbed.packages import PATH, program
+from slurm.testbed.settings import Settings
+from suite.errors import SteppeError
+from suite.files import make_folder
+
+START_S = 30
+"""Seconds for a daemon to serve once started; each needs less than 3 on a quiet machine."""
+
+GONE_S = 2
+"""Seconds without its process before a daemon counts as ended: its log, by which it is known, opens late."""
+
+SYSTEM_TABLES = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
+SQL = Path("/usr/share/mysql")
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """One daemon: how it is started and how one sees that it serves. Its log is log/<name>.log."""
+
+    name: str
+    command: tuple[str, ...]
+    serves: Callable[[], bool]
+    forks: bool = True
+    """Whether it puts itself into the background."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its process."""
+        return self.name.partition("-")[0]
+
+
+def plan(folder: Path, settings: Settings) -> list[list[Daemon]]:
+    """All daemons of the testbed: those of a list start together, once those before them serve."""
+    socket = folder / "munge" / "munge.sock"
+    munged = Daemon(
+        "munged",
+        (
+            program("munged"),
+            "--force",  # the folder may be a user's, and munged wants root's
+            f"--socket={socket}",
+            f"--key-file={folder}/munge/munge.key",
+            f"--seed-file={folder}/munge/munge.seed",
+            f"--pid-file={folder}/run/munged.pid",
+            f"--log-file={folder}/log/munged.log",
+            "--num-threads=2",
+        ),
+        socket.exists,
+    )
+    configuration = f"{folder}/slurm.conf"
+    control = _on_port("slurmctld", settings, program("slurmctld"), "-f", configuration)
+    nodes = [
+        _on_port(f"slurmd-{name}", settings, program("slurmd"), "-N", name, "-f", configuration)
+        for name in settings.node_names
+    ]
+    if not settings.accounting:
+        return [[munged], [control], nodes]
+    mariadbd = Daemon(
+        "mariadbd",
+        (program("mariadbd"), f"--defaults-file={folder}/mariadb/my.cnf"),
+        (folder / "mariadb" / "mariadb.sock").exists,
+        forks=False,
+    )
+    return [[munged, mariadbd], [_on_port("slurmdbd", settings, program("slurmdbd"))], [control], nodes]
+
+
+def _on_port(name: str, settings: Settings, *command: str) -> Daemon:
+    port = settings.ports[name]
+    return Daemon(name, command, lambda: port in processes.listening())
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables that every program of the testbed runs with: few, and none of the caller's."""
+    return {
+        "PATH": PATH,
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "SLURM_CONF": f"{folder}/slurm.conf",
+        "MYSQL_UNIX_PORT": f"{folder}/mariadb/mariadb.sock",
+    }
+
+
+def idle(folder: Path, group: list[Daemon]) -> list[Daemon]:
+    """Those of the group that do not run."""
+    running = {(process.log, process.command) for process in processes.daemons(folder)}
+    return [daemon for daemon in group if (daemon.name, daemon.kind) not in running]
+
+
+def start(folder: Path, settings: Settings, group: list[Daemon]) -> None:
+    """Start those of the group that do not run, and wait until they serve."""
+    wanted = idle(folder, group)
+    for daemon in wanted:
+        _launch(folder, daemon, settings)
+    for daemon in wanted:
+        _wait(folder, daemon)
+
+
+def _launch(folder: Path, daemon: Daemon, settings: Settings) -> None:
+    port = settings.ports.get(daemon.name)
+    if port in processes.listening():
+        raise SteppeError(f"port {port} of {daemon.name} is taken by another program; choose a --base-port")
+    if daemon.kind in ("munged", "mariadbd"):  # a socket left by a kill would look like one that serves
+        (folder / daemon.kind.removesuffix("d") / f"{daemon.kind.removesuffix('d')}.sock").unlink(
+            missing_ok=True
+        )
+    with (folder / "log" / f"{daemon.name}.{'out' if daemon.forks else 'log'}").open("ab") as output:
+        process = subprocess.Popen(
+            daemon.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(folder),
+            cwd=folder,
+            start_new_session=True,
+        )
+    if not daemon.forks:
+        return
+    try:
+        code = process.wait(START_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise failure(folder, daemon.name, f"did not start within {START_S} s") from None
+    if code:
+        raise failure(folder, daemon.name, f"ended with {code}")
+
+
+def _wait(folder: Path, daemon: Daemon) -> None:
+    begin = seen = time.monotonic()
+    while not daemon.serves():
+        now = time.monotonic()
+        if not idle(folder, [daemon]):
+            seen = now
+        if now - seen > GONE_S:
+            raise failure(folder, daemon.name, "ended at once")
+        if now - begin > START_S:
+            raise failure(folder, daemon.name, f"does not serve after {START_S} s")
+        time.sleep(0.03)
+
+
+def failure(folder: Path, name: str, what: str) -> SteppeError:
+    """The error that says what a daemon did, followed by the last lines of its log."""
+    lines = []
+    for log in (folder / "log" / f"{name}.out", folder / "log" / f"{name}.log"):
+        if log.exists():
+            lines += [f"  {line}" for line in log.read_text(errors="replace").splitlines()[-8:]]
+    return SteppeError("\n".join([f"{name} {what}; the end of {folder}/log/{name}.log:", *lines]))
+
+
+def make_key(path: Path) -> None:
+    """Write munge's key, once."""
+    if path.exists() and path.stat().st_size >= 128:
+        return
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(128))
+
+
+def make_database(folder: Path) -> None:
+    """Make MariaDB's own tables, once: under another name first, as half of them are of no use."""
+    data, growing = folder / "mariadb" / "data", folder / "mariadb" / "growing"
+    if data.exists():
+        return
+    if growing.exists():
+        shutil.rmtree(growing)
+    make_folder(growing)
+    text = "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket='root';\n"
+    text += "".join((SQL / name).read_text() for name in SYSTEM_TABLES)
+    done = subprocess.run(
+        [
+            program("mariadbd"),
+            "--no-defaults",
+            "--bootstrap",
+            "--user=root",
+            "--innodb-flush-method=nosync",
+            f"--datadir={growing}",
+        ],
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(folder),
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-10:])
+        raise SteppeError(f"mariadbd could not make its tables in {growing}:\n{tail}")
+    growing.rename(data)
