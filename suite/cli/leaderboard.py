@@ -1,6 +1,7 @@
-"""Write a leaderboard from the store or from published records, as Markdown or CSV.
+"""Write a leaderboard from the store or from published records: Markdown, CSV, LaTeX, HTML, figures.
 
-A Markdown leaderboard ends with the command that writes it again and the one that makes its records.
+A Markdown leaderboard ends with the command that writes it again and the one that makes its records. HTML is
+a folder of pages that opens from a disk.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from suite.cli import options
+from suite.cli import options, show
 from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.published import read_records
 from suite.registry import Registry
-from suite.select import VIEWS, arguments
+from suite.report.views import REPORT_VIEWS
+from suite.select import arguments
 from suite.spec import RunSpec, TaskSpec, Value, resolve_params
 from suite.store import Store
 
-FORMATS = ("md", "csv")
+if TYPE_CHECKING:
+    from suite.report.leaderboard import Leaderboard
+    from suite.report.site import Material
+
+FORMATS = ("md", "csv", "tex", "html")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +39,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-t", "--task", action="append", metavar="GLOB", help="only these tasks (default: all)"
     )
     parser.add_argument("--optimizer", action="append", metavar="GLOB", help="only these optimizers")
-    parser.add_argument("--view", choices=VIEWS, help="only this view (default: both)")
+    parser.add_argument("--view", choices=REPORT_VIEWS, help="only this view (default: all)")
     parser.add_argument(
         "--records", nargs="+", type=Path, metavar="FILE", help="published records instead of the store"
     )
     parser.add_argument("--format", choices=FORMATS, help="default: the ending of -o, else md")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: the terminal)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="where to: a file (default: the terminal), or for html a folder (default: STORE/site)",
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="write the charts there, too, as SVG and PNG"
+    )
     options.add_store(parser)
     options.add_plugins(parser)
 
@@ -49,12 +64,55 @@ def execute(args: argparse.Namespace) -> int:
     records = [record for record in _records(args) if _wanted(record, args)]
     if not records:
         raise SteppeError("no finished run to show: `steppe status` lists the store, `steppe run` makes some")
-    content = render(records, registry, args).encode()
+    board = build(records, registry, args)
+    if args.figures is not None:
+        _figures(args.figures, board, _material(records, registry, args))
+    if chosen_format(args) == "html":
+        return _site(board, _material(records, registry, args), args)
+    content = render(board, records, registry, args).encode()
     if args.output is None:
         sys.stdout.write(content.decode())
     else:
         write_whole(args.output, content)
     return 0
+
+
+def _site(board: Leaderboard, material: Material, args: argparse.Namespace) -> int:
+    from suite.report import site
+
+    print(site.write(_site_folder(args), board, material))
+    return 0
+
+
+def _site_folder(args: argparse.Namespace) -> Path:
+    """Return the folder of the site: -o, else `site` in the store."""
+    if args.output is not None and args.output.suffix == ".html":
+        folder = args.output.with_suffix("")
+        raise SteppeError(f"HTML is a folder of pages, not a file: give `--format html -o {folder}`")
+    return args.output or options.store_root(args) / "site"
+
+
+def _figures(folder: Path, board: Leaderboard, material: Material) -> None:
+    from suite.report import figures
+    from suite.report.site.plots import table_curves
+    from suite.report.site.runs import read
+
+    def rows(run_id: str) -> Sequence[Mapping[str, Any]]:
+        return read(material, run_id).rows
+
+    written = figures.write(folder, board, [table_curves(table, rows) for table in board.tables])
+    print(f"steppe: {len(written)} figures in {folder}", file=sys.stderr)
+
+
+def _material(records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace) -> Material:
+    from suite.report.site import Material
+
+    return Material(
+        records={RunSpec.from_dict(record["spec"]).run_id: record for record in records},
+        store=None if args.records else Store(options.store_root(args)),
+        command=lambda spec: show.command(spec, registry),
+        commands=lambda specs: run_commands(specs, registry),
+    )
 
 
 def _records(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -74,18 +132,29 @@ def _wanted(record: Mapping[str, Any], args: argparse.Namespace) -> bool:
     )
 
 
-def render(records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace) -> str:
-    """Build the leaderboard and write it in the format asked for."""
-    from suite.report import csv_, leaderboard, markdown
+def build(records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace) -> Leaderboard:
+    """Sort the records into the tables asked for."""
+    from suite.report import leaderboard
 
     tasks = {name: found.entry for name, found in registry.tasks.items()}
     infos = {name: _info(entry) for name, entry in tasks.items() if isinstance(entry, TaskSpec)}
     params = {name: found.entry.params for name, found in registry.optimizers.items()}
     board = leaderboard.build(records, infos, params, command(args))
-    if args.view is not None:
-        board = replace(board, tables=tuple(t for t in board.tables if t.view == args.view))
+    if args.view is None:
+        return board
+    return replace(board, tables=tuple(table for table in board.tables if table.view == args.view))
+
+
+def render(
+    board: Leaderboard, records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace
+) -> str:
+    """Write the leaderboard as text in the format asked for."""
+    from suite.report import csv_, latex, markdown
+
     if chosen_format(args) == "csv":
         return csv_.render(board)
+    if chosen_format(args) == "tex":
+        return latex.render(board)
     origin = run_commands((RunSpec.from_dict(record["spec"]) for record in records), registry)
     return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
 
@@ -104,7 +173,8 @@ def chosen_format(args: argparse.Namespace) -> str:
     """Return --format, else the ending of the output file, else md."""
     if args.format is not None:
         return str(args.format)
-    return "csv" if args.output is not None and args.output.suffix == ".csv" else "md"
+    ending = args.output.suffix.lstrip(".") if args.output is not None else ""
+    return ending if ending in FORMATS else "md"
 
 
 def command(args: argparse.Namespace) -> str:
@@ -116,6 +186,7 @@ def command(args: argparse.Namespace) -> str:
     out += ["--records", *map(str, args.records)] if args.records else []
     out += ["--store", str(args.store)] if args.store and not args.records else []
     out += ["--format", args.format] if args.format else []
+    out += ["--figures", str(args.figures)] if args.figures else []
     return shlex.join([*out, "-o", str(args.output)] if args.output else out)
 
 

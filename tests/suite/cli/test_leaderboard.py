@@ -46,6 +46,40 @@ def test_csv_and_filters(cli: Cli, store: Store) -> None:
     assert [row["optimizer"] for row in rows] == ["sgd"]
 
 
+def test_html_is_a_folder_beside_the_runs(cli: Cli, store: Store, tmp_path: Path) -> None:
+    answer = cli("leaderboard", "--format", "html", "--plugin", PLUGIN, "--store", store.root)
+    assert (answer.code, answer.out) == (0, f"{store.root / 'site' / 'index.html'}\n")
+    page = next((store.root / "site" / "tasks").glob("tiny-*.html")).read_text()
+    assert "steppe run -t tiny -o sam,sgd -s 0-2" in page
+    assert f"steppe leaderboard --plugin {PLUGIN} --store {store.root} --format html" in page
+    run = (store.root / "site" / "data" / "runs" / f"{store.run_ids()[0]}.js").read_text()
+    assert "steppe run -t tiny -o" in run
+    assert '"train_loss":[1.25]' in run
+    assert len(store.run_ids()) == 6
+
+
+def test_html_refuses_a_file_and_a_strangers_folder(cli: Cli, store: Store, tmp_path: Path) -> None:
+    base = ("leaderboard", "--plugin", PLUGIN, "--store", store.root, "-o")
+    answer = cli(*base, "board.html")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "give `--format html -o board`" in answer.err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    answer = cli(*base, "mine", "--format", "html")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "is not empty and no site of ours" in answer.err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_latex_and_figures(cli: Cli, store: Store, tmp_path: Path) -> None:
+    base = ("leaderboard", "--plugin", PLUGIN, "--store", store.root, "--view", "epochs")
+    answer = cli(*base, "-o", "board.tex", "--figures", "figures")
+    assert answer.code == 0
+    assert "\\toprule" in (tmp_path / "board.tex").read_text()
+    names = {path.suffix for path in (tmp_path / "figures").iterdir()}
+    assert names == {".png", ".svg"}
+
+
 def test_nothing_to_show_is_one_line(cli: Cli, store: Store) -> None:
     answer = cli("leaderboard", "-t", "digits-cnn", "--store", store.root)
     assert answer.code == 2

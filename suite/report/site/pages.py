@@ -1,0 +1,182 @@
+"""The static pages, by Jinja templates that escape whatever they are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from suite import __version__
+from suite.report import notes, text
+from suite.report.leaderboard import Leaderboard, Table
+from suite.report.markdown import UNTUNED, VIEW_TITLES
+from suite.report.site.groups import Group
+from suite.report.site.plots import CurveTable, Plot
+from suite.report.site.runs import RunData
+from suite.report.views import REPORT_VIEWS
+from suite.stats import Interval, Verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@dataclass(frozen=True)
+class View:
+    """One table on the page of its task, with its charts."""
+
+    table: Table
+    plots: tuple[Plot, ...]
+    curves: tuple[CurveTable, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where an interval lies on an axis of 0 to 100 that all rows of its table share."""
+
+    low: float
+    mean: float
+    high: float
+
+
+def index(board: Leaderboard, groups: Sequence[Group], records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render the leaderboard with all tables."""
+    shown = {run_id for group in groups for ids in group.runs().values() for run_id in ids}
+    return render(
+        "index.html.j2",
+        root="",
+        board=board,
+        groups=groups,
+        views=[view for view in REPORT_VIEWS if any(table.view == view for table in board.tables)],
+        choices={
+            "task": _sorted(group.table.task for group in groups),
+            "optimizer": _sorted(_entry(row.entry) for table in board.tables for row in table.rows),
+            "tier": _sorted(group.table.tier for group in groups),
+            "protocol": _sorted(group.table.protocol for group in groups),
+        },
+        n_runs=len(shown),
+        n_failed=sum(records[run_id]["status"] == "failed" for run_id in shown),
+        legend=_legend(board.margin),
+        left_out=sorted(records.keys() - shown),
+    )
+
+
+def task(
+    group: Group,
+    views: Sequence[View],
+    board: Leaderboard,
+    commands: Sequence[str],
+    data: Mapping[str, RunData],
+) -> str:
+    """Render the page of one task."""
+    return render(
+        "task.html.j2",
+        root="../",
+        group=group,
+        views=views,
+        board=board,
+        commands=commands,
+        data=data,
+        has_curves=any(some.rows for some in data.values()),
+    )
+
+
+def render(template: str, **context: Any) -> str:
+    """Render one template; `root` leads from the page to the site's root."""
+    return _environment().get_template(template).render(context)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("suite", "templates/site"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "plain": text.plain,
+        "percent": text.percent,
+        "number": text.number,
+        "measured": _measured,
+        "short": lambda value: _digits(value, 2),
+        "initial": lambda words: words[:1].upper() + words[1:],
+        "verdict": text.verdict,
+        "entry": _entry,
+        "strips": _strips,
+        "notes": _notes,
+        "train_seconds": notes.train_seconds,
+    }
+    environment.globals |= {
+        "VIEW_TITLES": VIEW_TITLES,
+        "UNTUNED": UNTUNED,
+        "version": __version__,
+    }
+    return environment
+
+
+def _legend(margin: float) -> list[tuple[Verdict, str]]:
+    meanings = {
+        "best": "the highest mean",
+        "tie": f"equivalent to it within {100 * margin:g} points",
+        "worse": "significantly below it, by so many points",
+        "unresolved": "neither was shown; with the difference that so many seeds would find 4 times in 5",
+        "undecided": "too few seeds for any test",
+        "failed": "a failed run keeps the row out of the best set",
+    }
+    return [(Verdict(word), meaning) for word, meaning in meanings.items()]
+
+
+def _entry(label: str) -> str:
+    return label.partition("[")[0].partition("@")[0].partition("#")[0]
+
+
+def _measured(interval: Interval | None) -> str:
+    """Mean and half-width with three and two significant digits, written out where that stays short."""
+    if interval is None:
+        return "-"
+    half = "" if interval.half is None else f" ± {_digits(interval.half, 2)}"
+    return f"{_digits(interval.mean, 3)}{half}"
+
+
+def _digits(value: float, digits: int) -> str:
+    if value and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}e}"
+    rounded = float(f"{value:.{digits}g}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else 0
+    return f"{rounded:,.{decimals}f}"
+
+
+def _notes(table: Table) -> list[str]:
+    return [*notes.of_comparison(table), *notes.of_measures(table), *notes.of_seconds(table)]
+
+
+def _sorted(names: Any) -> list[str]:
+    return sorted(set(names), key=lambda name: (name.lower(), name))
+
+
+def _strips(table: Table) -> dict[str, Strip]:
+    """Place the test accuracies of a table on one axis, by row."""
+    found = {row.optimizer: row.test_accuracy for row in table.rows if row.test_accuracy is not None}
+    if not found:
+        return {}
+    ends = [end for interval in found.values() for end in _ends(interval)]
+    low, width = min(ends), max(ends) - min(ends)
+
+    def place(value: float) -> float:
+        return round(4 + 92 * (value - low) / width, 2) if width else 50.0
+
+    return {
+        name: Strip(place(_ends(interval)[0]), place(interval.mean), place(_ends(interval)[-1]))
+        for name, interval in found.items()
+    }
+
+
+def _ends(interval: Interval) -> tuple[float, ...]:
+    if interval.low is None or interval.high is None:
+        return (interval.mean,)
+    return (interval.low, interval.high)

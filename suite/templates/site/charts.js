@@ -1,0 +1,130 @@
+// Draws the charts: the library is loaded after the first paint, when a chart comes near or the page is idle.
+(function () {
+  "use strict";
+  const steppe = (window.steppe = window.steppe || {});
+  const root = document.documentElement.dataset.root;
+  const drawn = new Map(); // figure -> { spec, result, width, turn, copied }
+  let library = null;
+
+  const load = function () {
+    library = library || new Promise(function (resolve, reject) {
+      const script = document.createElement("script");
+      script.src = `${root}assets/vega.js`;
+      script.onload = resolve;
+      script.onerror = () => reject(new Error("the chart library is missing"));
+      document.head.append(script);
+    });
+    return library;
+  };
+  const themed = (spec, dark, width) => ({ ...structuredClone(spec), width, config: steppe.themes[dark ? "dark" : "light"] });
+  const embed = async function (place, spec) {
+    const result = await window.vegaEmbed(place, spec, { mode: "vega-lite", actions: false, renderer: "svg", defaultStyle: false });
+    await result.view.resize().runAsync(); // a legend may take more lines at the width that was found to fit
+    return result;
+  };
+
+  const draw = async function (figure) {
+    const entry = drawn.get(figure);
+    const place = figure.querySelector(".chart");
+    const turn = (entry.turn = (entry.turn || 0) + 1);
+    try {
+      await load();
+      if (turn !== entry.turn) return; // the theme changed again meanwhile
+      const before = entry.result;
+      // In an element of its own, as the library gives what it draws in a role and a name of its own.
+      const drawing = document.createElement("div");
+      drawing.setAttribute("aria-hidden", "true");
+      place.replaceChildren(drawing);
+      entry.result = await embed(drawing, themed(entry.spec, steppe.dark(), (entry.width = place.clientWidth)));
+      if (before) before.finalize();
+      figure.dataset.drawn = steppe.dark() ? "dark" : "light";
+      figure.querySelector(".save").hidden = false;
+    } catch (error) {
+      place.textContent = `This chart could not be drawn (${error.message}); the tables have its numbers.`;
+    }
+  };
+
+  const near = new IntersectionObserver(function (entries) {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      near.unobserve(entry.target);
+      draw(entry.target);
+    }
+  }, { rootMargin: "600px" });
+
+  steppe.chart = function (figure, spec) {
+    drawn.set(figure, { spec });
+    near.observe(figure);
+    if (document.readyState === "complete") idle(copyNext);
+  };
+  // A figure for a chart of a page that is put together here.
+  steppe.figure = function (title, description, spec) {
+    const h = steppe.element;
+    const saves = ["svg", "png"].map((kind) =>
+      h("button", { type: "button", class: "quiet", "data-save": kind },
+        `Save ${kind.toUpperCase()}`, h("span", { class: "sr" }, ` of ${title}`)));
+    const figure = h("figure", { class: "plot", "data-chart": title },
+      h("figcaption", null, title),
+      h("div", { class: "chart", role: "img", "aria-label": description }),
+      h("div", { class: "save", hidden: true }, saves));
+    steppe.chart(figure, spec);
+    return figure;
+  };
+
+  // A chart follows its place once the reader has stopped pulling at the window.
+  let pulling = 0;
+  window.addEventListener("resize", function () {
+    window.clearTimeout(pulling);
+    pulling = window.setTimeout(function () {
+      for (const [figure, entry] of drawn) {
+        const width = figure.querySelector(".chart").clientWidth;
+        if (entry.turn && width && width !== entry.width) draw(figure);
+      }
+    }, 200);
+  });
+
+  document.addEventListener("steppe-theme", function () {
+    for (const [figure, entry] of drawn) if (entry.turn) draw(figure);
+  });
+
+  document.addEventListener("click", async function (event) {
+    const button = event.target instanceof Element && event.target.closest("[data-save]");
+    if (!button) return;
+    const figure = button.closest("figure");
+    const kind = button.dataset.save;
+    const url = await drawn.get(figure).result.view.toImageURL(kind, kind === "png" ? 2 : 1);
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = `${document.title.split(" · ")[0]} ${figure.dataset.chart}`.replace(/[^\w.-]+/g, "-").slice(0, 90) + `.${kind}`;
+    link.click();
+  });
+
+  // Paper is light and prints at once, so every chart has a copy for it, made while the page has nothing to do.
+  const idle = window.requestIdleCallback || ((call) => window.setTimeout(call, 300));
+  const copyForPaper = async function (figure, spec) {
+    const place = document.createElement("div");
+    place.className = "print-chart";
+    place.setAttribute("aria-hidden", "true");
+    figure.append(place);
+    try {
+      await load();
+      (await embed(place, themed(spec, false, 300))).finalize();
+    } catch (error) {
+      place.remove(); // the chart of the screen is printed
+    }
+  };
+  const copyNext = function () {
+    for (const [figure, entry] of drawn) {
+      if (entry.copied) continue;
+      entry.copied = true;
+      copyForPaper(figure, entry.spec).then(() => idle(copyNext));
+      return;
+    }
+  };
+
+  for (const figure of document.querySelectorAll("figure[data-chart]")) {
+    const spec = (steppe.charts || {})[figure.dataset.chart];
+    if (spec) steppe.chart(figure, spec);
+  }
+  window.addEventListener("load", () => idle(copyNext));
+})();

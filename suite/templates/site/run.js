@@ -1,0 +1,104 @@
+// The page of one run: run.html?id=RUN. Data are shown as text only, and only runs of this site are loaded.
+(function () {
+  "use strict";
+  const steppe = window.steppe;
+  const h = steppe.element;
+  const { number, percent, flat } = steppe;
+
+  const tree = function (title, value) {
+    const lines = flat(value).filter(([path]) => path.length);
+    if (!lines.length) return null;
+    const id = `s-${title.toLowerCase().replace(/[^a-z]+/g, "-")}`;
+    const rows = lines.map(([path, inner]) =>
+      h("tr", null, h("th", { scope: "row" }, path.join(" · ").replaceAll("_", " ")), h("td", null, number(inner))));
+    return h("section", { "aria-labelledby": id }, h("h2", { id }, title), h("table", { class: "tree" }, h("tbody", null, rows)));
+  };
+
+  const curve = function (data) {
+    const names = Object.keys(data.curve).filter((name) => name !== "epoch");
+    const epochs = data.curve.epoch || [];
+    if (!epochs.length) return null;
+    return h("details", { class: "more" }, h("summary", null, "The curves as numbers"),
+      h("div", { class: "scroll", role: "region", "aria-label": "The curves as numbers", tabindex: "0" },
+        h("table", { class: "board" },
+          h("thead", null, h("tr", null, ["epoch", ...names].map((name) => h("th", { scope: "col", class: "num" }, name.replaceAll("_", " "))))),
+          h("tbody", null, epochs.map((epoch, i) => h("tr", null, h("th", { scope: "row", class: "num" }, number(epoch)),
+            names.map((name) => h("td", { class: "num" }, number(data.curve[name][i])))))))));
+  };
+
+  const facts = (pairs) => h("dl", { class: "facts" },
+    pairs.filter((pair) => pair).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+
+  const measures = function (data) {
+    const found = Object.entries((data.sharpness || {}).measures || {});
+    if (!found.length) return null;
+    const line = ([name, measure]) => h("tr", null, h("th", { scope: "row" }, h("span", { class: "label" }, name)),
+      ...["value", "se_probes", "se_examples", "n"].map((key) => h("td", { class: "num" }, number(measure[key]))),
+      h("td", null, measure.estimator || "-"));
+    return h("section", { "aria-labelledby": "s-measures" }, h("h2", { id: "s-measures" }, "Sharpness"),
+      h("p", { class: "conditions" }, `Training loss ${number(data.sharpness.train_loss)} on the same examples.`),
+      h("div", { class: "scroll", role: "region", "aria-labelledby": "s-measures", tabindex: "0" },
+        h("table", { class: "board" },
+          h("thead", null, h("tr", null, h("th", { scope: "col" }, "Measure"),
+            ["Value", "Error over probes", "Error over examples", "Examples"].map((name) => h("th", { scope: "col", class: "num" }, name)),
+            h("th", { scope: "col" }, "Estimator"))),
+          h("tbody", null, found.map(line)))));
+  };
+
+  const command = (text) => h("section", { "aria-labelledby": "s-command" }, h("h2", { id: "s-command" }, "The exact command"),
+    h("pre", { tabindex: "0", "aria-label": "The exact command" }, h("code", null, text)));
+
+  const events = function (data) {
+    if (!data.events.length) return null;
+    const names = ["time", "attempt", "event", "why", "status", "step"].filter((name) => data.events.some((event) => name in event));
+    return h("section", { "aria-labelledby": "s-events" }, h("h2", { id: "s-events" }, "Events"),
+      h("div", { class: "scroll", role: "region", "aria-labelledby": "s-events", tabindex: "0" },
+        h("table", { class: "board" },
+          h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, name)))),
+          h("tbody", null, data.events.map((event) => h("tr", null, names.map((name) => h("td", null, event[name] === undefined ? "" : number(event[name])))))))));
+  };
+
+  const place = document.getElementById("run");
+  const refuse = function (...words) {
+    place.replaceChildren(h("p", { class: "notice" }, ...words, " ", h("a", { href: "index.html" }, "To the leaderboard"), "."));
+  };
+  const show = function (item, data) {
+    const title = `${item.optimizer}, seed ${item.seed}`;
+    document.title = `${title.slice(0, 90)} · Steppe`;
+    document.getElementById("title").replaceChildren(h("span", { class: "label" }, title),
+      h("span", { class: item.failed ? "state bad" : "state" }, item.failed ? "✕ failed" : "completed"));
+    document.getElementById("crumb").replaceChildren(item.href ? h("a", { href: item.href }, item.title) : item.title);
+    const results = data.results || {};
+    const cost = data.cost || {};
+    const figures = steppe.charts([["", data]]);
+    const entry = (ref) => ({ name: ref.name, version: ref.version, ...(ref.plugin_source ? { "plugin source": ref.plugin_source } : {}), ...ref.params });
+    const { task, optimizer, ...rest } = data.spec;
+    const { versions = {}, hardware = {}, ...origin } = data.provenance;
+    const other = steppe.pickRun("Compare with another run", item, function (id) {
+      window.location.href = `compare.html?a=${encodeURIComponent(item.id)}&b=${encodeURIComponent(id)}`;
+    });
+    place.replaceChildren(...[
+      h("p", { class: "conditions" }, `Run ${item.id} of ${item.title}`),
+      item.failed ? h("p", { class: "notice" }, h("strong", null, "This run failed. "),
+        Object.entries(data.failure || {}).map(([key, value]) => `${key}: ${number(value)}`).join("; ")) : null,
+      facts([["Test accuracy", percent(results.test_accuracy)], ["Validation accuracy", percent(results.validation_accuracy)],
+        ["Train loss", number((data.sharpness || {}).train_loss)], ["Sample-gradients", number(cost.sample_gradients)],
+        ["Train s", number(cost.train_s)]]),
+      figures.length ? h("section", { "aria-labelledby": "s-curves" }, h("h2", { id: "s-curves" }, "Curves"), h("div", { class: "plots" }, figures), curve(data))
+        : h("p", { class: "notice" }, "This record came without its learning curves: they stay in the store where the run was made, in the run's folder. The command below makes run and curves again."),
+      command(data.command),
+      measures(data),
+      h("div", { class: "pairs" }, 
+        tree("Task", entry(task)), tree("Optimizer", entry(optimizer)), tree("Spec", rest), tree("Results", results), tree("Cost", cost),
+        tree("Perturbation cosine", data.perturbation_cosine || {}),
+        tree("Provenance", { ...origin, data: data.data, "source of": data.entries }), tree("Versions", versions), tree("Hardware", hardware)),
+      events(data),
+      h("form", { class: "pick", "aria-label": "Compare with another run" }, other.element),
+    ].filter((part) => part));
+  };
+  const id = new URLSearchParams(window.location.search).get("id");
+  const item = steppe.byId.get(id);
+  if (!id) refuse("Which run? Its page is reached from the page of its task.");
+  else if (!item) refuse("This site has no such run.");
+  else steppe.load(id).then((data) => show(item, data), () => refuse(`The file data/runs/${id}.js is missing: copy the whole folder of the site.`));
+})();

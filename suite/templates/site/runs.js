@@ -1,0 +1,80 @@
+// What the pages of runs share: finding and loading a run of this site, its charts, its numbers as text.
+(function () {
+  "use strict";
+  const steppe = window.steppe;
+  const h = steppe.element;
+
+  // Numbers as the tables have them.
+  const number = function (value) {
+    if (value === null || value === undefined) return "-";
+    if (typeof value !== "number") return String(value);
+    if (Number.isInteger(value)) return Math.abs(value) < 1e4 ? String(value) : value.toLocaleString("en");
+    return String(Number(value.toPrecision(6)));
+  };
+  const percent = (value) => (typeof value === "number" ? `${(100 * value).toFixed(2)} %` : "-");
+
+  // Nested data as lines [path, value]; lists stand on one line.
+  const flat = function (value, path = []) {
+    if (value === null || typeof value !== "object") return [[path, value]];
+    if (Array.isArray(value)) return [[path, value.map(number).join(", ")]];
+    return Object.entries(value).flatMap(([key, inner]) => flat(inner, [...path, key]));
+  };
+  // What this site knows of its runs, by id.
+  const known = new Map((steppe.known ? steppe.known.runs : []).map(function ([id, page, optimizer, seed, epochs, failed, accuracy]) {
+    const [title, href] = steppe.known.pages[page] || ["in no table", null];
+    return [id, { id, page, title, href, optimizer: steppe.known.optimizers[optimizer] || id, seed, epochs, failed: Boolean(failed), accuracy }];
+  }));
+  const load = function (id) {
+    return new Promise(function (resolve, reject) {
+      if (!known.has(id)) return reject(new Error("unknown"));
+      const script = h("script", { src: `data/runs/${id}.js` });
+      script.onload = () => resolve(steppe[`run_${id}`]);
+      script.onerror = () => reject(new Error("missing"));
+      document.head.append(script);
+    });
+  };
+
+  // Charts of one run or of two: the specs of the suite, with the curves of these runs in them.
+  const charts = function (runs) {
+    const figures = [];
+    for (const { title, columns, specs } of steppe.runCharts) {
+      const spec = structuredClone(specs[runs.length]);
+      const lines = runs.flatMap(([label, data]) => Object.entries(columns).map(([column, name]) =>
+        [label, runs.length > 1 ? `${label}, ${name}` : name, data.curve.epoch || [], data.curve[column] || [], column.endsWith("accuracy") ? 100 : 1]));
+      lines.forEach(function ([run, line, epochs, values, scale], index) {
+        const every = Math.max(1, Math.floor(epochs.length / 6));
+        const first = (index * Math.max(1, Math.floor(every / 6))) % every;
+        epochs.forEach(function (x, i) {
+          if (typeof values[i] === "number") spec.data.values.push({ x, mean: scale * values[i], line, run, symbol: i % every === first });
+        });
+      });
+      if (!spec.data.values.length) continue;
+      for (const layer of spec.layer) {
+        for (const axis of [layer.encoding.x, layer.encoding.y]) axis.scale = { zero: false, nice: axis === layer.encoding.y };
+      }
+      figures.push(steppe.figure(title, `${title} at each epoch; the numbers stand in a table on this page.`, spec));
+    }
+    return figures;
+  };
+
+  // The selects that pick a run: first its task, then the run among those of its optimizers.
+  const select = function (label, chosen, changed) {
+    const task = h("select", null, steppe.known.pages.map(([title], at) => h("option", { value: String(at) }, title)));
+    const run = h("select", { "data-run": "" });
+    const fill = function () {
+      const mine = Array.from(known.values()).filter((item) => item.page === Number(task.value));
+      const names = [...new Set(mine.map((item) => item.optimizer))].sort();
+      run.replaceChildren(h("option", { value: "" }, "choose a run"), ...names.map((name) => h("optgroup", { label: name },
+        mine.filter((item) => item.optimizer === name).sort((a, b) => a.seed - b.seed || a.epochs - b.epochs).map((item) =>
+          h("option", { value: item.id }, `${name}, seed ${item.seed}${item.failed ? ", failed" : `, ${percent(item.accuracy)}`}`)))));
+    };
+    if (chosen && chosen.page >= 0) task.value = String(chosen.page);
+    fill();
+    task.addEventListener("change", fill);
+    run.addEventListener("change", () => run.value && changed(run.value));
+    return { task, run, element: h("fieldset", null, h("legend", null, label),
+      h("label", null, h("span", null, "Task"), task), h("label", null, h("span", null, "Run"), run)) };
+  };
+
+  Object.assign(steppe, { byId: known, load, charts, flat, number, percent, pickRun: select });
+})();

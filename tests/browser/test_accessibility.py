@@ -1,0 +1,39 @@
+"""axe finds nothing serious on any page in either theme."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.browser.places import page_of, runs_of
+
+PAGES = ("index", "task", "run", "compare", "run.html", "compare.html")
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_no_serious_violation_in_either_theme(open_page: Open, site: Path, kind: str) -> None:
+    a, b = runs_of(site, "images", "sam")[:2]
+    name = {"index": "index.html", "task": page_of(site, "images"), "run": f"run.html?id={a}",
+            "compare": f"compare.html?a={a}&b={b}"}.get(kind, kind)  # fmt: skip
+    page = open_page(site, name, color_scheme="light")
+    for details in page.locator("details:not(.charts)").all():
+        details.evaluate("e => { e.open = true; }")
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        if kind in ("task", "run", "compare"):
+            page.locator("figure").first.scroll_into_view_if_needed()
+            expect(page.locator("figure").first).to_have_attribute("data-drawn", theme)
+        # Preloading would ask the network, which the page forbids.
+        found = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]}).response
+        assert len(found["passes"]) > 10  # it did look
+        serious = [
+            f"{theme}: {violation['id']}: {node['html'][:200]}"
+            for violation in found["violations"]
+            if violation["impact"] in ("serious", "critical")
+            for node in violation["nodes"]
+        ]
+        assert not serious

@@ -1,0 +1,38 @@
+"""The first paint of a leaderboard of 5,000 runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from suite.report.runs import TaskInfo
+from suite.report.site import build, pages
+from suite.report.site.folder import SiteFolder
+from suite.report.site.groups import groups
+from tests.browser import sites
+from tests.browser.conftest import Open
+from tests.suite.report.records import seeds, wavy
+
+PAINT_MS = 2000
+
+
+def test_first_paint_of_5000_runs(open_page: Open, tmp_path: Path) -> None:
+    infos = {f"task-{i:02d}": TaskInfo("small", lambda _: 40.0) for i in range(25)}
+    some = [
+        record
+        for i, task in enumerate(infos)
+        for j in range(10)
+        for record in seeds(f"optimizer-{j}", wavy(0.6 + 0.002 * j, n=20, phase=i + j), task=task)
+    ]
+    board = sites.board(some, infos)
+    by_id = sites.material(some).records
+    assert len(by_id) == 5000
+    folder = SiteFolder(tmp_path / "site")
+    folder.write("index.html", pages.index(board, groups(board.tables), by_id))
+    build.write_assets(folder)
+    folder.publish()
+    page = open_page(tmp_path / "site")
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    print(f"first contentful paint of 5,000 runs: {paint:.0f} ms")
+    assert paint < PAINT_MS
+    assert page.locator("tbody tr").count() > 500
