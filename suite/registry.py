@@ -170,9 +170,20 @@ def match(pattern: str, names: Iterable[str], kind: str) -> list[str]:
 
 def _package_modules(package: str) -> list[tuple[ModuleType, Path]]:
     root = importlib.import_module(package)
-    names = sorted(info.name for info in pkgutil.iter_modules(root.__path__))
-    modules = [importlib.import_module(f"{package}.{name}") for name in names]
-    return [(module, Path(str(module.__file__))) for module in modules]
+    modules = []
+    for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda info: info.name):
+        path = Path(root.__path__[0]) / f"{info.name}.py"
+        try:
+            modules.append((importlib.import_module(f"{package}.{info.name}"), path))
+        except Exception as error:
+            raise SteppeError(
+                f"{path} cannot be imported: {_reason(error)}; mend or remove the file"
+            ) from error
+    return modules
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class _Uncached(SourceFileLoader):
@@ -198,6 +209,5 @@ def load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SteppeError(f"plugin {path} cannot be imported: {reason}") from error
+        raise SteppeError(f"plugin {path} cannot be imported: {_reason(error)}") from error
     return module

@@ -23,7 +23,7 @@ from suite.attempt import Attempt, last_state
 from suite.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
 from suite.errors import SteppeError
 from suite.files import make_folder, read_json, read_lines, storing, write_whole
-from suite.spec import RunSpec
+from suite.spec import EntryRef, RunSpec
 
 __all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store"]
 
@@ -62,16 +62,17 @@ class Store:
         return index.load(self.root)
 
     def pin_entry(self, kind: str, name: str, version: str, source_hash: str) -> None:
-        """Hold an entry to the code it had when first used here; SteppeError where it changed since.
+        """Hold an entry to the code that runs here were made with; SteppeError where it changed since.
 
-        `kind` is optimizer or task.
+        `kind` is optimizer or task. While no run of it has trained an epoch, its code may change.
         """
         package = _PACKAGES[kind]
         path = self.root / "entries" / package / quote(f"{name}@{version}", safe="@")
+        content = source_hash.encode() + b"\n"
         if not path.exists():
             make_folder(path.parent)
             fresh = path.with_name(f".{uuid.uuid4().hex}")
-            write_whole(fresh, source_hash.encode() + b"\n")
+            write_whole(fresh, content)
             with storing(path):
                 try:
                     os.link(fresh, path)
@@ -82,11 +83,25 @@ class Store:
         pinned = path.read_text(encoding="utf-8", errors="replace").strip()
         if not re.fullmatch("[0-9a-f]{64}", pinned):
             raise SteppeError(f"{path} is corrupt: delete it to pin the {package} entry {name} anew")
-        if pinned != source_hash:
+        if pinned != source_hash and not self._has_trained(kind, name, version):
+            write_whole(path, content)
+        elif pinned != source_hash:
             raise SteppeError(
                 f"{package} entry {name} changed under version {version} (pinned in this store): "
                 f"raise its version, or restore the file"
             )
+
+    def _has_trained(self, kind: str, name: str, version: str) -> bool:
+        """Whether a run of that entry is at work or left anything that its code made; if in doubt, yes."""
+        for folder in map(self.run, self.run_ids()):
+            try:
+                ref: EntryRef = getattr(folder.spec(), kind)
+                used = (ref.name, ref.version) == (name, version)
+                if used and (folder.status() not in ("queued", "interrupted") or folder.has_progress()):
+                    return True
+            except SteppeError:
+                return True
+        return False
 
 
 class RunFolder:
@@ -164,6 +179,15 @@ class RunFolder:
         folders = [self.path / "attempts" / str(number) for number in reversed(numbers)]
         published = [folder for folder in folders if (folder / "result.json").exists()]
         return next(iter(published or folders), None)
+
+    def has_progress(self) -> bool:
+        """Whether an attempt left a checkpoint or an epoch's metrics."""
+        left = (
+            path
+            for name in ("checkpoint*.pt", "metrics.jsonl")
+            for path in self.path.glob(f"attempts/*/{name}")
+        )
+        return any(path.stat().st_size for path in left)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read the rows of metrics.jsonl of the attempt that counts; a torn last line is passed over."""

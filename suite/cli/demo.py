@@ -1,7 +1,7 @@
 """The five-minute tour: six optimizers x three seeds on handwritten digits, then a leaderboard.
 
-It is `steppe run -t digits-cnn -o '*' -s 0-2` followed by `steppe leaderboard`: called again, it resumes
-what was stopped and prints the same leaderboard. Three seeds decide nothing, and the table says so.
+It is `steppe run -t digits-cnn -o '*' -s 0-2` followed by `steppe leaderboard`, as a text and as a site:
+called again, it resumes what was stopped. Three seeds decide nothing, and the table says so.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run what is missing, write the leaderboard into the store and print it."""
+    """Run what is missing, write the leaderboard into the store and print the heart of it."""
     store = options.store_root(args)
-    shared = ["--store", str(store)]
+    shared = ["--store", str(store)] if args.store else []
     workers = ["--workers", str(args.workers)] if args.workers else []
     mirror = ["--wandb", args.wandb] if args.wandb else []
     parser = Parser(prog="steppe run")
@@ -35,10 +35,46 @@ def execute(args: argparse.Namespace) -> int:
     )
     if code == run.INTERRUPTED:
         return code
+    page = store / "leaderboard.md"
+    leaderboard.execute(_leaderboard(*shared, "-o", str(page)))
+    print(summary(_leaderboard(*shared, "--view", "epochs")))
+    run.say(f"all of it, sharpness and the other views included: {page}, and as a page to open:")
+    leaderboard.execute(_leaderboard(*shared, "--format", "html"))
+    return code
+
+
+def _leaderboard(*arguments: str) -> argparse.Namespace:
     parser = Parser(prog="steppe leaderboard")
     leaderboard.configure(parser)
-    page = store / "leaderboard.md"
-    code = max(code, leaderboard.execute(parser.parse_args(["-t", "digits-cnn", *shared, "-o", str(page)])))
-    print(page.read_text(encoding="utf-8"))
-    run.say(f"leaderboard written to {page}")
-    return code
+    return parser.parse_args(["-t", "digits-cnn", *arguments])
+
+
+def summary(args: argparse.Namespace) -> str:
+    """Write what fits a terminal of each table that the options of `steppe leaderboard` choose."""
+    from suite.report import text
+    from suite.report.markdown import UNTUNED
+
+    board = leaderboard.build(leaderboard.chosen_records(args), options.registry(args), args)
+    parts = []
+    for table in board.tables:
+        header = [
+            "optimizer",
+            "n",
+            "failed",
+            "test acc, %",
+            "cost",
+            "train s",
+            "train loss",
+            "lambda_max",
+            "verdict",
+        ]
+        rows = [
+            [row.optimizer, str(row.n), str(row.failed), text.percent(row.test_accuracy), f"{row.cost:.2f}x",
+             "-" if row.train_s is None else f"{row.train_s:.1f}", text.measured(row.train_loss),
+             text.measured(found.over_seeds if (found := row.measures.get("lambda_max")) else None),
+             text.verdict(row.verdict)]
+            for row in table.rows
+        ]  # fmt: skip
+        parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({UNTUNED})\n")
+        parts.append(options.table([header, *rows]))
+    return "\n".join(parts) + "\n"

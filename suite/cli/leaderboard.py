@@ -61,9 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Write the tables of all records that the options let through."""
     registry = options.registry(args)
-    records = [record for record in _records(args) if _wanted(record, args)]
-    if not records:
-        raise SteppeError("no finished run to show: `steppe status` lists the store, `steppe run` makes some")
+    records = chosen_records(args)
     board = build(records, registry, args)
     if args.figures is not None:
         _figures(args.figures, board, _material(records, registry, args))
@@ -113,6 +111,14 @@ def _material(records: Sequence[Mapping[str, Any]], registry: Registry, args: ar
         command=lambda spec: show.command(spec, registry),
         commands=lambda specs: run_commands(specs, registry),
     )
+
+
+def chosen_records(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the records that the options let through; SteppeError where there is none."""
+    records = [record for record in _records(args) if _wanted(record, args)]
+    if not records:
+        raise SteppeError("no finished run to show: `steppe status` lists the store, `steppe run` makes some")
+    return records
 
 
 def _records(args: argparse.Namespace) -> list[dict[str, Any]]:

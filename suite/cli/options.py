@@ -39,7 +39,7 @@ def add_selectors(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="OPT",
-        help="optimizers, likewise; '*' is the six built-in ones",
+        help="optimizers, likewise; '*' is every file of baselines/",
     )
     group.add_argument(
         "-s", "--seeds", default="0", metavar="SEEDS", help="seeds such as 0-9,12 (default: 0)"

@@ -204,7 +204,7 @@ def _told(planned: list[Planned], workers: int, store: Store) -> list[str]:
         lines.append(f"{cost}, about {duration(left_s)} on {on}; started now, they end about {until}")
     else:
         lines.append(f"{cost}; their time is unknown, as this store has timed no step of such runs:")
-        lines.append("start them, and after the first epochs this command and `steppe status` tell")
+        lines.append("after their first epochs this command and `steppe status` tell it")
     if any(row.guess and row.guess.like != "hyperparameters" for row in planned):
         lines.append("* not timed itself: from runs of the task with other hyperparameters or optimizers")
     return lines

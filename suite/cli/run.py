@@ -13,8 +13,9 @@ import sys
 from collections import Counter
 
 from suite.cli import options, wandb
+from suite.errors import SteppeError
 from suite.local.display import Display
-from suite.local.pool import Event, PoolResult, run_pool
+from suite.local.pool import Event, PoolResult, run_pool, visible_gpus
 from suite.spec import RunSpec
 from suite.store import Store
 from suite.track import mode
@@ -50,6 +51,8 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     target = mode.choose(args.wandb)
     registry = options.registry(args)
     specs = options.specs(args, registry)
+    if any(spec.device == "cuda" for spec in specs) and not visible_gpus():
+        raise SteppeError("no GPU is visible here: --device cpu, or run it where `nvidia-smi -L` lists one")
     store = Store(options.store_root(args))
     for spec in specs:  # also of those that are done: an entry edited since is not silently "done"
         registry.pin(spec, store)
@@ -57,7 +60,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     todo = [spec.run_id for spec in specs if before[spec.run_id] not in ("done", "failed")]
     counts = Counter(before.values())
     say(
-        f"{len(specs)} runs in {store.root}: "
+        f"{len(specs)} run{'' if len(specs) == 1 else 's'} in {store.root}: "
         + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
     )
     result, mirrored = PoolResult(), ""

@@ -12,6 +12,7 @@ from suite.select import expand
 from suite.spec import RunSpec
 from suite.store import Store
 from tests.conformance.plugins import fill, swap, write
+from tests.suite.records import begin, finish
 from tests.suite.runner import PLUGIN as TINY
 
 
@@ -51,6 +52,7 @@ def test_an_edited_built_in_is_refused_until_its_version_is_raised(tmp_path: Pat
     spec = specify(Registry([TINY]))
     assert spec.optimizer.plugin_source is None
     Registry([TINY]).pin(spec, store)
+    begin(store, spec)
 
     built_in.write_text("# A comment is no change.\n" + built_in.read_text())
     Registry([TINY]).pin(spec, store)
@@ -72,9 +74,10 @@ def test_the_command_line_refuses_it_also_where_every_run_is_done(
     store = Store(tmp_path / "store")
     spec = specify(Registry([TINY]))
     Registry([TINY]).pin(spec, store)
+    finish(store, spec)
     swap(built_in, "mul_(0.9)", "mul_(0.8)")
     code = main(["run", "-t", "tiny", "-o", "mine", "--plugin", str(TINY), "--store", str(store.root)])
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "mine changed under version 1" in line
-    assert store.run_ids() == []
+    assert store.run_ids() == [spec.run_id]

@@ -38,6 +38,14 @@ def make_run(store: Store, spec: RunSpec) -> RunFolder:
     return folder
 
 
+def begin(store: Store, spec: RunSpec) -> RunFolder:
+    """Leave what a run that was interrupted after its first epoch leaves."""
+    folder = make_run(store, spec)
+    with folder.start() as attempt:
+        attempt.metrics({"epoch": 1, "step": 1})
+    return folder
+
+
 def finish(store: Store, spec: RunSpec, status: str = "completed", **results: Any) -> RunFolder:
     folder = make_run(store, spec)
     with folder.start() as attempt:

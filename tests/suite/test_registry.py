@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import baselines
 from suite.code_hash import code_hash
 from suite.errors import SteppeError
 from suite.registry import Registry, load_file, match
@@ -133,3 +134,15 @@ def test_match_is_a_glob_with_an_error() -> None:
     assert match("s*", ["adam", "sam", "sgd"], "optimizer") == ["sam", "sgd"]
     with pytest.raises(SteppeError, match="unknown optimizer 'z\\*'"):
         match("z*", ["adam", "sam"], "optimizer")
+
+
+@pytest.mark.parametrize("text", ["def build(:\n", "import no_such_module_anywhere\n"])
+def test_a_broken_file_of_baselines_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "zz_broken.py").write_text(text)
+    monkeypatch.setattr(baselines, "__path__", [str(tmp_path)])
+    with pytest.raises(
+        SteppeError, match=r"zz_broken\.py cannot be imported: .*Error.*; mend or remove the file"
+    ):
+        _ = Registry().optimizers

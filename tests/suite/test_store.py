@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from suite.errors import SteppeError
+from suite.spec import RunSpec
 from suite.store import RunDone, Store
-from tests.suite.records import finish, make_record, make_run, make_spec
+from tests.suite.records import begin, finish, make_record, make_run, make_spec
 
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:
@@ -126,9 +127,17 @@ def test_find_takes_a_prefix(tmp_path: Path) -> None:
         store.find("zz")
 
 
-def test_an_entry_is_pinned_at_first_use(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+@pytest.mark.parametrize("leave", [begin, finish])
+def test_an_entry_is_pinned_once_a_run_of_it_has_trained(
+    tmp_path: Path, leave: Callable[[Store, RunSpec], object]
+) -> None:
+    store, spec = Store(tmp_path), make_spec(optimizer="control/sam")
+    begin(store, make_spec(optimizer="another"))
+    store.pin_entry("optimizer", "control/sam", "1", "c" * 64)
+    with make_run(store, spec).start():
+        pass  # the code raised before the first epoch: it may be mended under its version
     store.pin_entry("optimizer", "control/sam", "1", "a" * 64)
+    leave(store, spec)
     store.pin_entry("optimizer", "control/sam", "1", "a" * 64)
     store.pin_entry("optimizer", "control/sam", "2", "b" * 64)
     store.pin_entry("task", "control/sam", "1", "b" * 64)
@@ -138,6 +147,8 @@ def test_an_entry_is_pinned_at_first_use(tmp_path: Path) -> None:
         "baselines entry control/sam changed under version 1 (pinned in this store): "
         "raise its version, or restore the file"
     )
+    with pytest.raises(SteppeError, match="changed under version 1"):
+        store.pin_entry("optimizer", "control/sam", "1", "c" * 64)
     (pin,) = (tmp_path / "entries" / "tasks").iterdir()
     pin.write_text("")
     with pytest.raises(SteppeError, match="is corrupt: delete it"):

@@ -124,3 +124,14 @@ def test_every_command_has_help_and_a_first_line(cli: Cli, name: str) -> None:
     line = commands()[name]
     assert line[:1].isupper()
     assert len(line) < 100
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    answer = cli("run", *TINY, "-o", "sgd", "--device", "cuda", "--store", tmp_path / "fresh")
+    assert answer.code == 2
+    assert answer.err.startswith("steppe: error: no GPU is visible here: --device cpu")
+    assert not (tmp_path / "fresh").exists()
+    assert cli("plan", *TINY, "-o", "sgd", "--device", "cuda", "--store", tmp_path / "fresh").code == 0

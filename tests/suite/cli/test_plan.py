@@ -78,7 +78,7 @@ def test_plan_learns_from_unfinished_runs_and_counts_what_they_did(cli: Cli, tmp
 def test_plan_says_how_to_find_out_where_nothing_was_timed(cli: Cli, tmp_path: Path) -> None:
     out = cli("plan", "-t", "digits-cnn", "-o", "sgd", "--store", tmp_path / "s").out
     assert "not timed" in out
-    assert "start them, and after the first epochs" in out
+    assert "after their first epochs this command" in out
     assert not (tmp_path / "s").exists()
 
 

@@ -1,0 +1,21 @@
+"""What the demo prints of its leaderboard."""
+
+from suite.cli import Parser, demo, leaderboard
+from suite.store import Store
+from tests.suite.cli.conftest import PLUGIN
+
+
+def test_the_summary_has_a_row_an_optimizer_and_fits_a_terminal(store: Store) -> None:
+    parser = Parser(prog="steppe leaderboard")
+    leaderboard.configure(parser)
+    chosen = ["--view", "epochs", "--store", str(store.root), "--plugin", str(PLUGIN)]
+    text = demo.summary(parser.parse_args(chosen))
+    title, header, *rows = [line for line in text.splitlines() if line]
+    assert title.startswith("tiny")
+    assert "untuned: not a ranking" in title
+    assert header.split()[:3] == ["optimizer", "n", "failed"]
+    assert [row.split()[:5] for row in rows] == [
+        ["sam", "3", "0", "86.00", "±"],  # 41, 43 and 45 of 50: optimizers alternate
+        ["sgd", "3", "0", "84.00", "±"],  # 40, 42 and 44
+    ]
+    assert max(map(len, text.splitlines())) <= 100
