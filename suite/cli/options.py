@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from suite.errors import SteppeError
+from suite.files import finite
 from suite.local.table import clean, fit, width_of
 from suite.registry import Registry
 from suite.select import VIEWS, expand, parse_seeds
@@ -119,13 +120,13 @@ class whole:  # noqa: N801 - reads as a type in add_argument
 
 
 def positive(text: str) -> float:
-    """Parse a finite number above 0, an argparse type."""
+    """Parse a number above 0, an argparse type."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    if not 0.0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to a million")
     return value
 
 
@@ -148,7 +149,7 @@ def selector_arguments(args: argparse.Namespace) -> list[str]:
     for name, default in defaults.items():
         value = getattr(args, name)
         if value != default:
-            out += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+            out += [f"--{name.replace('_', '-')}", str(value)]
     out += ["--compile"] if args.compile else []
     return out + [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
 
@@ -214,8 +215,8 @@ def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON with sorted keys."""
-    print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+    """Print a value as indented JSON with sorted keys; numbers that are not finite become null."""
+    print(json.dumps(finite(value), indent=2, sort_keys=True, allow_nan=False))
 
 
 def seconds(value: float) -> str:

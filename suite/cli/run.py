@@ -8,6 +8,7 @@ Weights & Biases by a process of its own, which none of them waits for (--wandb)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections import Counter
@@ -124,5 +125,6 @@ def summarize(
 
 
 def say(text: str) -> None:
-    """Print a line for a person; standard output is kept for --json."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for a person, who may have left; standard output is kept for --json."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

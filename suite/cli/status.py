@@ -28,8 +28,8 @@ from suite.local.table import (
 from suite.local.watch import Seen, Sight, Watch
 from suite.store import STATUSES, Store
 
-GRACE_S = 10.0
-"""How long --watch waits for a queued run when nothing is in work: loading a run takes some seconds."""
+GRACE_S = 60.0
+"""How long --watch waits for a queued run when nothing is in work: loading torch may take half."""
 
 _NAMED = 5
 """How many runs that need somebody are named each."""

@@ -64,7 +64,7 @@ class Display:
         self._clock = clock
         self._n_runs = n_runs
         self._runs: dict[str, _Run] = {}
-        self._ended = dict.fromkeys(("done", "failed", "interrupted", "error"), 0)
+        self._ended = dict.fromkeys(("done", "failed", "interrupted", "busy", "error"), 0)
         self._note = ""
         self._shown = clock()
         self._started: float | None = None  # when the first run moved: imports are no pace

@@ -64,6 +64,7 @@ class Screen:
         self._summary: Sequence[str] = ()
         self._drawn: list[int] = []  # cells of each line of the table that stands
         self._drawn_at: Size = (0, 0)
+        self._mute = False
         self._lock = threading.RLock()
         self._left = threading.Event()
         self._others = contextlib.ExitStack()
@@ -137,9 +138,14 @@ class Screen:
         return "".join(out)
 
     def _write(self, text: str) -> None:
+        if self._mute:
+            return
         text = text.encode(self._encoding, "replace").decode(self._encoding)
-        self._stream.write(_HIDE + text + _SHOW if self.live else text)
-        self._stream.flush()
+        try:
+            self._stream.write(_HIDE + text + _SHOW if self.live else text)
+            self._stream.flush()
+        except OSError:  # the reader left, the disk is full: nobody sees it, and no run ends for that
+            self._mute = True
 
     def _follow_resizes(self) -> None:
         while not self._left.wait(_WATCH_S):

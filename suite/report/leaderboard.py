@@ -176,19 +176,21 @@ def _sift(
 ) -> tuple[dict[str, list[Run]], list[str]]:
     """Sort records by stratum, each run once, in a fixed order; and say in sentences which are in none."""
     runs: dict[str, Run] = {}
+    foreign: set[tuple[str, str]] = set()
     for record in records:
+        if (protocol := _protocol(record)) != PROTOCOL:  # its fields may be others: it is not read
+            foreign.add((protocol, str(record.get("run_id"))))
+            continue
         run = read_run(record)
         runs[run.spec.run_id] = min(run, runs.get(run.spec.run_id, run), key=repr)
     strata: dict[str, list[Run]] = defaultdict(list)
-    others: Counter[str] = Counter()
+    others = Counter(protocol for protocol, _ in foreign)
     strangers: Counter[str] = Counter()
     taken: set[tuple[str, str, int, float]] = set()
     repeats = 0
     for _, run in sorted(runs.items()):
         key = (run.stratum(), run.optimizer_key(), run.seed, round(run.spec.epochs, 3))
-        if run.spec.protocol != PROTOCOL:
-            others[run.spec.protocol] += 1
-        elif run.spec.task.name not in tasks:
+        if run.spec.task.name not in tasks:
             strangers[run.spec.task.name] += 1
         elif key in taken:
             repeats += 1
@@ -206,6 +208,11 @@ def _sift(
     if repeats:
         left_out.append(f"{_records(repeats)} left out: the same seed again under another set-up.")
     return strata, left_out
+
+
+def _protocol(record: Mapping[str, Any]) -> str:
+    spec = record.get("spec")
+    return str(spec.get("protocol", PROTOCOL)) if isinstance(spec, Mapping) else PROTOCOL
 
 
 def _records(n: int) -> str:

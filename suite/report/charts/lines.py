@@ -50,7 +50,11 @@ def curve_bands(
     values = [value for curve in curves for value in _points(curve, looks)]
     ends = [value[field] for value in values for field in ("mean", "low", "high")]
     x = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
-    y = {"field": "mean", "type": "quantitative", **axis(y_title, ends, log=True)}
+    y = {
+        "field": "mean",
+        "type": "quantitative",
+        **_vertical(y_title, ends, [curve.column for curve in curves]),
+    }
     band: Spec = {
         "transform": [{"filter": "isValid(datum.low)"}],
         "mark": {"type": "area", "opacity": 0.15, "aria": False},
@@ -108,7 +112,7 @@ def run_curves(
     y_title = " and ".join(parts.values())
     horizontal = {"field": "x", "type": "quantitative", **axis(title_of(x), _xs(values), tight=True)}
     vertical = {"field": "mean", "type": "quantitative",
-                **axis(y_title, [value["mean"] for value in values], log=True)}  # fmt: skip
+                **_vertical(y_title, [value["mean"] for value in values], columns)}  # fmt: skip
     tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": title_of(x)},
                {"field": "mean", "title": "value", "format": ".4g"}]  # fmt: skip
     title = title or y_title
@@ -159,6 +163,12 @@ def _look(looks: Looks, name: str, i: int, length: int) -> dict[str, Any]:
 
 def _xs(values: Sequence[Mapping[str, Any]]) -> list[float]:
     return [value["x"] for value in values]
+
+
+def _vertical(title: str, values: Sequence[float | None], columns: Sequence[str]) -> Spec:
+    if all(column.endswith("accuracy") for column in columns):
+        return axis(title, values, within=(0.0, 100.0))
+    return axis(title, values, log=True)
 
 
 def _percent(column: str, value: float) -> float:

@@ -191,6 +191,10 @@ def _timed(table: Table) -> list[Row]:
     return [row for row in known if row.fingerprint == chosen]
 
 
+_DODGED = 8
+"""Distances over which points of one cost are spread at most."""
+
+
 def _ends(values: Iterable[dict[str, Any]], *fields: str) -> list[float | None]:
     return [value[field] for value in values for field in fields]
 
@@ -200,7 +204,8 @@ def _dodge(values: list[dict[str, Any]], apart: float) -> None:
     for value in values:
         together = [other for other in values if abs(other["x"] - value["x"]) < apart / 2]
         shift = together.index(value) - (len(together) - 1) / 2
-        value["at"] = value["x"] + shift * apart
+        step = apart * min(1.0, _DODGED / max(1, len(together) - 1))  # many of one cost stay on the axis
+        value["at"] = value["x"] + shift * step
 
 
 def _rule(**encoding: Spec) -> Spec:

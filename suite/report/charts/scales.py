@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from suite.report import text
@@ -57,7 +58,14 @@ class Looks:
         return {"legend": {"values": self._here, "title": None, "columns": columns}}
 
 
-def axis(title: str, values: Iterable[float | None], *, log: bool = False, tight: bool = False) -> Spec:
+def axis(
+    title: str,
+    values: Iterable[float | None],
+    *,
+    log: bool = False,
+    tight: bool = False,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Spec:
     """Scale and axis of a quantity: its values with a margin, zero only where they reach it.
 
     Args:
@@ -65,6 +73,7 @@ def axis(title: str, values: Iterable[float | None], *, log: bool = False, tight
         values: all that is drawn, ends of intervals included.
         log: whether the axis may be logarithmic; see `LOG_SPAN`.
         tight: without the margin.
+        within: where the quantity can lie at all; a margin ends there, and so do intervals that go beyond.
 
     """
     known = [value for value in values if value is not None]
@@ -77,8 +86,10 @@ def axis(title: str, values: Iterable[float | None], *, log: bool = False, tight
     if tight and high > low:
         pad = 0.0
     bottom = 0.0 if 0 <= low < pad else low - pad
+    domain = [max(within[0], bottom), min(within[1], high + pad)]
+    beyond = {"clamp": True} if low < within[0] or high > within[1] else {}
     return {"title": title, "axis": {"tickCount": 7},
-            "scale": {"domain": [bottom, high + pad], "zero": False, "nice": False}}  # fmt: skip
+            "scale": {"domain": domain, "zero": False, "nice": False, **beyond}}  # fmt: skip
 
 
 def join(parts: Iterable[str]) -> str:

@@ -104,12 +104,12 @@ def test_plan_ends_with_a_run_command_of_the_same_options(cli: Cli, tmp_path: Pa
         "-s",
         "0-2",
         "--budget",
-        "2",
+        "2.123456789",
         "--view",
         "sample-gradients",
     )
     out = cli("plan", *given, "--store", tmp_path / "s").out
     assert out.splitlines()[-1] == (
-        "start them: steppe run -t digits-cnn -o 'sam[rho=0.05|0.1]' -s 0-2 --budget 2 "
+        "start them: steppe run -t digits-cnn -o 'sam[rho=0.05|0.1]' -s 0-2 --budget 2.123456789 "
         f"--view sample-gradients --store {tmp_path / 's'}"
     )

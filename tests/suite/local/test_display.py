@@ -135,7 +135,7 @@ def test_table_on_80_columns() -> None:
     assert lines[1].split()[:6] == ["lpf-sgd", "0", "1/4", "0.5123", "65.12%", "12"]
     assert lines[1].split()[6:] == ["k", "42s", "running"]  # 2 steps in 3 s, 28 to go
     assert lines[2].split() == ["sam", "1", "-", "-", "-", "-", "-", "loading"]
-    assert lines[3].startswith("1 of 12 done, 1 error, 2 running, ")
+    assert lines[3].startswith("1 of 12 done, 1 busy, 2 running, ")
     assert len(lines) == 4
     assert max(map(len, lines)) < 80
 

@@ -141,3 +141,15 @@ def test_wide_characters_do_not_shift_what_follows() -> None:
     assert "\x1b[" in line
     column = text_of(shown._page(160, 24)[1]).index("state")
     assert f"\x1b[{column + 1}G" in line  # said outright, as terminals disagree on widths
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_reader_who_leaves_stops_nothing(live: bool) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with Screen(Closed(), (lambda: (80, 24)) if live else None) as shown:
+        shown.say("a line")
+        shown.show(rows(2), ["2 running"])
+        shown.say("another")

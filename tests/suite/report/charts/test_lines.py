@@ -57,6 +57,17 @@ def test_accuracies_are_drawn_in_percent_with_their_band():
     assert spec["title"]["subtitle"] == ["n = 2 seeds · line: mean over runs; band: 95 % t interval"]
 
 
+def test_accuracies_keep_a_linear_axis_between_0_and_100():
+    rows = [[{"epoch": 1, "validation_accuracy": first}, {"epoch": 2, "validation_accuracy": last}]
+            for first, last in ((0.011, 0.97), (0.02, 0.999))]  # fmt: skip
+    scale = marks(bands({"sgd": rows}, "validation_accuracy"))["line"]["encoding"]["y"]["scale"]
+    assert "type" not in scale
+    assert scale["domain"] == [0.0, 100.0]
+    assert scale["clamp"]  # their t intervals go beyond
+    loss = [[{"epoch": 1, "train_loss": 9.0}, {"epoch": 2, "train_loss": 0.01}]]
+    assert marks(bands({"sgd": loss}))["line"]["encoding"]["y"]["scale"]["type"] == "log"
+
+
 def test_one_run_has_no_band_and_says_so():
     spec = bands({"sgd": [run()]})
     assert "no interval" in spec["title"]["subtitle"][0]

@@ -232,3 +232,11 @@ def test_the_same_chart_for_any_order():
 def test_the_text_of_a_mark_is_escaped():
     drawn = svg(charts.accuracy(board([record("<b>&")]).tables[0]))
     assert any(label.startswith(escape("<b>&")) for label in spoken(drawn))
+
+
+def test_many_rows_of_one_cost_stay_on_the_axis():
+    many = [one for i in range(14) for one in seeds(f"o{i:02}", [0.5, 0.6, 0.7])]
+    table = board([*many, *seeds("dear", [0.6, 0.7, 0.8], cost=2.0)]).tables[0]
+    spec = charts.cost_accuracy(table)
+    low, high = next(layer for layer in spec["layer"] if "x" in layer["encoding"])["encoding"]["x"]["scale"]["domain"]
+    assert all(low < value["at"] < high for value in spec["data"]["values"])
