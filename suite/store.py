@@ -14,6 +14,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -174,11 +175,16 @@ class RunFolder:
         return last_state(self.path)
 
     def attempt_path(self) -> Path | None:
-        """Find the attempt that made the record; while there is none, the newest; None before the first."""
+        """Find the attempt that made the record; while there is none, the newest that has rows of metrics.
+
+        An attempt has none while it loads, so those before it show the run. Without any rows it is the newest
+        attempt, and None before the first.
+        """
         numbers = attempt_numbers(self.path)
         folders = [self.path / "attempts" / str(number) for number in reversed(numbers)]
-        published = [folder for folder in folders if (folder / "result.json").exists()]
-        return next(iter(published or folders), None)
+        published = (folder for folder in folders if (folder / "result.json").exists())
+        begun = (folder for folder in folders if any(read_lines(folder / "metrics.jsonl")))
+        return next(chain(published, begun, folders), None)
 
     def has_progress(self) -> bool:
         """Whether an attempt left a checkpoint or an epoch's metrics."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from suite.cli import options
@@ -86,7 +87,7 @@ def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
     yield Finding(
         "slurm", True if sbatch else None, sbatch or "no sbatch on the PATH: `steppe run` works here only"
     )
-    yield _wandb()
+    yield _guard("wandb", _wandb)
 
 
 def _guard(what: str, look: Callable[[], Finding]) -> Finding:
@@ -138,9 +139,12 @@ def _store(store: Store) -> Finding:
 
 
 def _wandb() -> Finding:
+    """Look where runs go; wandb is looked for and not imported, so that one that is broken is not noticed."""
     try:
         found = version("wandb")
     except PackageNotFoundError:
+        found = ""
+    if not found or find_spec("wandb") is None:
         return Finding("wandb", None, "not installed: the local store is all", REINSTALL)
     target = mode.choose(None)
     if target is None:

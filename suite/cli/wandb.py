@@ -44,7 +44,14 @@ def add_mode(parser: argparse.ArgumentParser, choices: Sequence[str] = mode.MODE
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("action", choices=ACTIONS, help="what to do")
-    parser.add_argument("run", nargs="*", metavar="RUN", help="only these runs, without the leaderboard")
+    runs = parser.add_argument(
+        "run",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="only these runs, without the leaderboard (default: everything)",
+    )
+    runs.required = False  # a "*" would be taken as empty where options stand before the runs
     add_mode(parser, ("online", "offline"))
     options.add_store(parser)
     options.add_plugins(parser)
@@ -59,7 +66,7 @@ def execute(args: argparse.Namespace) -> int:
     folders = [store.find(prefix) for prefix in args.run] or [store.run(name) for name in store.run_ids()]
     orders, counts = _orders(store, [folder.run_id for folder in folders], registry, target)
     if not args.run:
-        orders += _leaderboard(store, args, target)
+        orders += _leaderboard(store, args, target, counts)
     supervisor = _mirror(store, target, orders, counts)
     _say(store, target, counts, supervisor)
     if args.json:
@@ -84,7 +91,7 @@ def _target(requested: str | None) -> Target:
 def _orders(
     store: Store, run_ids: Iterable[str], registry: Registry, target: Target
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """What is to be mirrored, and how many runs there is nothing to do for."""
+    """Return which runs are to be mirrored, and count those that there is nothing to do for."""
     counts = dict.fromkeys(("mirrored", "unchanged", "running", "without rows", "damaged", "lost"), 0)
     orders = []
     for run_id in run_ids:
@@ -125,10 +132,30 @@ def _label(ref: EntryRef, entry: Entry | None) -> str:
     return entry_label(ref, declared)
 
 
-def _leaderboard(store: Store, args: argparse.Namespace, target: Target) -> list[dict[str, Any]]:
-    """Write the leaderboard as a table for W&B; nothing where it is there already or there is no record."""
-    if not store.index():
+def _leaderboard(
+    store: Store, args: argparse.Namespace, target: Target, counts: dict[str, int]
+) -> list[dict[str, Any]]:
+    """Return the order for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
+    try:
+        payload = _payload(store, args)
+    except SteppeError as error:
+        counts["damaged"] += 1
+        print(f"steppe: no leaderboard: {error}", file=sys.stderr)
         return []
+    if payload is None:
+        return []
+    digest = table.digest_of(payload)
+    name = table.run_id(digest)
+    if MirrorFolder(store.root, name).holds(target, digest):
+        counts["unchanged"] += 1
+        return []
+    return [{"run": name, "table": str(payload)}]
+
+
+def _payload(store: Store, args: argparse.Namespace) -> Path | None:
+    """Write the leaderboard as a table for W&B; None where it has no rows."""
+    if not store.index():
+        return None
     folder = store.root / state.FOLDER
     make_folder(folder)
     path = folder / "leaderboard.csv"
@@ -138,14 +165,13 @@ def _leaderboard(store: Store, args: argparse.Namespace, target: Target) -> list
     leaderboard.execute(parser.parse_args(["--store", str(store.root), *plugins, "-o", str(path)]))
     text = path.read_text(encoding="utf-8")
     columns, rows = typed(text)
+    if not rows:
+        print("steppe: no leaderboard: it has no rows; tasks of a plugin need --plugin FILE", file=sys.stderr)
+        return None
     payload = folder / "leaderboard.json"
     document = {"columns": columns, "rows": rows, "files": {path.name: text}}
     write_whole(payload, json.dumps(document, ensure_ascii=True).encode())
-    digest = table.digest_of(payload)
-    name = table.run_id(digest)
-    if MirrorFolder(store.root, name).holds(target, digest):
-        return []
-    return [{"run": name, "table": str(payload)}]
+    return payload
 
 
 def typed(text: str) -> tuple[list[str], list[list[float | str | None]]]:

@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from suite.claim import attempt_numbers
+from suite.errors import SteppeError
 from suite.files import finite, read_lines
 from suite.spec import RunSpec, canonical_json, sha256_text
 from suite.store import RunFolder
 
 FORMAT = 1
-"""Raise it when what a run is mirrored as changes: every mirror is then made anew."""
+"""Raise it when what a run is mirrored as changes: every run is then mirrored again.
+
+Offline that is a new file. Online the summary is new and rows are added, but a server drops the steps that it
+has: rows that changed show in another project only.
+"""
 
 NAME_CHARS, TAG_CHARS = 128, 64
 """How long W&B takes names (groups, job types) and tags."""
@@ -88,7 +93,11 @@ def read(folder: RunFolder) -> Content | None:
     if record is None and not rows:
         return None
     status = str(record["status"]) if record else "interrupted"
-    summary = {"status": status, **(_summary(record) if record else {})}
+    try:
+        summary = {"status": status, **(_summary(record) if record else {})}
+    except (AttributeError, TypeError, ValueError) as error:
+        odd = f"a field is missing or wrong ({type(error).__name__}: {error})"
+        raise SteppeError(f"record {folder.run_id}: {odd}; `steppe validate` names every one") from error
     digest = sha256_text(canonical_json([FORMAT, rows, summary]))
     return Content(spec, status, tuple(rows), summary, digest)
 
@@ -153,4 +162,6 @@ def _encodable(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(inner) for inner in value]
     return value

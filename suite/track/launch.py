@@ -100,7 +100,10 @@ class Mirror:
             assert self._process.stdin is not None
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-            state |= self._last_state(time.monotonic() + wait_s)
+            until = time.monotonic() + wait_s
+            state |= self._last_state(until)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on; else no zombie of it stays
+                self._process.wait(max(0.0, until - time.monotonic()))
         return self._sentence(state)
 
     def _last_state(self, until: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from suite.errors import SteppeError
 from suite.store import Store
 from suite.track import content
 from suite.track.content import Caption, Content
-from suite.track.mode import Target
+from suite.track.mode import Target, without_secrets
 from suite.track.state import MirrorBusy, MirrorFolder
 
 OUTCOMES = ("done", "nothing", "busy", "lost", "failed", "refused", "missing")
@@ -63,7 +63,8 @@ class RunMirror:
     def finish(self) -> str:
         """Write what is missing, see that it is whole, and remember that; return the outcome."""
         now = content.read(self._run_folder)
-        if now is not None and not self.folder.holds(self._target, now.digest):
+        # A run that `feed` opened must be ended, whether or not it is all there.
+        if now is not None and (self._run is not None or not self.folder.holds(self._target, now.digest)):
             self._write(now)
             self._run.summary.update(now.summary)
             self._run.finish(0 if now.status == "completed" else 1)
@@ -182,9 +183,8 @@ class _Session:
             if run_id in self._open:
                 self._open.pop(run_id).release()
         except Exception as error:  # noqa: BLE001 - wandb raises anything
-            traceback.print_exc()
-            sys.stderr.flush()
-            said = " ".join(f"{type(error).__name__}: {error}".split())
+            print(without_secrets(traceback.format_exc()), file=sys.stderr, flush=True)
+            said = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
             refused = any(word in said for word in _REFUSALS)
             outcome = "refused" if refused else "failed"
             self._emit({"run": run_id, "outcome": outcome, "message": said[:300]})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import netrc
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,12 +18,18 @@ from suite.errors import SteppeError
 
 MODES = ("online", "offline", "off")
 _WANDB_MODES = {
+    "": None,
     "online": "online",
     "run": "online",
     "offline": "offline",
     "dryrun": "offline",
     "disabled": "off",
+    "disable": "off",
+    "off": "off",
+    "none": "off",
+    "false": "off",
 }
+_NOT_DISABLED = ("", "0", "f", "false", "n", "no", "off")
 SAAS = "https://api.wandb.ai"
 PROJECT = "steppe"
 _ROOT = Path(suite.__file__).resolve().parent.parent
@@ -37,7 +44,10 @@ _OTHER_RUNS = frozenset((
 
 @dataclass(frozen=True)
 class Target:
-    """Where runs go: `mode` is online or offline; server, entity and project are W&B's."""
+    """Where runs go: `mode` is online or offline; server, entity and project are W&B's.
+
+    It is shown and stored, so it has no secret: those are handed on in the environment only.
+    """
 
     mode: str
     server: str
@@ -48,9 +58,10 @@ class Target:
         """Return this process's environment as wandb, and whatever starts it, shall see it."""
         kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))
+        address = _address()
         return {
             **kept,
-            "WANDB_BASE_URL": self.server,
+            "WANDB_BASE_URL": address if without_secrets(address) == self.server else self.server,
             "WANDB_ERROR_REPORTING": "false",
             "WANDB_SILENT": "true",
         }
@@ -59,15 +70,13 @@ class Target:
 def choose(requested: str | None) -> Target | None:
     """Return where to mirror, None for nowhere: as requested, else by WANDB_MODE, else online with a key.
 
-    Raises SteppeError where online is requested and there is no key.
+    Raises SteppeError where online is requested and there is no key, or WANDB_MODE is not known.
     """
-    said = os.environ.get("WANDB_MODE", "").strip().lower()
-    if os.environ.get("WANDB_DISABLED", "").strip().lower() in ("1", "true", "yes"):
-        said = "disabled"
-    mode = requested or _WANDB_MODES.get(said)
-    server, keyed = base_url(), has_key(base_url())
+    mode = requested or _asked()
     if mode == "off":
         return None
+    server = base_url()
+    keyed = has_key(server)
     if requested == "online" and not keyed:
         raise SteppeError(f"no W&B key for {server}: {login(server)} stores one, or --wandb offline")
     online = keyed and mode != "offline"
@@ -79,6 +88,19 @@ def choose(requested: str | None) -> Target | None:
     )
 
 
+def _asked() -> str | None:
+    """Return the mode that the environment asks for, None where it asks for none."""
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() not in _NOT_DISABLED:
+        return "off"
+    said = os.environ.get("WANDB_MODE", "")
+    try:
+        return _WANDB_MODES[said.strip().lower()]
+    except KeyError:
+        raise SteppeError(
+            f"WANDB_MODE={said!r} is not known here: online, offline or disabled, or say it by --wandb"
+        ) from None
+
+
 def login(server: str) -> str:
     """Return the command that stores a key for the server, in backticks."""
     return "`wandb login`" if server == SAAS else f"`wandb login --host {server}`"
@@ -86,16 +108,25 @@ def login(server: str) -> str:
 
 def base_url() -> str:
     """Return the server's address: WANDB_BASE_URL, else the one that `wandb login --host` stored."""
+    return without_secrets(_address())
+
+
+def without_secrets(text: str) -> str:
+    """Take `user:password@` out of every address in the text."""
+    return re.sub(r"//[^/?#\s]*@", "//", text)
+
+
+def _address() -> str:
     url = os.environ.get("WANDB_BASE_URL") or _stored("base_url") or SAAS
     return url.rstrip("/")
 
 
 def _stored(name: str) -> str:
-    folder = os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb"
+    folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(Path(folder).expanduser() / "settings", encoding="utf-8")
-    except (configparser.Error, OSError, UnicodeDecodeError):
+    except (configparser.Error, OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: no home folder
         return ""
     return parser.get("default", name, fallback="")
 
@@ -109,7 +140,8 @@ def has_key(server: str) -> bool:
     for path in files:
         try:
             found = netrc.netrc(path.expanduser()).authenticators(urlsplit(server).netloc)
-        except (OSError, netrc.NetrcParseError, ValueError):  # no file, no netrc file, no address
+        except (OSError, netrc.NetrcParseError, ValueError, RuntimeError):
+            # No file, no netrc file, no address, no home folder.
             continue
         if found is not None and found[2]:
             return True

@@ -1,4 +1,4 @@
-"""What is mirrored already: a folder a run beside the store's runs, with a marker and a lock.
+"""What is mirrored already: a folder a run beside the store's runs, with a marker a target and a lock.
 
 wandb/RUN_ID/   mirror.json   wandb/ (wandb's own files)   lock
 wandb/sidecar.log             all that wandb prints
@@ -44,30 +44,30 @@ class MirrorFolder:
         self.run_id = run_id
         self.path = store_root / FOLDER / run_id
 
-    def marker(self) -> Marker | None:
-        """Read what is mirrored; None for nothing, or where that cannot be told."""
+    def markers(self) -> list[Marker]:
+        """Read what is mirrored, one marker a target; none where that cannot be told."""
         try:
-            raw = read_json(self.path / "mirror.json", "delete it")
-            return Marker(Target(**raw["target"]), str(raw["digest"]), int(raw["rows"]))
+            raw = read_json(self.path / "mirror.json", "delete it")["markers"]
+            return [Marker(Target(**row["target"]), str(row["digest"]), int(row["rows"])) for row in raw]
         except (FileNotFoundError, SteppeError, KeyError, TypeError, ValueError):
-            return None
+            return []
 
     def holds(self, target: Target, digest: str) -> bool:
         """Whether just this was mirrored there."""
-        marker = self.marker()
-        if marker is None or marker.digest != digest:
-            return False
+        same = [marker.target for marker in self.markers() if marker.digest == digest]
         if target.mode == "offline":  # a file may be uploaded anywhere, but it must still be there
-            return marker.target.mode == "offline" and any(self.segments())
-        return marker.target == target
+            return any(known.mode == "offline" for known in same) and any(self.segments())
+        return target in same
 
     def segments(self) -> list[Path]:
         """Folders that wandb made for this run, in order."""
         return sorted((self.path / "wandb").glob("*run-*"))
 
     def complete(self, target: Target, digest: str, rows: int, keep: Path | None) -> None:
-        """Write the marker, then remove every folder of wandb's but `keep`."""
-        text = json.dumps(asdict(Marker(target, digest, rows)), indent=1) + "\n"
+        """Write the marker, then remove every folder of wandb's but `keep`: offline files of before go."""
+        others = (m for m in self.markers() if m.target != target and m.target.mode != "offline")
+        markers = [asdict(marker) for marker in (*others, Marker(target, digest, rows))]
+        text = json.dumps({"markers": markers}, indent=1) + "\n"
         write_whole(self.path / "mirror.json", text.encode())
         for path in (self.path / "wandb").glob("*"):
             if path.is_symlink() or not path.is_dir():

@@ -27,7 +27,7 @@ GATHER_S, GATHER_RUNS = 120.0, 16
 """Offline, so many runs share a process, as importing wandb takes longer than to write them; nobody waits."""
 
 BATCH = 32
-"""Runs that a mirror process has in hand at most: what it is told of them fits into a pipe, twice."""
+"""Runs that a mirror process has in hand at most."""
 
 SILENCE_S = INIT_S + FINISH_S + 30.0
 """Seconds without a sign after which the mirror process hangs."""
@@ -79,6 +79,7 @@ class Supervisor:
         self._closing = False
         self._mirror: subprocess.Popen[bytes] | None = None
         self._rest, self._at = b"", ""
+        self._unwritten = b""  # orders that the mirror process's pipe did not take yet
         self._heard = self._not_before = 0.0
         self._failures = 0
 
@@ -138,16 +139,21 @@ class Supervisor:
         assert self._mirror.stdin is not None
         if self._mirror.stdin.closed:
             return
-        orders = [job.order for job in ready.values() if job.given != job.order]
-        with contextlib.suppress(OSError):  # it died: the end of its stdout tells
-            for order in orders:
-                self._mirror.stdin.write(json.dumps(order).encode() + b"\n")
-            self._mirror.stdin.flush()
         for job in ready.values():
-            job.given = job.order
+            if job.given != job.order:
+                self._unwritten += json.dumps(job.order).encode() + b"\n"
+                job.given = job.order
         following = not self._closing or any(not job.order.get("ended", True) for job in ready.values())
-        if self._target.mode == "offline" or not following:
-            with contextlib.suppress(OSError):
+        self._write(last=self._target.mode == "offline" or not following)
+
+    def _write(self, *, last: bool) -> None:
+        """Write of the orders what the pipe takes now, and the rest at the next turn: nobody waits for it."""
+        assert self._mirror is not None
+        assert self._mirror.stdin is not None
+        with contextlib.suppress(OSError):  # it is full; or it died: the end of its stdout tells
+            if self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._mirror.stdin.fileno(), self._unwritten) :]
+            if last and not self._unwritten:
                 self._mirror.stdin.close()
 
     def _gathered(self, ready: Mapping[str, _Job], now: float) -> bool:
@@ -157,7 +163,7 @@ class Supervisor:
 
     def _start(self) -> None:
         environment = self._target.environment()
-        for name in ("CACHE", "DATA"):  # wandb's staging of artifacts and its debug logs
+        for name in ("CACHE", "DATA"):  # wandb's copies of artifacts and its debug logs
             environment[f"WANDB_{name}_DIR"] = str(self._scratch)
         command = [sys.executable, "-P", "-m", "suite.track.mirror", f"--store={self._store.root}",
                    f"--target={json.dumps(asdict(self._target))}"]  # fmt: skip
@@ -165,9 +171,11 @@ class Supervisor:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment,
             process_group=0,
         )  # fmt: skip
+        assert self._mirror.stdin is not None
         assert self._mirror.stdout is not None
+        os.set_blocking(self._mirror.stdin.fileno(), False)
         self.selector.register(self._mirror.stdout, selectors.EVENT_READ, self._listen)
-        self._heard, self._rest, self._at = time.monotonic(), b"", ""
+        self._heard, self._rest, self._unwritten, self._at = time.monotonic(), b"", b"", ""
 
     def _listen(self) -> None:
         if self._mirror is None:  # killed since it spoke

@@ -1,7 +1,11 @@
-"""A leaderboard on W&B: a table and an artifact, in a run of job type leaderboard."""
+"""A leaderboard on W&B: a table, and online an artifact, in a run of job type leaderboard."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from suite.track.mode import Target
 from suite.track.state import MirrorFolder
 
 LEADERBOARD = "leaderboard"
+_STAGING = "WANDB_DATA_DIR"
 
 
 def run_id(digest: str) -> str:
@@ -20,12 +25,15 @@ def run_id(digest: str) -> str:
 
 
 def publish(store_root: Path, name: str, path: str, target: Target) -> None:
-    """Write the table of the JSON file `path`: {"columns", "rows", "files": {name: text}}."""
+    """Write the table of the JSON file `path`: {"columns", "rows", "files": {name: text}}.
+
+    Offline there is no artifact: it would hold the path of its files, which `wandb sync` tells the server.
+    """
     import wandb
 
     given = read_json(Path(path), "call `steppe wandb sync` again")
     folder = MirrorFolder(store_root, name)
-    with folder.lock():
+    with folder.lock(), _staging():
         settings: dict[str, Any] = {
             "id": name,
             "name": LEADERBOARD,
@@ -33,18 +41,37 @@ def publish(store_root: Path, name: str, path: str, target: Target) -> None:
             "job_type": LEADERBOARD,
         }
         run = init(folder, target, settings)
-        run.log(
-            {"step": 0, LEADERBOARD: wandb.Table(columns=given["columns"], data=given["rows"])},
-            step=0,
-            commit=True,
-        )
-        artifact = wandb.Artifact(LEADERBOARD, LEADERBOARD)
-        for file, text in given["files"].items():
-            with artifact.new_file(file, encoding="utf-8") as out:
-                out.write(text)
-        run.log_artifact(artifact)
+        shown = wandb.Table(columns=given["columns"], data=given["rows"])
+        if target.mode == "offline":
+            # `log` makes an artifact of a table that is not bound.
+            shown.bind_to_run(run, LEADERBOARD, 0)  # type: ignore[no-untyped-call]
+        run.log({"step": 0, LEADERBOARD: shown}, step=0, commit=True)
+        if target.mode == "online":
+            artifact = wandb.Artifact(LEADERBOARD, LEADERBOARD)
+            for file, text in given["files"].items():
+                with artifact.new_file(file, encoding="utf-8") as out:
+                    out.write(text)
+            run.log_artifact(artifact)
         run.finish(0)
         finished(run, folder, target, digest_of(path), [0])
+
+
+@contextlib.contextmanager
+def _staging() -> Iterator[None]:
+    """Have wandb stage files in a folder whose name tells nothing: it sends the names to the server.
+
+    TMPDIR may lie in a home folder, so it is used only where there is no other place.
+    """
+    before = os.environ.get(_STAGING)
+    neutral = "/tmp" if os.access("/tmp", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="steppe-", dir=neutral, ignore_cleanup_errors=True) as path:
+        os.environ[_STAGING] = path
+        try:
+            yield
+        finally:
+            del os.environ[_STAGING]
+            if before is not None:
+                os.environ[_STAGING] = before
 
 
 def digest_of(path: str | Path) -> str:

@@ -223,6 +223,17 @@ def test_the_first_result_stands(folder: RunFolder, monkeypatch: pytest.MonkeyPa
         folder.start(2, job="7")
 
 
+def test_an_attempt_that_loads_does_not_hide_the_rows_before_it(folder: RunFolder) -> None:
+    with folder.start():
+        pass
+    with folder.start() as second:
+        second.metrics({"epoch": 1, "step": 6})
+    with folder.start() as third:
+        assert [row["step"] for row in folder.metrics()] == [6]
+        third.metrics({"epoch": 1, "step": 7})
+        assert [row["step"] for row in folder.metrics()] == [7]
+
+
 def test_the_attempt_of_a_deleted_run_stops(folder: RunFolder) -> None:
     import shutil
 

@@ -61,9 +61,47 @@ def test_sync_uploads_once(cli: Cli, store: Store, stub: Stub) -> None:
 
     asked = len(stub.operations)
     second = cli(*sync, "--json")
-    assert (second.code, second.json["mirrored"], second.json["unchanged"]) == (0, 0, 6)
+    assert (second.code, second.json["mirrored"], second.json["unchanged"]) == (0, 0, 7)
     assert len(stub.operations) == asked
-    assert "0 mirrored, 6 unchanged" in second.err
+    assert "0 mirrored, 7 unchanged" in second.err
+
+
+def test_the_leaderboard_tells_nothing_of_the_machine(cli: Cli, store: Store, stub: Stub) -> None:
+    assert cli("wandb", "sync", "--store", store.root, "--plugin", PLUGIN).code == 0
+    (board,) = (run for name, run in stub.runs.items() if name.startswith("leaderboard-"))
+    told = [*stub.uploads.values(), repr([board, stub.artifacts]).encode()]
+    assert any(b"local_path" in content for content in told)  # wandb does tell where the files were
+    for secret in (store.root, Path.home(), Path.cwd(), Path(reader.__file__).parents[2], PLUGIN.parent):
+        assert not [content for content in told if f"{secret}/".encode() in content]
+    assert not board.fields.get("host")
+
+
+def test_an_odd_record_costs_the_leaderboard_and_its_run_only(cli: Cli, store: Store, stub: Stub) -> None:
+    odd, *sound = store.run_ids()
+    path = store.run(odd).path / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sharpness": {"measures": {"lpf": 3}}}))
+    answer = cli("wandb", "sync", "--store", store.root, "--plugin", PLUGIN)
+    assert answer.code == 1
+    assert "5 mirrored, 2 damaged" in answer.err
+    assert f"steppe: no leaderboard: record {odd}: a field is missing or wrong" in answer.err
+    assert stub.runs.keys() == set(sound)
+
+
+def test_no_empty_leaderboard_is_published(cli: Cli, store: Store, stub: Stub) -> None:
+    answer = cli("wandb", "sync", "--store", store.root)
+    assert (answer.code, "6 mirrored" in answer.err) == (0, True), answer.err
+    assert "no leaderboard: it has no rows; tasks of a plugin need --plugin FILE" in answer.err
+    assert stub.runs.keys() == set(store.run_ids())
+
+
+@pytest.mark.parametrize("order", [("RUN", "--store", "S"), ("--store", "S", "RUN")])
+def test_options_may_stand_before_the_runs(cli: Cli, store: Store, order: tuple[str, ...]) -> None:
+    run_id, *others = store.run_ids()
+    words: dict[str, str | Path] = {"RUN": run_id, "S": store.root}
+    answer = cli("wandb", "sync", *(words.get(word, word) for word in order), "--wandb", "offline")
+    assert answer.code == 0, answer.err
+    assert "1 mirrored" in answer.err
+    assert not (store.root / "wandb" / others[0]).exists()
 
 
 def test_sync_does_again_what_changed_or_was_not_finished(cli: Cli, store: Store, stub: Stub) -> None:
@@ -99,9 +137,13 @@ def test_sync_offline_writes_files_and_the_leaderboard(cli: Cli, store: Store) -
     (board,) = (store.root / "wandb").glob("leaderboard-*/wandb/*/*.wandb")
     found = reader.read(board)
     assert found.run["job_type"] == "leaderboard"
-    assert "leaderboard" in found.artifacts
-    assert found.rows[0]["leaderboard._type"] == "table-file" or "leaderboard" in found.rows[0]
-    assert "0 mirrored, 6 unchanged" in cli(*sync).err
+    assert found.rows[0]["leaderboard._type"] == "table-file"
+    (shown,) = (board.parent / "files" / "media" / "table").iterdir()
+    assert len(json.loads(shown.read_text())["data"]) == 6  # two optimizers in three views
+    # What is not in its folder `wandb sync` could not upload, and it tells the server where artifacts lay.
+    assert not found.artifacts
+    assert str(store.root).encode() not in board.read_bytes()
+    assert "0 mirrored, 7 unchanged" in cli(*sync).err
 
 
 def test_sync_refused_says_so_and_fails(cli: Cli, store: Store, stub: Stub) -> None:
@@ -166,6 +208,10 @@ def test_doctor_says_where_runs_are_mirrored(cli: Cli, monkeypatch: pytest.Monke
     assert finding()["ok"]
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert "switched off" in str(finding()["found"])
+    monkeypatch.setenv("WANDB_MODE", "garbage")
+    assert finding()["ok"] is False
+    monkeypatch.setattr("suite.cli.doctor.find_spec", lambda _: None)  # its metadata were left behind
+    assert str(finding()["found"]).startswith("not installed")
 
 
 def test_a_column_of_the_table_is_of_one_kind() -> None:

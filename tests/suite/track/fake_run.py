@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,15 @@ def run_one(
         write_rows(attempt, 1, N_ROWS)
         attempt.publish(record_of(folder.spec()))
     return "done"
+
+
+def train_and_tell(folder: RunFolder, *arguments: Any, **options: Any) -> str:
+    """Train as `steppe run` does, then write down what the process has loaded."""
+    from suite.train import run_one as train
+
+    outcome = train(folder, *arguments, **options)
+    (folder.path / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+    return outcome
 
 
 def done(store: Store, spec: RunSpec, n_rows: int = N_ROWS) -> RunFolder:

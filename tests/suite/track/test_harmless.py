@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from suite.errors import SteppeError
 from suite.local.pool import run_pool
 from suite.store import Store
 from suite.track.launch import WAIT_S, Mirror
@@ -24,7 +26,17 @@ from tests.suite.local.test_sweep import deterministic
 from tests.suite.records import make_run, make_spec
 from tests.suite.runner import PLUGIN, tiny_specs
 from tests.suite.runner import make_run as make_tiny_run
-from tests.suite.track.conftest import OFFLINE, end, offline_run, online, wait_for, wandb_cores
+from tests.suite.track.conftest import (
+    OFFLINE,
+    end,
+    offline_run,
+    online,
+    supervised,
+    turn_until,
+    wait_for,
+    wandb_cores,
+)
+from tests.suite.track.fake_run import done
 from tests.suite.track.stub import MODES, Stub
 
 FAKE = "tests.suite.track.fake_run:run_one"
@@ -169,6 +181,46 @@ def test_a_sidecar_that_does_not_listen_holds_nobody_up(tmp_path: Path) -> None:
         end(mirror)
 
 
+def test_a_sidecar_that_ended_leaves_no_zombie(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path, OFFLINE, {})
+    assert mirror._process is not None
+    try:
+        mirror.close(60.0)
+        assert mirror._process.returncode == 0
+    finally:
+        end(mirror)
+
+
+def test_a_mirror_process_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+    with supervised(Store(tmp_path), Target("online", "http://127.0.0.1:9")) as supervisor:
+        supervisor.take({"run": "0" * 16, "caption": None, "ended": False})
+        supervisor.turn(0.0)
+        mirror = supervisor._mirror
+        assert mirror is not None
+        mirror.send_signal(signal.SIGSTOP)
+        rescue = threading.Timer(20.0, mirror.kill)
+        rescue.start()
+        supervisor._unwritten = b"{}\n" * 100_000  # far more than a pipe takes
+        supervisor.turn(0.0)
+        rescue.cancel()
+        assert mirror.poll() is None, "a turn waited for the pipe"
+        assert 0 < len(supervisor._unwritten) < 300_000
+
+
+def test_orders_larger_than_a_pipe_arrive_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run_ids = {done(store, make_spec(seed)).run_id for seed in range(3)}
+    caption = {"task": "ä" * 30_000, "optimizer": "o", "tier": ""}  # 180 kB as JSON
+    with supervised(store, OFFLINE) as supervisor:
+        for run_id in run_ids:
+            supervisor.take({"run": run_id, "caption": caption, "ended": True})
+        supervisor.close()
+        supervisor.turn(0.0)
+        assert supervisor._unwritten
+        turn_until(supervisor, lambda: not supervisor.left)
+        assert (supervisor.done, supervisor.problem) == (run_ids, "")
+
+
 def test_a_sidecar_that_was_killed_is_said(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path, OFFLINE, {})
     assert mirror._process is not None
@@ -239,7 +291,13 @@ def test_neither_worker_nor_pool_loads_wandb(modules: str) -> None:
         (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline"),
         (None, {"WANDB_MODE": "online"}, "offline"),  # without a key
         (None, {"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, None),
-        (None, {"WANDB_API_KEY": "k", "WANDB_DISABLED": "true"}, None),
+        *(
+            (None, {"WANDB_API_KEY": "k", "WANDB_MODE": x}, None)
+            for x in ("off", "None", "disable", "False ")
+        ),
+        *((None, {"WANDB_API_KEY": "k", "WANDB_DISABLED": x}, None) for x in ("true", "on", "Y", "t", "1")),
+        *((None, {"WANDB_API_KEY": "k", "WANDB_DISABLED": x}, "online") for x in ("", "0", "false", "no")),
+        ("off", {"WANDB_MODE": "garbage"}, None),
         ("offline", {"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, "offline"),
         ("online", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "online"),
         (None, {"WANDB_BASE_URL": "http://[no address"}, "offline"),
@@ -254,6 +312,27 @@ def test_who_decides_where(
     Path(os.environ["NETRC"]).write_text("machine example.org login user password k\n")
     chosen = choose(requested)
     assert (chosen.mode if chosen else None) == mode
+
+
+@pytest.mark.parametrize("said", ["shared", "onlin", "garbage"])
+def test_an_unknown_mode_is_a_mistake(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.setenv("WANDB_MODE", said)
+    with pytest.raises(SteppeError, match=f"WANDB_MODE='{said}' .*online, offline or disabled"):
+        choose(None)
+
+
+def test_nobody_needs_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_user(_: int) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert choose("off") is None
+    assert choose(None) == Target("offline", "https://api.wandb.ai")
 
 
 def test_a_key_is_found_in_the_netrc_file_of_its_host(

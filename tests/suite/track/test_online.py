@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from suite.store import Store
 from suite.track.content import Caption
+from suite.track.mode import choose
 from suite.track.state import MirrorFolder
 from tests.suite.records import make_run, make_spec
 from tests.suite.track.conftest import (
@@ -101,6 +103,58 @@ def test_an_interrupted_run_goes_on_where_the_server_has_it(tmp_path: Path, stub
     assert (run.summary["status"], run.exit_code) == ("completed", 0)
 
 
+def test_a_run_that_is_followed_is_ended_although_nothing_new_came(tmp_path: Path, stub: Stub) -> None:
+    store, spec = Store(tmp_path), make_spec()
+    folder = make_run(store, spec)
+    with folder.start() as attempt:
+        write_rows(attempt, 1, 5)
+    mirror_all(store, online(stub), spec.run_id)
+    run = stub.runs[spec.run_id]
+    starts, run.exit_code = run.starts, None
+    with supervised(store, online(stub)) as supervisor:
+        with folder.start():  # it is stopped while it loads
+            supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": False})
+            turn_until(supervisor, lambda: run.starts > starts)
+        supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": True})
+        supervisor.close()
+        turn_until(supervisor, lambda: not supervisor.left)
+    assert run.summary["status"] == "interrupted"
+    assert stub.runs[spec.run_id].exit_code == 1
+    assert [row["step"] for row in run.rows] == STEPS[:5]
+
+
+def test_targets_do_not_forget_each_other(tmp_path: Path, stub: Stub) -> None:
+    store, spec = Store(tmp_path), make_spec()
+    done(store, spec)
+    one, other = online(stub), replace(online(stub), project="other")
+    for target in (one, other, OFFLINE):
+        mirror_all(store, target, spec.run_id)
+    asked = len(stub.operations)
+    for target in (one, other, OFFLINE):
+        assert mirror_all(store, target, spec.run_id).done == {spec.run_id}
+    assert len(stub.operations) == asked
+    assert len(MirrorFolder(tmp_path, spec.run_id).segments()) == 1
+
+
+def test_a_password_in_the_servers_address_is_shown_nowhere(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = stub.url.replace("//", "//user:se-cret@")
+    monkeypatch.setenv("WANDB_BASE_URL", address)
+    target = choose(None)
+    assert target == online(stub)
+    assert target.environment()["WANDB_BASE_URL"] == address
+    store, spec = Store(tmp_path), make_spec()
+    done(store, spec)
+    stub.mode = "refuses"
+    assert "cret" not in mirror_all(store, target, spec.run_id).problem
+    stub.mode = "fine"
+    assert mirror_all(store, target, spec.run_id).done == {spec.run_id}
+    kept = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file()]
+    assert len(kept) >= 3  # marker, lock and log
+    assert not [path for path in kept if b"cret" in path.read_bytes()]
+
+
 def test_offline_files_go_once_the_run_is_online(tmp_path: Path, stub: Stub) -> None:
     store, spec = Store(tmp_path), make_spec()
     done(store, spec)
@@ -120,7 +174,7 @@ def test_a_refused_key_is_said_once_and_nothing_is_tried_again(tmp_path: Path, s
     supervisor = mirror_all(store, online(stub), *(spec.run_id for spec in specs))
     assert supervisor.problem == f"key refused by {stub.url}"
     assert supervisor.lost == {spec.run_id for spec in specs}
-    assert MirrorFolder(tmp_path, specs[0].run_id).marker() is None
+    assert not MirrorFolder(tmp_path, specs[0].run_id).markers()
     stub.mode = "fine"
     assert mirror_all(store, online(stub), specs[0].run_id).done == {specs[0].run_id}
 
