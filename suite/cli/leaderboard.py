@@ -23,7 +23,7 @@ from suite.published import read_records
 from suite.registry import Registry
 from suite.report.views import REPORT_VIEWS
 from suite.select import arguments
-from suite.spec import RunSpec, TaskSpec, Value, resolve_params
+from suite.spec import RunSpec, TaskSpec, Value, canonical_json, resolve_params
 from suite.store import Store
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from suite.report.site import Material
 
 FORMATS = ("md", "csv", "tex", "html")
+
+_WHY = {
+    "epochs": "no run has the epochs of a task's budget.",
+    "sample-gradients": "no run costs what a task's budget costs at one gradient a step.",
+    "seconds": "no two rows have a median training time near each other on one machine, one of them with one "
+    "gradient a step at the task's epochs.",
+}
+"""Why a view may have no table, though others have."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,11 +91,16 @@ def _site(board: Leaderboard, material: Material, args: argparse.Namespace) -> i
 
 
 def _site_folder(args: argparse.Namespace) -> Path:
-    """Return the folder of the site: -o, else `site` in the store."""
+    """Return the folder of the site: -o, else `site` in the store that it shows."""
+    if args.output is None and args.records:
+        raise SteppeError("a site of published records needs a folder of its own: name one with -o")
+    store = options.store_root(args)
     if args.output is not None and args.output.suffix == ".html":
         folder = args.output.with_suffix("")
         raise SteppeError(f"HTML is a folder of pages, not a file: give `--format html -o {folder}`")
-    return args.output or options.store_root(args) / "site"
+    if args.output is not None and args.output.resolve().is_relative_to((store / "runs").resolve()):
+        raise SteppeError(f"{args.output} is among the runs of the store: name another folder with -o")
+    return args.output or store / "site"
 
 
 def _figures(folder: Path, board: Leaderboard, material: Material) -> None:
@@ -123,11 +136,22 @@ def chosen_records(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _records(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.records:
-        return [record for path in args.records for record in read_records(path)]
+        return _once(record for path in args.records for record in read_records(path))
     found = Store(options.store_root(args)).index()
     for line in found.skipped:
         print(f"steppe: {line}", file=sys.stderr)
     return list(found)
+
+
+def _once(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take one record of a run that several files have, whatever their order: a completed one first."""
+    chosen: dict[str, tuple[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        run_id, key = record["run_id"], (record["status"], canonical_json(record))
+        if run_id not in chosen or key < chosen[run_id]:
+            chosen[run_id], found[run_id] = key, record
+    return list(found.values())
 
 
 def _wanted(record: Mapping[str, Any], args: argparse.Namespace) -> bool:
@@ -140,7 +164,7 @@ def _wanted(record: Mapping[str, Any], args: argparse.Namespace) -> bool:
 
 def build(records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace) -> Leaderboard:
     """Sort the records into the tables asked for."""
-    from suite.report import leaderboard
+    from suite.report import leaderboard, markdown
 
     tasks = {name: found.entry for name, found in registry.tasks.items()}
     infos = {name: _info(entry) for name, entry in tasks.items() if isinstance(entry, TaskSpec)}
@@ -148,7 +172,11 @@ def build(records: Sequence[Mapping[str, Any]], registry: Registry, args: argpar
     board = leaderboard.build(records, infos, params, command(args))
     if args.view is None:
         return board
-    return replace(board, tables=tuple(table for table in board.tables if table.view == args.view))
+    tables = tuple(table for table in board.tables if table.view == args.view)
+    if tables or not board.tables:
+        return replace(board, tables=tables)
+    sentence = f"No table at {markdown.VIEW_TITLES[args.view]}: {_WHY[args.view]}"
+    return replace(board, tables=tables, left_out=(*board.left_out, sentence))
 
 
 def render(
@@ -184,16 +212,29 @@ def chosen_format(args: argparse.Namespace) -> str:
 
 
 def command(args: argparse.Namespace) -> str:
-    """Write the command line out again, as it gives this leaderboard."""
+    """Write the command line out again, as it gives this leaderboard.
+
+    A site is for others to open: its command says nothing of where things lie on this machine.
+    """
+    public = chosen_format(args) == "html"
+    plugins = [_name(path) if public else path for path in args.plugin or ()]
     out = ["steppe", "leaderboard"]
-    for flag, values in (("-t", args.task), ("--optimizer", args.optimizer), ("--plugin", args.plugin)):
+    for flag, values in (("-t", args.task), ("--optimizer", args.optimizer), ("--plugin", plugins)):
         out += [piece for value in values or () for piece in (flag, str(value))]
     out += ["--view", args.view] if args.view else []
-    out += ["--records", *map(str, args.records)] if args.records else []
+    records = [_name(str(path)) if public else str(path) for path in args.records or ()]
+    out += ["--records", *records] if records else []
+    if public:
+        return shlex.join([*out, "--format", "html"])
     out += ["--store", str(args.store)] if args.store and not args.records else []
     out += ["--format", args.format] if args.format else []
     out += ["--figures", str(args.figures)] if args.figures else []
     return shlex.join([*out, "-o", str(args.output)] if args.output else out)
+
+
+def _name(path: str) -> str:
+    """Keep of a path what does not tell of the machine: relative ones whole, of others the last part."""
+    return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else str(path)
 
 
 def run_commands(specs: Iterable[RunSpec], registry: Registry) -> list[str]:

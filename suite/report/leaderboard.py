@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite import PROTOCOL
+from suite.report import text
 from suite.report.runs import Run, TaskInfo, entry_label, read_run, tails
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
 from suite.spec import Param
@@ -149,8 +150,9 @@ def build(
 
 
 def names(board: Leaderboard) -> tuple[str, ...]:
-    """Every entry of a leaderboard, each once, by name."""
-    return tuple(sorted({row.entry for table in board.tables for row in table.rows}))
+    """Every entry of a leaderboard, each once, by name and the numbers in it."""
+    found = {row.entry for table in board.tables for row in table.rows}
+    return tuple(sorted(found, key=lambda name: (text.name_key(name), name)))
 
 
 def _order(table: Table) -> tuple[Any, ...]:
@@ -234,14 +236,15 @@ def _table(
     rows: dict[tuple[str, float], list[Run]] = defaultdict(list)
     for run in runs:
         rows[row_key(run, place.view)].append(run)
-    named = sorted(
+    labelled = [
         (
             entries[optimizer] + (_epochs(some[0], place.budget * epochs) if at else ""),
             entries[optimizer],
             some,
         )
         for (optimizer, at), some in rows.items()
-    )
+    ]
+    named = sorted(labelled, key=lambda one: (text.name_key(one[0]), one[:2]))
     scores = {name: _by_seed(some) for name, _, some in named}
     failures = {name: sum(run.failed for run in some) for name, _, some in named}
     verdicts = classify(scores, failures, margin=margin, minimum=minimum)

@@ -25,6 +25,12 @@ def plain(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
+def name_key(label: str) -> tuple[str | float, ...]:
+    """Sort names by this: numbers in them by value, so that rho=0.02 comes before rho=0.1."""
+    pieces = re.split(r"((?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", label)
+    return tuple(float(piece) if at % 2 else piece for at, piece in enumerate(pieces))
+
+
 def distinct(names: Iterable[str], limit: int | None = None) -> dict[str, str]:
     """Put names on one line each, still unlike each other; `limit` cuts long ones in the middle."""
     out: dict[str, str] = {}

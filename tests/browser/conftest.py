@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser import sites
 
@@ -17,6 +17,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
              "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 PATIENCE_MS = 60_000
 """How long a page may take on a machine that is busy with other things."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 Open = Callable[..., Page]
 

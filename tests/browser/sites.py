@@ -20,13 +20,14 @@ OPTIMIZERS = {"sgd": PARAMS, "sam": PARAMS, "nso": PARAMS, "adam": PARAMS}
 
 
 def records() -> list[dict[str, Any]]:
-    """Every word of a comparison, both views, a failure, and names that a stranger chose to do harm."""
+    """Every word of a comparison, each view, a failure, a grid, and names chosen to do harm."""
     digits = {"task": "digits"}
     out = seeds("sgd", wavy(0.65, 0.004)) + seeds("nso", wavy(0.6502, 0.004, phase=1), train_loss=0.7)
     out += seeds("sam", wavy(0.655, 0.01, phase=3), curvature=8.0) + seeds("adam", wavy(0.60))
     out += seeds("nso", wavy(0.64), epochs=20.0)
     out.append(record("adabelief", 0, failed=True))
     out += seeds("sgd", [0.97, 0.96], **digits) + seeds("sam", [0.975, 0.97], rho=0.1, **digits)
+    out += seeds("sam", [0.965, 0.962], rho=1e-05, **digits)
     out += seeds(HOSTILE, [0.7, 0.71], task=HOSTILE) + seeds(LONG, [0.7, 0.72], task=LONG)
     return out
 
@@ -47,14 +48,14 @@ def material(some: Sequence[Mapping[str, Any]], store: Store | None = None) -> s
 
 
 def stored(root: Path, some: Sequence[Mapping[str, Any]], epochs: int = 8) -> Store:
-    """A store with these records and a curve for each."""
+    """A store with these records and a curve for each but the failed: those failed at once."""
     store = Store(root)
     for each in some:
         folder = store.run(each["run_id"])
         folder.write_spec(RunSpec.from_dict(each["spec"]))
         noise = random.Random(each["run_id"])
         with folder.start() as attempt:
-            for epoch in range(1, epochs + 1):
+            for epoch in range(1, 1 if each["status"] == "failed" else epochs + 1):
                 loss = 2 / epoch + 0.1 * noise.random()
                 attempt.metrics({
                     "epoch": epoch, "step": 36 * epoch, "lr": 0.1 / epoch, "train_loss": loss,

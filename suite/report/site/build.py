@@ -89,8 +89,10 @@ def _write_group(
     for at, table in enumerate(group.tables):
         found = plots.table_curves(table, lambda run_id: data[run_id].rows)
         charts = [replace(plot, name=f"t{at}-{plot.name}") for plot in plots.of_table(table, found, entries)]
-        specs |= {plot.name: plots.for_page(plot.spec) for plot in charts}
-        views.append(pages.View(table, tuple(charts), tuple(plots.numbers(found))))
+        specs |= {plot.name: plots.for_page(plot) for plot in charts}
+        views.append(
+            pages.View(table, group.slug, group.headings[at], tuple(charts), tuple(plots.numbers(found)))
+        )
     commands = material.commands([RunSpec.from_dict(some.record["spec"]) for some in data.values()])
     folder.write(f"data/charts/{group.slug}.js", plots.script("charts", finite(specs)))
     folder.write(group.page, pages.task(group, views, board, commands, data))
@@ -106,7 +108,8 @@ def _known(
 ) -> dict[str, Any]:
     """List the runs for the pages that look one up: [id, page, optimizer, seed, epochs, failed, accuracy]."""
     page = {group.slug: at for at, group in enumerate(found)}
-    optimizers = {name: at for at, name in enumerate(sorted({name for _, name in on_page.values()}))}
+    listed = sorted({name for _, name in on_page.values()}, key=lambda name: (text.name_key(name), name))
+    optimizers = {name: at for at, name in enumerate(listed)}
     runs = []
     for run_id, record in sorted(records.items()):
         group, name = on_page.get(run_id, (None, None))

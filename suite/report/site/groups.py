@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from suite.report import text
 from suite.report.leaderboard import Table
+from suite.report.markdown import VIEW_TITLES
 from suite.spec import canonical_json, sha256_text
 
 _LONGEST = 60
+_MACHINE = 48
+"""Characters of a fingerprint in a heading."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Group:
 
     slug: str
     tables: tuple[Table, ...]
+    unlike: str = ""
+    """Those of its conditions by which it differs from others of its task and data set."""
 
     @property
     def table(self) -> Table:
@@ -26,8 +32,14 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Task and data set."""
-        return f"{self.table.task} on {self.table.data}"
+        """Task and data set, and what else it takes to tell it from the other pages."""
+        return f"{_title(self.table)}{self.unlike}"
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Of each table: its view and budget; of equal seconds, how many and on which machine."""
+        machines = _short({name for table in self.tables if (name := _machine(table))})
+        return tuple(_heading(table, machines) for table in self.tables)
 
     @property
     def page(self) -> str:
@@ -40,7 +52,9 @@ class Group:
         for table in self.tables:
             for row in table.rows:
                 found.setdefault(row.entry, {}).update(dict.fromkeys(row.runs))
-        return {name: list(ids) for name, ids in sorted(found.items())}
+        return {
+            name: list(found[name]) for name in sorted(found, key=lambda name: (text.name_key(name), name))
+        }
 
 
 def groups(tables: Iterable[Table]) -> list[Group]:
@@ -49,7 +63,52 @@ def groups(tables: Iterable[Table]) -> list[Group]:
     for table in tables:
         shared = (table.task, table.data, table.protocol, table.precision, table.device, table.compiled)
         by_key.setdefault(canonical_json(shared), []).append(table)
-    return [Group(_slug(some[0].task, key), tuple(some)) for key, some in by_key.items()]
+    unlike = _unlike([some[0] for some in by_key.values()])
+    return [
+        Group(_slug(some[0].task, key), tuple(some), tail)
+        for (key, some), tail in zip(by_key.items(), unlike, strict=True)
+    ]
+
+
+def _title(table: Table) -> str:
+    return f"{table.task} on {table.data}"
+
+
+def _heading(table: Table, machines: Mapping[str, str]) -> str:
+    title = VIEW_TITLES[table.view]
+    head = f"{title[:1].upper()}{title[1:]}, {table.budget:g}x"
+    if table.seconds is not None:
+        head += f": {table.seconds:.3g} s"
+    return f"{head} on {machines[_machine(table)]}" if _machine(table) else head
+
+
+def _short(machines: set[str]) -> dict[str, str]:
+    """Shorten fingerprints to the machine, or to as much as tells them apart."""
+    first = {name: name.partition(",")[0] for name in sorted(machines)}
+    if len(set(first.values())) == len(first):
+        shown = text.distinct(first.values(), _MACHINE)
+        return {name: shown[machine] for name, machine in first.items()}
+    return text.distinct(first, _MACHINE)
+
+
+def _machine(table: Table) -> str:
+    return table.fingerprints[0] if table.seconds is not None and table.fingerprints else ""
+
+
+def _unlike(tables: Sequence[Table]) -> list[str]:
+    """By table, the conditions that tell it from those of the same title: ", bf16"."""
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    for table in tables:
+        alike.setdefault(_title(table), []).append(_conditions(table))
+    tails = []
+    for table in tables:
+        columns = zip(_conditions(table), *alike[_title(table)], strict=True)
+        tails.append("".join(f", {mine}" for mine, *all_ in columns if len(set(all_)) > 1))
+    return tails
+
+
+def _conditions(table: Table) -> tuple[str, ...]:
+    return table.precision, table.device, "compiled" if table.compiled else "not compiled", table.protocol
 
 
 def pages_of_runs(found: Iterable[Group]) -> Mapping[str, tuple[Group, str]]:

@@ -27,8 +27,17 @@ class View:
     """One table on the page of its task, with its charts."""
 
     table: Table
+    slug: str
+    """Of its page."""
+    heading: str
     plots: tuple[Plot, ...]
     curves: tuple[CurveTable, ...]
+
+    @property
+    def file(self) -> str:
+        """Say what its charts show as the start of a file's name."""
+        seconds = "" if self.table.seconds is None else f"-{self.table.seconds:.3g}-s"
+        return f"{self.slug}-{self.table.view}-{self.table.budget:g}x{seconds}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def task(
         board=board,
         commands=commands,
         data=data,
-        has_curves=any(some.rows for some in data.values()),
+        without_curves=not any(some.rows or some.stored for some in data.values()),
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from suite.report import charts
 from suite.report.charts.lines import TITLES
+from suite.report.charts.theme import DASHES, SHAPES
 from suite.report.curves import Curve, curves
 from suite.report.leaderboard import Table
+from suite.report.markdown import VIEW_TITLES
 
 CURVES = {name: TITLES[name] for name in ("train_loss", "validation_accuracy")}
 """Columns of the metrics that a page shows over seeds, and the titles of their axes."""
@@ -38,6 +40,8 @@ class Plot:
     description: str
     """For those who do not see it."""
     spec: charts.Spec
+    saved: Mapping[str, Any]
+    """Its title where the page is not around it: in a file."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,11 @@ def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list
     for column, y_title in CURVES.items():
         some = [curve for curve in found if curve.column == column]
         if some:
-            title = f"{y_title.partition(',')[0].capitalize()} over training"
+            title = f"{y_title.partition(',')[0].capitalize()} over training: {table.task} on {table.data}"
             spec = charts.curve_bands(some, title, TITLES[some[0].along], y_title, names)
-            plots.append(_plot(column.replace("_", "-"), spec))
+            plot = _plot(column.replace("_", "-"), spec)
+            lines = [f"{VIEW_TITLES[table.view]}, {table.budget:g}x", *plot.saved.get("subtitle", ())]
+            plots.append(replace(plot, saved={**plot.saved, "subtitle": lines}))
     return plots
 
 
@@ -75,9 +81,8 @@ def _plot(name: str, spec: charts.Spec) -> Plot:
     rest = {key: value for key, value in spec.items() if key != "title"}
     title = spec["title"]
     lines = title.get("subtitle", ())
-    return Plot(
-        name, title["text"].partition(":")[0], "; ".join(lines[1:] or lines), spec["description"], rest
-    )
+    short = title["text"].partition(":")[0]
+    return Plot(name, short, "; ".join(lines[1:] or lines), spec["description"], rest, title)
 
 
 def numbers(found: Sequence[Curve]) -> list[CurveTable]:
@@ -97,9 +102,9 @@ def numbers(found: Sequence[Curve]) -> list[CurveTable]:
     return tables
 
 
-def for_page(spec: charts.Spec) -> charts.Spec:
+def for_page(plot: Plot) -> charts.Spec:
     """Make a chart whose width the page sets; its colours are apart, in `themes`."""
-    out = charts.themed(spec, dark=False)
+    out = charts.themed(plot.spec, dark=False) | {"usermeta": {"saved": plot.saved}}
     height = out.get("height")
     if isinstance(height, Mapping):  # a step a row would not go with a width that fits
         out["height"] = height["step"] * max(1, len(out["data"]["values"]))
@@ -123,12 +128,31 @@ def of_runs() -> list[dict[str, Any]]:
         found = {}
         for labels in (("",), ("A", "B")):
             spec = charts.run_curves({label: [row] for label in labels}, columns, title)
-            page = for_page(_plot(title, spec).spec)
+            page = for_page(_plot(title, spec))
             for layer in page["layer"]:  # the legend names the columns already
                 layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": axes[title]}
+            if len(labels) > 1:
+                _by_run(page["layer"], labels, [TITLES[name] for name in columns])
             found[str(len(labels))] = {**page, "data": {"values": []}}
         out.append({"title": title, "columns": {name: TITLES[name] for name in columns}, "specs": found})
     return out
+
+
+def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Sequence[str]) -> None:
+    """Tell runs by colour and symbol, and columns by dash."""
+    run = {"field": "run", "type": "nominal"}
+    color = run | {"scale": {"domain": labels}, "legend": {"title": None}}
+    dashes = [list(dash) for dash in DASHES[: len(columns)]]
+    legend = {"title": None, "symbolType": "stroke", "symbolSize": 600} if len(columns) > 1 else None
+    for layer in layers:
+        encoding = layer["encoding"]
+        if "color" in encoding:
+            encoding["color"] = color
+        if "shape" in encoding:
+            encoding["shape"] = color | {"scale": {"domain": labels, "range": list(SHAPES[: len(labels)])}}
+        if "strokeDash" in encoding:
+            scale = {"domain": columns, "range": dashes}
+            encoding["strokeDash"] = {"field": "column", "type": "nominal", "scale": scale, "legend": legend}
 
 
 def script(name: str, value: Any) -> str:

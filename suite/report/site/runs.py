@@ -38,18 +38,21 @@ class RunData:
     record: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
+    stored: bool
+    """Whether it comes from a store; published records have neither curve nor events."""
 
 
 def read(material: Material, run_id: str) -> RunData:
     """Read one run; a folder damaged or deleted since the listing leaves what the listing knew."""
     record = material.records[run_id]
     if material.store is None:
-        return RunData(run_id, record, (), ())
+        return RunData(run_id, record, (), (), stored=False)
     folder = material.store.run(run_id)
     try:
-        return RunData(run_id, folder.result() or record, folder.metrics(), list(folder.events()))
+        found = folder.result() or record
+        return RunData(run_id, found, folder.metrics(), list(folder.events()), stored=True)
     except (SteppeError, OSError):
-        return RunData(run_id, record, (), ())
+        return RunData(run_id, record, (), (), stored=True)
 
 
 def shown(data: RunData, command: str) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def shown(data: RunData, command: str) -> dict[str, Any]:
         "command": command,
         "curve": {name: [row.get(name) for row in data.rows] for name in names},
         "events": [_event(event) for event in data.events],
+        "stored": data.stored,
     }
 
 

@@ -16,9 +16,11 @@
     });
     return library;
   };
-  const themed = (spec, dark, width) => ({ ...structuredClone(spec), width, config: steppe.themes[dark ? "dark" : "light"] });
+  const themed = (spec, dark, width) => ({ ...structuredClone(spec), width, config: (steppe.themes || {})[dark ? "dark" : "light"] });
   const embed = async function (place, spec) {
-    const result = await window.vegaEmbed(place, spec, { mode: "vega-lite", actions: false, renderer: "svg", defaultStyle: false });
+    const result = await window.vegaEmbed(place, spec, {
+      mode: "vega-lite", actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true },
+    });
     await result.view.resize().runAsync(); // a legend may take more lines at the width that was found to fit
     return result;
   };
@@ -27,6 +29,7 @@
     const entry = drawn.get(figure);
     const place = figure.querySelector(".chart");
     const turn = (entry.turn = (entry.turn || 0) + 1);
+    place.hidden = false;
     try {
       await load();
       if (turn !== entry.turn) return; // the theme changed again meanwhile
@@ -35,12 +38,20 @@
       const drawing = document.createElement("div");
       drawing.setAttribute("aria-hidden", "true");
       place.replaceChildren(drawing);
-      entry.result = await embed(drawing, themed(entry.spec, steppe.dark(), (entry.width = place.clientWidth)));
+      figure.querySelectorAll(".undrawn").forEach((words) => words.remove());
+      const dark = steppe.dark();
+      const result = await embed(drawing, themed(entry.spec, dark, (entry.width = place.clientWidth)));
+      if (turn !== entry.turn) return result.finalize();
+      entry.result = result;
       if (before) before.finalize();
-      figure.dataset.drawn = steppe.dark() ? "dark" : "light";
+      figure.dataset.drawn = dark ? "dark" : "light";
       figure.querySelector(".save").hidden = false;
     } catch (error) {
-      place.textContent = `This chart could not be drawn (${error.message}); the tables have its numbers.`;
+      if (turn !== entry.turn) return;
+      place.hidden = true; // an image is silent but for its name
+      if (figure.querySelector(".undrawn")) return;
+      place.after(steppe.element("p", { class: "notice undrawn", role: "status" },
+        `This chart could not be drawn (${error.message}); the tables have its numbers.`));
     }
   };
 
@@ -58,12 +69,12 @@
     if (document.readyState === "complete") idle(copyNext);
   };
   // A figure for a chart of a page that is put together here.
-  steppe.figure = function (title, description, spec) {
+  steppe.figure = function (title, description, spec, file) {
     const h = steppe.element;
     const saves = ["svg", "png"].map((kind) =>
       h("button", { type: "button", class: "quiet", "data-save": kind },
         `Save ${kind.toUpperCase()}`, h("span", { class: "sr" }, ` of ${title}`)));
-    const figure = h("figure", { class: "plot", "data-chart": title },
+    const figure = h("figure", { class: "plot", "data-chart": title, "data-file": file },
       h("figcaption", null, title),
       h("div", { class: "chart", role: "img", "aria-label": description }),
       h("div", { class: "save", hidden: true }, saves));
@@ -92,10 +103,14 @@
     if (!button) return;
     const figure = button.closest("figure");
     const kind = button.dataset.save;
-    const url = await drawn.get(figure).result.view.toImageURL(kind, kind === "png" ? 2 : 1);
+    // A file is not seen on this page: it is light, opaque, and has its title.
+    const spec = themed(drawn.get(figure).spec, false, Math.max(720, drawn.get(figure).width));
+    const result = await embed(document.createElement("div"),
+      { ...spec, title: spec.usermeta.saved, background: "white", padding: 12 });
     const link = document.createElement("a");
-    link.href = url;
-    link.download = `${document.title.split(" · ")[0]} ${figure.dataset.chart}`.replace(/[^\w.-]+/g, "-").slice(0, 90) + `.${kind}`;
+    link.href = await result.view.toImageURL(kind, kind === "png" ? 2 : 1);
+    link.download = `${figure.dataset.file.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/^[-.]+/, "").slice(0, 110) || "chart"}.${kind}`;
+    result.finalize();
     link.click();
   });
 
@@ -122,9 +137,12 @@
     }
   };
 
-  for (const figure of document.querySelectorAll("figure[data-chart]")) {
+  const waiting = document.querySelectorAll("figure[data-chart]");
+  if (waiting.length && (!steppe.charts || !steppe.themes)) steppe.missing();
+  for (const figure of waiting) {
     const spec = (steppe.charts || {})[figure.dataset.chart];
     if (spec) steppe.chart(figure, spec);
+    else figure.hidden = true;
   }
   window.addEventListener("load", () => idle(copyNext));
 })();

@@ -62,7 +62,13 @@
   const refuse = function (...words) {
     place.replaceChildren(h("p", { class: "notice" }, ...words, " ", h("a", { href: "index.html" }, "To the leaderboard"), "."));
   };
-  const show = function (item, data) {
+  // Why there is no curve.
+  const without = function (item, data) {
+    if (item.failed && data.stored) return "It failed before an epoch was recorded: there are no learning curves.";
+    return "This record came without its learning curves: they stay in the store where the run was made, in the run's folder. The command below makes run and curves again.";
+  };
+  const show = function (found, data) {
+    const item = steppe.told(found, data);
     const title = `${item.optimizer}, seed ${item.seed}`;
     document.title = `${title.slice(0, 90)} · Steppe`;
     document.getElementById("title").replaceChildren(h("span", { class: "label" }, title),
@@ -70,12 +76,17 @@
     document.getElementById("crumb").replaceChildren(item.href ? h("a", { href: item.href }, item.title) : item.title);
     const results = data.results || {};
     const cost = data.cost || {};
-    const figures = steppe.charts([["", data]]);
+    const figures = steppe.charts([["", data]], [title, item.title]);
     const entry = (ref) => ({ name: ref.name, version: ref.version, ...(ref.plugin_source ? { "plugin source": ref.plugin_source } : {}), ...ref.params });
     const { task, optimizer, ...rest } = data.spec;
     const { versions = {}, hardware = {}, ...origin } = data.provenance;
-    const other = steppe.pickRun("Compare with another run", item, function (id) {
-      window.location.href = `compare.html?a=${encodeURIComponent(item.id)}&b=${encodeURIComponent(id)}`;
+    const other = steppe.pickRun("Compare with another run", item, item.id);
+    other.element.append(h("button", { type: "submit" }, "Compare"));
+    const compare = h("form", { class: "pick", "aria-label": "Compare with another run" }, other.element);
+    compare.addEventListener("submit", function (event) {
+      event.preventDefault();
+      if (other.run.value) window.location.href = `compare.html?a=${encodeURIComponent(item.id)}&b=${encodeURIComponent(other.run.value)}`;
+      else other.run.focus();
     });
     place.replaceChildren(...[
       h("p", { class: "conditions" }, `Run ${item.id} of ${item.title}`),
@@ -85,7 +96,7 @@
         ["Train loss", number((data.sharpness || {}).train_loss)], ["Sample-gradients", number(cost.sample_gradients)],
         ["Train s", number(cost.train_s)]]),
       figures.length ? h("section", { "aria-labelledby": "s-curves" }, h("h2", { id: "s-curves" }, "Curves"), h("div", { class: "plots" }, figures), curve(data))
-        : h("p", { class: "notice" }, "This record came without its learning curves: they stay in the store where the run was made, in the run's folder. The command below makes run and curves again."),
+        : data.curve.epoch ? curve(data) : h("p", { class: "notice" }, without(item, data)),
       command(data.command),
       measures(data),
       h("div", { class: "pairs" }, 
@@ -93,12 +104,14 @@
         tree("Perturbation cosine", data.perturbation_cosine || {}),
         tree("Provenance", { ...origin, data: data.data, "source of": data.entries }), tree("Versions", versions), tree("Hardware", hardware)),
       events(data),
-      h("form", { class: "pick", "aria-label": "Compare with another run" }, other.element),
+      steppe.known ? compare : null,
     ].filter((part) => part));
+    steppe.scrolls(place);
+    document.getElementById("said").textContent = `The run is shown: ${title}.`;
   };
   const id = new URLSearchParams(window.location.search).get("id");
-  const item = steppe.byId.get(id);
+  const item = steppe.find(id);
   if (!id) refuse("Which run? Its page is reached from the page of its task.");
   else if (!item) refuse("This site has no such run.");
-  else steppe.load(id).then((data) => show(item, data), () => refuse(`The file data/runs/${id}.js is missing: copy the whole folder of the site.`));
+  else steppe.load(id).then((data) => show(item, data), () => refuse(`The file data/runs/${id}.js is missing or damaged: copy the whole folder of the site.`));
 })();

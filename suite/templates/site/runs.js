@@ -6,7 +6,7 @@
 
   // Numbers as the tables have them.
   const number = function (value) {
-    if (value === null || value === undefined) return "-";
+    if (value === null || value === undefined || value === "") return "-";
     if (typeof value !== "number") return String(value);
     if (Number.isInteger(value)) return Math.abs(value) < 1e4 ? String(value) : value.toLocaleString("en");
     return String(Number(value.toPrecision(6)));
@@ -20,61 +20,79 @@
     return Object.entries(value).flatMap(([key, inner]) => flat(inner, [...path, key]));
   };
   // What this site knows of its runs, by id.
-  const known = new Map((steppe.known ? steppe.known.runs : []).map(function ([id, page, optimizer, seed, epochs, failed, accuracy]) {
-    const [title, href] = steppe.known.pages[page] || ["in no table", null];
-    return [id, { id, page, title, href, optimizer: steppe.known.optimizers[optimizer] || id, seed, epochs, failed: Boolean(failed), accuracy }];
+  const listed = steppe.known || { runs: [], pages: [], optimizers: [] };
+  if (!steppe.known || !steppe.themes || !steppe.runCharts) steppe.missing();
+  const known = new Map(listed.runs.map(function ([id, page, optimizer, seed, epochs, failed, accuracy]) {
+    const [title, href] = listed.pages[page] || ["in no table", null];
+    return [id, { id, page, title, href, at: optimizer, optimizer: listed.optimizers[optimizer] || id, seed, epochs, failed: Boolean(failed), accuracy }];
   }));
+  // Without that list, of a site that was copied in part, whatever looks like a run is looked for.
+  const find = function (id) {
+    if (steppe.known || !/^[0-9a-f]{16}$/.test(id || "")) return known.get(id);
+    return { id, page: -1, title: "a task", href: null, at: -1, optimizer: id, seed: "?", failed: false };
+  };
   const load = function (id) {
     return new Promise(function (resolve, reject) {
-      if (!known.has(id)) return reject(new Error("unknown"));
+      if (!find(id)) return reject(new Error("unknown"));
       const script = h("script", { src: `data/runs/${id}.js` });
-      script.onload = () => resolve(steppe[`run_${id}`]);
+      script.onload = () => (steppe[`run_${id}`] ? resolve(steppe[`run_${id}`]) : reject(new Error("damaged")));
       script.onerror = () => reject(new Error("missing"));
       document.head.append(script);
     });
   };
 
+  // What a run is called; the record knows where the list does not.
+  const told = function (item, data) {
+    if (steppe.known) return item;
+    const { task, optimizer, seed } = data.spec;
+    return { ...item, title: `${task.name} on ${data.spec.data}`, optimizer: optimizer.name, seed, failed: data.status === "failed" };
+  };
+
   // Charts of one run or of two: the specs of the suite, with the curves of these runs in them.
-  const charts = function (runs) {
+  const charts = function (runs, heading) {
     const figures = [];
-    for (const { title, columns, specs } of steppe.runCharts) {
+    for (const { title, columns, specs } of steppe.runCharts || []) {
       const spec = structuredClone(specs[runs.length]);
       const lines = runs.flatMap(([label, data]) => Object.entries(columns).map(([column, name]) =>
-        [label, runs.length > 1 ? `${label}, ${name}` : name, data.curve.epoch || [], data.curve[column] || [], column.endsWith("accuracy") ? 100 : 1]));
-      lines.forEach(function ([run, line, epochs, values, scale], index) {
+        [label, name, data.curve.epoch || [], data.curve[column] || [], column.endsWith("accuracy") ? 100 : 1]));
+      lines.forEach(function ([run, column, epochs, values, scale], index) {
         const every = Math.max(1, Math.floor(epochs.length / 6));
+        const line = runs.length > 1 ? `${run}, ${column}` : column;
         const first = (index * Math.max(1, Math.floor(every / 6))) % every;
         epochs.forEach(function (x, i) {
-          if (typeof values[i] === "number") spec.data.values.push({ x, mean: scale * values[i], line, run, symbol: i % every === first });
+          if (typeof values[i] === "number") spec.data.values.push({ x, mean: scale * values[i], line, run, column, index, symbol: i % every === first });
         });
       });
       if (!spec.data.values.length) continue;
       for (const layer of spec.layer) {
         for (const axis of [layer.encoding.x, layer.encoding.y]) axis.scale = { zero: false, nice: axis === layer.encoding.y };
       }
-      figures.push(steppe.figure(title, `${title} at each epoch; the numbers stand in a table on this page.`, spec));
+      const name = runs.map(([, data]) => data.id).join(" ");
+      spec.usermeta = { saved: { text: `${title}: ${heading[0]}`, subtitle: heading.slice(1) } };
+      figures.push(steppe.figure(title, runs.length > 1 ? `${title} of both runs at each epoch.`
+        : `${title} at each epoch; the numbers stand in a table on this page.`, spec, `${heading[0]} ${name} ${title}`.toLowerCase()));
     }
     return figures;
   };
 
   // The selects that pick a run: first its task, then the run among those of its optimizers.
-  const select = function (label, chosen, changed) {
-    const task = h("select", null, steppe.known.pages.map(([title], at) => h("option", { value: String(at) }, title)));
+  const select = function (label, chosen, except = null) {
+    const task = h("select", null, listed.pages.map(([title], at) => h("option", { value: String(at) }, title)));
     const run = h("select", { "data-run": "" });
     const fill = function () {
-      const mine = Array.from(known.values()).filter((item) => item.page === Number(task.value));
-      const names = [...new Set(mine.map((item) => item.optimizer))].sort();
+      const mine = Array.from(known.values()).filter((item) => item.page === Number(task.value) && item.id !== except)
+        .sort((a, b) => a.at - b.at || a.seed - b.seed || a.epochs - b.epochs);
+      const names = [...new Set(mine.map((item) => item.optimizer))];
       run.replaceChildren(h("option", { value: "" }, "choose a run"), ...names.map((name) => h("optgroup", { label: name },
-        mine.filter((item) => item.optimizer === name).sort((a, b) => a.seed - b.seed || a.epochs - b.epochs).map((item) =>
+        mine.filter((item) => item.optimizer === name).map((item) =>
           h("option", { value: item.id }, `${name}, seed ${item.seed}${item.failed ? ", failed" : `, ${percent(item.accuracy)}`}`)))));
     };
     if (chosen && chosen.page >= 0) task.value = String(chosen.page);
     fill();
     task.addEventListener("change", fill);
-    run.addEventListener("change", () => run.value && changed(run.value));
     return { task, run, element: h("fieldset", null, h("legend", null, label),
       h("label", null, h("span", null, "Task"), task), h("label", null, h("span", null, "Run"), run)) };
   };
 
-  Object.assign(steppe, { byId: known, load, charts, flat, number, percent, pickRun: select });
+  Object.assign(steppe, { find, told, load, charts, flat, number, percent, pickRun: select });
 })();

@@ -14,6 +14,29 @@
     return made;
   };
 
+  // Whoever copied a part of the site is told so once, whatever else the page can still show.
+  steppe.missing = function () {
+    if (document.getElementById("missing")) return;
+    document.getElementById("main").prepend(steppe.element("p", { id: "missing", class: "notice", role: "status" },
+      "Some files of the site are missing: copy its whole folder."));
+  };
+
+  // The keyboard stops at a table only where there is something to scroll.
+  const overflow = new ResizeObserver(function (entries) {
+    for (const region of new Set(entries.map((entry) => entry.target.closest(".scroll")))) {
+      if (!region) continue;
+      if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
+      else region.removeAttribute("tabindex");
+    }
+  });
+  steppe.scrolls = function (place) {
+    for (const region of place.querySelectorAll(".scroll")) {
+      overflow.observe(region);
+      overflow.observe(region.firstElementChild);
+    }
+  };
+  steppe.scrolls(document);
+
   // Theme
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   steppe.dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
@@ -34,22 +57,16 @@
   system.addEventListener("change", themed);
   themed();
 
-  // Sorting: a cell's data-v if it has one, else its text; what is missing goes last either way.
-  const collator = new Intl.Collator("en", { numeric: true });
-  const value = function (row, column) {
-    const cell = row.cells[column];
-    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
-    return cell.tagName === "TH" ? cell.textContent : null;
-  };
+  // Sorting by data-v, which of a name is its place among all; what is missing goes last either way.
+  const value = (row, column) => (row.cells[column].dataset.v === undefined ? null : Number(row.cells[column].dataset.v));
   const sort = function (head, direction) {
     const table = head.closest("table");
     const column = head.cellIndex;
     const sign = direction === "ascending" ? 1 : -1;
-    const keyed = Array.from(table.tBodies[0].rows, (row) => ({ row, key: value(row, column), name: row.cells[0].textContent }));
+    const keyed = Array.from(table.tBodies[0].rows, (row) => ({ row, key: value(row, column), name: value(row, 0) }));
     keyed.sort(function (a, b) {
-      if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || collator.compare(a.name, b.name);
-      const order = typeof a.key === "number" ? a.key - b.key : collator.compare(a.key, b.key);
-      return sign * order || collator.compare(a.name, b.name);
+      if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.name - b.name;
+      return sign * (a.key - b.key) || a.name - b.name;
     });
     table.tBodies[0].append(...keyed.map((item) => item.row));
     for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
@@ -72,9 +89,11 @@
     const passes = (element, key) => !chosen.get(key) || element.dataset[key] === chosen.get(key);
     let tables = 0;
     let rows = 0;
+    let without = 0;
     for (const group of document.querySelectorAll(".group")) {
       const whole = ["task", "tier", "protocol"].every((key) => passes(group, key));
       let any = false;
+      without += whole && !group.querySelector(`.view[data-view="${view}"]`);
       for (const section of group.querySelectorAll(".view")) {
         let left = 0;
         for (const row of section.querySelectorAll("tbody tr")) {
@@ -90,12 +109,34 @@
       group.hidden = !any;
     }
     document.getElementById("none").hidden = tables > 0;
+    const absent = document.getElementById("absent");
+    absent.hidden = !without;
+    absent.textContent = `${without} task${without === 1 ? " has" : "s have"} no table at equal ${view}.`;
     document.getElementById("count").textContent =
       `${tables} table${tables === 1 ? "" : "s"}, ${rows} row${rows === 1 ? "" : "s"}`;
   };
+  // What is chosen stands in the address: it outlives a reload and the way back, and can be passed on.
+  const keep = function () {
+    const given = new URLSearchParams();
+    for (const [key, value] of new FormData(filters)) {
+      if (value && !(key === "view" && value === first)) given.set(key, value);
+    }
+    const query = given.toString();
+    try {
+      window.history.replaceState(null, "", `${window.location.pathname}${query && "?"}${query}${window.location.hash}`);
+    } catch (error) { /* some browsers refuse that of pages on a disk: the choice lasts as long as the page */ }
+    filter();
+  };
+  const first = root.dataset.view;
   if (filters) {
-    filters.addEventListener("change", filter);
-    filters.addEventListener("reset", () => window.setTimeout(filter));
+    for (const [key, value] of new URLSearchParams(window.location.search)) {
+      const field = filters.elements.namedItem(key);
+      const options = field instanceof HTMLSelectElement ? Array.from(field.options) : key === "view" ? Array.from(field || []) : [];
+      if (options.some((option) => option.value === value)) field.value = value;
+    }
+    filter();
+    filters.addEventListener("change", keep);
+    filters.addEventListener("reset", () => window.setTimeout(keep));
     filters.addEventListener("submit", (event) => event.preventDefault());
     window.addEventListener("pageshow", filter); // browsers put back what was chosen before
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 from suite.cli.leaderboard import ranges, run_commands
@@ -51,7 +52,7 @@ def test_html_is_a_folder_beside_the_runs(cli: Cli, store: Store, tmp_path: Path
     assert (answer.code, answer.out) == (0, f"{store.root / 'site' / 'index.html'}\n")
     page = next((store.root / "site" / "tasks").glob("tiny-*.html")).read_text()
     assert "steppe run -t tiny -o sam,sgd -s 0-2" in page
-    assert f"steppe leaderboard --plugin {PLUGIN} --store {store.root} --format html" in page
+    assert f"steppe leaderboard --plugin {Path(PLUGIN).name} --format html" in page
     run = (store.root / "site" / "data" / "runs" / f"{store.run_ids()[0]}.js").read_text()
     assert "steppe run -t tiny -o" in run
     assert '"train_loss":[1.25]' in run
@@ -69,6 +70,64 @@ def test_html_refuses_a_file_and_a_strangers_folder(cli: Cli, store: Store, tmp_
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "is not empty and no site of ours" in answer.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_site_names_no_place_of_this_machine(cli: Cli, store: Store, tmp_path: Path) -> None:
+    cli("publish", "--store", store.root)
+    records = tmp_path / "results" / "records" / "tiny.jsonl"
+    site = tmp_path / "away" / "site"
+    for given in (["--store", store.root, "--figures", tmp_path / "figures"], ["--records", records]):
+        answer = cli("leaderboard", "--format", "html", "--plugin", PLUGIN, "-o", site, *given)
+        assert answer.code == 0
+        for path in site.rglob("*.*"):
+            if path.is_file() and path.name not in ("vega.js", ".steppe-site.json"):
+                assert str(tmp_path) not in path.read_text(encoding="utf-8"), path
+    assert "steppe leaderboard --plugin tiny.py --records tiny.jsonl --format html" in (
+        site / "index.html"
+    ).read_text(encoding="utf-8")
+
+
+def test_a_site_of_published_records_wants_a_folder_that_is_no_store(
+    cli: Cli, store: Store, tmp_path: Path
+) -> None:
+    cli("publish", "--store", store.root)
+    base = ("leaderboard", "--plugin", PLUGIN, "--store", store.root, "--format", "html")
+    answer = cli(*base, "--records", "results/records/tiny.jsonl")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "needs a folder of its own: name one with -o" in answer.err
+    answer = cli(*base, "-o", store.root / "runs" / "site")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "is among the runs of the store" in answer.err
+    assert not (store.root / "site").exists()
+    assert not (store.root / "runs" / "site").exists()
+
+
+def test_a_view_without_a_table_says_why(cli: Cli, store: Store) -> None:
+    base = ("leaderboard", "--plugin", PLUGIN, "--store", store.root, "--view", "seconds",
+            "--optimizer", "sgd")  # fmt: skip
+    assert "No table at equal seconds: no two rows" in cli(*base).out
+    assert cli(*base, "--format", "html").code == 0
+    page = (store.root / "site" / "index.html").read_text(encoding="utf-8")
+    assert "No table at equal seconds: no two rows" in page
+
+
+def test_a_run_in_two_files_is_the_same_everywhere(cli: Cli, store: Store, tmp_path: Path) -> None:
+    cli("publish", "--store", store.root)
+    first = tmp_path / "results" / "records" / "tiny.jsonl"
+    other = tmp_path / "other.jsonl"
+    changed = [json.loads(line) for line in first.read_text().splitlines()]
+    for record in changed:
+        record["cost"]["train_s"] = 987.0
+    other.write_text("".join(json.dumps(record) + "\n" for record in changed))
+    shown = []
+    for files in ([first, other], [other, first]):
+        assert cli("leaderboard", "--plugin", PLUGIN, "--records", *files, "--format", "html",
+                   "-o", "site").code == 0  # fmt: skip
+        table = "987.0" in next((tmp_path / "site" / "tasks").glob("*.html")).read_text(encoding="utf-8")
+        runs = {'"train_s":987' in path.read_text() for path in tmp_path.glob("site/data/runs/*.js")}
+        assert runs == {table}
+        shown.append(table)
+    assert shown[0] == shown[1]
 
 
 def test_latex_and_figures(cli: Cli, store: Store, tmp_path: Path) -> None:

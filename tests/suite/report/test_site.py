@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from suite.report import site
+from suite.report import site, text
+from suite.report.site import pages
 from suite.report.site.groups import groups
 from tests.browser import sites
 from tests.browser.places import known, page_of, runs_of
@@ -42,15 +43,15 @@ def links(path: Path) -> Links:
 
 
 def data_of(made: Path, run_id: str) -> dict[str, Any]:
-    text = (made / "data" / "runs" / f"{run_id}.js").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text.partition(f".run_{run_id} = ")[2].removesuffix(";\n"))
+    data = (made / "data" / "runs" / f"{run_id}.js").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(data.partition(f".run_{run_id} = ")[2].removesuffix(";\n"))
     return found
 
 
 def test_every_link_leads_to_a_file_of_the_site(made: Path) -> None:
-    pages = [*made.glob("*.html"), *made.glob("tasks/*.html")]
-    assert len(pages) == 3 + 4
-    for page in pages:
+    files = [*made.glob("*.html"), *made.glob("tasks/*.html")]
+    assert len(files) == 3 + 4
+    for page in files:
         for link in links(page).found:
             name = link.partition("?")[0].partition("#")[0]
             assert not re.match("[a-z]+:|/", name), link
@@ -81,7 +82,7 @@ def test_a_page_has_all_views_and_downloads(made: Path) -> None:
     assert headings == [
         "Equal epochs, 1x",
         "Equal sample-gradients, 1x",
-        "Equal seconds, 1x",
+        "Equal seconds, 1x: 100 s on cpu A",
     ]
     assert page.count("untuned: not a ranking") >= len(headings)
     slug = Path(page_of(made, "images")).stem
@@ -130,10 +131,10 @@ def test_records_of_another_protocol_are_left_out_with_a_sentence(tmp_path: Path
     old = record("sgd", 0, protocol="fair-0.0")
     for some in ([*seeds("sgd", [0.6, 0.7]), old], [old]):
         made = site.write(tmp_path / "site", sites.board(some), sites.material(some)).parent
-        text = (made / "index.html").read_text(encoding="utf-8")
-        assert "1 record of protocol fair-0.0 left out" in text
-        assert f"run.html?id={old['run_id']}" in text
-        assert ("No run is in a table." in text) == (len(some) == 1)
+        page = (made / "index.html").read_text(encoding="utf-8")
+        assert "1 record of protocol fair-0.0 left out" in page
+        assert f"run.html?id={old['run_id']}" in page
+        assert ("No run is in a table." in page) == (len(some) == 1)
 
 
 def test_pages_have_names_of_their_own_that_last() -> None:
@@ -143,6 +144,67 @@ def test_pages_have_names_of_their_own_that_last() -> None:
     assert all(re.fullmatch("[a-z0-9-]{6,70}", slug) for slug in slugs)
     alone = groups(sites.board(seeds("sgd", [0.6])).tables)
     assert {group.slug for group in alone} <= set(slugs)
+
+
+def index_of(some: list[dict[str, Any]]) -> str:
+    board = sites.board(some)
+    return pages.index(board, groups(board.tables), sites.material(some).records)
+
+
+def test_every_table_has_its_notes_on_the_first_page() -> None:
+    some = [
+        record(optimizer, seed, 0.6, fingerprint=machine, train_loss=loss)
+        for machine, first in (("cpu A", 0), ("gpu B", 10))
+        for optimizer, loss in (("sgd", 0.5), ("nso", 0.9))
+        for seed in range(first, first + 3)
+    ]
+    some += [record("sam", seed, 0.6, fingerprint="gpu B") for seed in range(3)]
+    page = index_of(some)
+    assert "Seconds compare only where the machine was otherwise idle" in page
+    assert "No row is ranked by a measure" in page
+    assert "Rows are not at matched training loss" in page
+    assert re.search(r" \[b\]</td>", page)  # and what it means
+    assert "<li>[a] cpu A</li>" in page
+    assert "<li>[b] gpu B</li>" in page
+
+
+def test_pages_of_one_task_are_told_apart() -> None:
+    some = seeds("sgd", [0.6, 0.7]) + seeds("sgd", [0.6, 0.7], precision="bf16", device="cuda")
+    some += seeds("sgd", [0.6, 0.7], task="digits")
+    titles = {group.title for group in groups(sites.board(some).tables)}
+    assert titles == {
+        "images on images-jpeg, fp32, cpu",
+        "images on images-jpeg, bf16, cuda",
+        "digits on images-jpeg",
+    }
+    assert "<dt>Tasks</dt><dd>2</dd>" in index_of(some)
+
+
+def test_headings_of_equal_seconds_tell_the_budget_and_the_machine() -> None:
+    long = "cpu: Intel(R) Xeon(R) Processor, 1 of 2 threads, torch 2.15.0, python 3.1"
+    some = [
+        record(optimizer, seed + 10 * at, 0.6, fingerprint=f"{long}{at}", train_s=100.0 + at)
+        for at in range(2)
+        for optimizer in ("sgd", "adam")
+        for seed in range(3)
+    ]
+    (group,) = groups(sites.board(some).tables)
+    seconds = [heading for heading in group.headings if "seconds" in heading]
+    assert [heading.partition(" on ")[0] for heading in seconds] == [
+        "Equal seconds, 1x: 100 s",
+        "Equal seconds, 1x: 101 s",
+    ]
+    assert len(set(group.headings)) == len(group.headings)
+    assert all(len(heading) < 90 for heading in seconds)
+    ids = re.findall(' id="([^"]*)"', index_of(some))
+    assert len(set(ids)) == len(ids)
+
+
+def test_names_are_sorted_by_the_numbers_in_them() -> None:
+    names = ["sgd", "sam[rho=0.1]", "sam[rho=1e-05]", "sam[rho=10]", "sam", "sam[rho=0.02]", "sam[rho=-1]"]
+    assert sorted(names, key=text.name_key) == [
+        "sam", "sam[rho=-1]", "sam[rho=1e-05]", "sam[rho=0.02]", "sam[rho=0.1]", "sam[rho=10]", "sgd"
+    ]  # fmt: skip
 
 
 def test_runs_are_listed_once_by_optimizer(made: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from suite.report.site.folder import MARKER, STAGING, SiteFolder
 
 def publish(root: Path, **files: str) -> None:
     folder = SiteFolder(root)
-    for name, content in files.items():
-        folder.write(name.replace("__", "/") + ".html", content)
-    folder.publish()
+    try:
+        for name, content in files.items():
+            folder.write(name.replace("__", "/") + ".html", content)
+        folder.publish()
+    finally:
+        folder.discard()
 
 
 def listed(root: Path) -> set[str]:
@@ -59,7 +63,9 @@ def test_until_it_is_whole_the_build_before_it_stands(tmp_path: Path) -> None:
     cut_short.write("new.html", "2")
     assert (root / "index.html").read_text() == "1"
     assert not (root / "new.html").exists()
-    publish(root, index="3")  # as after a kill: nobody discarded
+    assert cut_short._lock is not None
+    os.close(cut_short._lock)  # as a kill does
+    publish(root, index="3")
     assert listed(root) == {"index.html"}
     assert not (root / STAGING).exists()
 
@@ -91,3 +97,64 @@ def test_a_marker_that_points_elsewhere_deletes_nothing_there(tmp_path: Path, na
     (root / MARKER).write_text(json.dumps({"site": 1, "files": [name, 7, "index.html"]}))
     publish(root, index="2")
     assert victim.read_text() == "keep"
+
+
+def test_two_builds_do_not_mix(tmp_path: Path) -> None:
+    first = SiteFolder(tmp_path)
+    first.write("index.html", "1")
+    with pytest.raises(SteppeError, match=r"another build is writing into .*: wait for it"):
+        SiteFolder(tmp_path)
+    first.publish()
+    assert (tmp_path / "index.html").read_text() == "1"
+    second = SiteFolder(tmp_path)
+    second.discard()
+    publish(tmp_path, index="3")
+    assert (tmp_path / "index.html").read_text() == "3"
+
+
+def test_the_death_of_a_build_lets_the_next_one_in(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        SiteFolder(tmp_path).write("index.html", "1")
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    publish(tmp_path, index="2")
+    assert listed(tmp_path) == {"index.html"}
+
+
+def test_a_kill_at_the_first_marker_locks_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / f"{MARKER}.new").write_text("{")
+    publish(tmp_path, index="1")
+    assert listed(tmp_path) == {"index.html"}
+
+
+@pytest.mark.parametrize("content", ['{"files": 5}', "[]", "{", ""])
+def test_a_damaged_marker_is_one_line_and_nothing_is_touched(tmp_path: Path, content: str) -> None:
+    publish(tmp_path, index="1")
+    (tmp_path / MARKER).write_text(content)
+    with pytest.raises(SteppeError, match="is damaged or not ours: remove"):
+        SiteFolder(tmp_path)
+    assert listed(tmp_path) == {"index.html"}
+    assert (tmp_path / MARKER).read_text() == content
+
+
+def test_a_strangers_file_in_the_place_of_a_page_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path, index="1")
+    (tmp_path / "run.html").write_text("mine")
+    with pytest.raises(SteppeError, match=r"run.html is not of the site .* move it away"):
+        publish(tmp_path, index="2", run="2")
+    assert (tmp_path / "run.html").read_text() == "mine"
+    assert (tmp_path / "index.html").read_text() == "1"
+
+
+def test_nothing_is_written_or_deleted_through_a_link(tmp_path: Path) -> None:
+    root, victim = tmp_path / "site", tmp_path / "victim"
+    publish(root, index="1", tasks__a="1")
+    (root / "tasks").rename(victim)
+    (root / "tasks").symlink_to(victim)
+    with pytest.raises(SteppeError, match="tasks is a symbolic link: remove it"):
+        publish(root, index="2", tasks__a="2")
+    (root / STAGING).symlink_to(victim)
+    publish(root, index="3")
+    assert (victim / "a.html").read_text() == "1"
+    assert (root / "index.html").read_text() == "3"

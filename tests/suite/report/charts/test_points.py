@@ -238,5 +238,7 @@ def test_many_rows_of_one_cost_stay_on_the_axis():
     many = [one for i in range(14) for one in seeds(f"o{i:02}", [0.5, 0.6, 0.7])]
     table = board([*many, *seeds("dear", [0.6, 0.7, 0.8], cost=2.0)]).tables[0]
     spec = charts.cost_accuracy(table)
-    low, high = next(layer for layer in spec["layer"] if "x" in layer["encoding"])["encoding"]["x"]["scale"]["domain"]
+    low, high = next(layer for layer in spec["layer"] if "x" in layer["encoding"])["encoding"]["x"]["scale"][
+        "domain"
+    ]
     assert all(low < value["at"] < high for value in spec["data"]["values"])
