@@ -12,6 +12,7 @@ import torch
 
 from suite import checkpoint
 from suite.checkpoint import CorruptCheckpointError
+from suite.files import read_lines
 from suite.store import RunFolder, Store
 from tests.suite.records import make_run, make_spec
 
@@ -116,7 +117,7 @@ def damage(folder: RunFolder, *names: str) -> None:
 
 def resumed(folder: RunFolder) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     with folder.start() as attempt:
-        return attempt.resume(), folder.metrics()
+        return attempt.resume(), list(read_lines(attempt.path / "metrics.jsonl"))
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
