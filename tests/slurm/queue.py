@@ -34,7 +34,7 @@ def wait_until(true: Callable[[], object], what: str) -> None:
     end = time.monotonic() + WAIT_S
     while not true():
         assert time.monotonic() < end, f"{what}: not so after {WAIT_S} s"
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def wait_for(testbed: Testbed, job: int | str, *wanted: str) -> None:
