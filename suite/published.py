@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,19 @@ def to_line(record: Mapping[str, Any]) -> bytes:
     return canonical_json(record).encode() + b"\n"
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Read a published file; SteppeError names the line that is no whole record of the run that it claims."""
-    return [read_line(line, where) for where, line in numbered_lines(path)]
+    return (read_line(line, where) for where, line in numbered_lines(path))
 
 
-def numbered_lines(path: Path) -> list[tuple[Path, str]]:
-    """Read the lines of a published file, each with its `file:number`."""
+def numbered_lines(path: Path) -> Iterator[tuple[Path, str]]:
+    """Read the lines of a published file one by one, each with its `file:number`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                yield Path(f"{path}:{number}"), line.rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SteppeError(f"cannot read {path}: {error}") from error
-    return [(Path(f"{path}:{number}"), line) for number, line in enumerate(lines, 1)]
 
 
 def read_line(line: str, where: Path) -> dict[str, Any]:

@@ -188,15 +188,18 @@ def arguments(spec: RunSpec, registry: Registry) -> list[str]:
     A plugin is named by a placeholder, as a spec knows the plugin's hash and not its path.
     """
     task = registry.resolve_task(spec.task)
-    cost = declared_cost(registry, spec.optimizer)
+    optimizer = registry.resolve_optimizer(spec.optimizer)
     out = ["-t", spec.task.label(registry.task(spec.task.name).entry.params)]
-    out += ["-o", spec.optimizer.label(registry.optimizer(spec.optimizer.name).entry.params)]
+    out += ["-o", spec.optimizer.label(optimizer.params)]
     out += ["-s", str(spec.seed), "--data-set", spec.data]
-    budget, by_cost = spec.epochs / task.epochs, spec.epochs * cost / task.epochs
+    budget = spec.epochs / task.epochs
     if task.epochs * budget == spec.epochs:
         out += ["--budget", repr(budget)] if budget != 1 else []
-    elif task.epochs * by_cost / cost == spec.epochs:
-        out += ["--view", "sample-gradients", "--budget", repr(by_cost)]
+    else:  # rounded away: then it was planned by cost
+        cost = float(optimizer.cost(spec.optimizer.params))
+        by_cost = spec.epochs * cost / task.epochs
+        if task.epochs * by_cost / cost == spec.epochs:
+            out += ["--view", "sample-gradients", "--budget", repr(by_cost)]
     out += ["--precision", spec.precision] if spec.precision != "fp32" else []
     out += ["--device", spec.device]
     out += ["--threads", str(spec.threads)] if spec.threads != 1 else []

@@ -16,8 +16,8 @@ LAYERS = [
     layer.split()
     for layer in (
         "errors",
-        "spec seeds code_hash registry schedule stats files heartbeat claim checkpoint index attempt store "
-        "provenance published",
+        "spec seeds code_hash registry declared schedule stats files heartbeat claim checkpoint slim index "
+        "attempt store provenance published scheduler",
         "data models objective params sharpness evaluate precision select",
         "train record context local track",
         "report conformance scaffold",
@@ -33,6 +33,7 @@ LOADERS = {
     "suite/registry.py",  # entries: the only place that loads tasks/ and baselines/, by name
     "suite/cli/__init__.py",  # commands, by name
     "suite/sharpness/__init__.py",  # measures, by name
+    "suite/scheduler.py",  # dispatchers, by name
     "suite/local/worker.py",  # what a worker process runs, once it is warm
 }
 """Modules that may load others by name."""

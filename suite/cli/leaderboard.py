@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import options, show
+from suite.declared import Declared
 from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.published import read_records
 from suite.registry import Registry
 from suite.report.views import REPORT_VIEWS
 from suite.select import arguments
+from suite.slim import Slim
 from suite.spec import RunSpec, TaskSpec, Value, canonical_json, resolve_params
 from suite.store import Store
 
@@ -68,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the tables of all records that the options let through."""
-    registry = options.registry(args)
+    registry = Declared(args.plugin)
     records = chosen_records(args)
     board = build(records, registry, args)
     if args.figures is not None:
@@ -119,14 +121,14 @@ def _material(records: Sequence[Mapping[str, Any]], registry: Registry, args: ar
     from suite.report.site import Material
 
     return Material(
-        records={RunSpec.from_dict(record["spec"]).run_id: record for record in records},
+        records={record["run_id"]: record for record in records},
         store=None if args.records else Store(options.store_root(args)),
         command=lambda spec: show.command(spec, registry),
         commands=lambda specs: run_commands(specs, registry),
     )
 
 
-def chosen_records(args: argparse.Namespace) -> list[dict[str, Any]]:
+def chosen_records(args: argparse.Namespace) -> list[Mapping[str, Any]]:
     """Return the records that the options let through; SteppeError where there is none."""
     records = [record for record in _records(args) if _wanted(record, args)]
     if not records:
@@ -134,31 +136,30 @@ def chosen_records(args: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
-def _records(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _records(args: argparse.Namespace) -> Iterable[Mapping[str, Any]]:
     if args.records:
         return _once(record for path in args.records for record in read_records(path))
     found = Store(options.store_root(args)).index()
     for line in found.skipped:
         print(f"steppe: {line}", file=sys.stderr)
-    return list(found)
+    return found
 
 
 def _once(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Take one record of a run that several files have, whatever their order: a completed one first."""
-    chosen: dict[str, tuple[str, str]] = {}
     found: dict[str, dict[str, Any]] = {}
     for record in records:
-        run_id, key = record["run_id"], (record["status"], canonical_json(record))
-        if run_id not in chosen or key < chosen[run_id]:
-            chosen[run_id], found[run_id] = key, record
+        other = found.setdefault(record["run_id"], record)
+        if other is not record:
+            found[record["run_id"]] = min(record, other, key=lambda one: (one["status"], canonical_json(one)))
     return list(found.values())
 
 
 def _wanted(record: Mapping[str, Any], args: argparse.Namespace) -> bool:
-    spec = record["spec"]
-    return all(
-        globs is None or any(fnmatch.fnmatchcase(spec[part]["name"], glob) for glob in globs)
-        for part, globs in (("task", args.task), ("optimizer", args.optimizer))
+    asked = [(part, globs) for part, globs in (("task", args.task), ("optimizer", args.optimizer)) if globs]
+    return not asked or all(
+        any(fnmatch.fnmatchcase(record["spec"][part]["name"], glob) for glob in globs)
+        for part, globs in asked
     )
 
 
@@ -189,7 +190,7 @@ def render(
         return csv_.render(board)
     if chosen_format(args) == "tex":
         return latex.render(board)
-    origin = run_commands((RunSpec.from_dict(record["spec"]) for record in records), registry)
+    origin = _commands(_settings(records), registry)
     return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
 
 
@@ -239,15 +240,38 @@ def _name(path: str) -> str:
 
 def run_commands(specs: Iterable[RunSpec], registry: Registry) -> list[str]:
     """Write `steppe run` commands that span the runs; those of entries that changed since are left out."""
-    seeds: dict[tuple[str, ...], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    settings: dict[str, tuple[RunSpec, set[int]]] = {}
     for spec in specs:
+        key = canonical_json({**spec.to_dict(), "seed": 0})
+        settings.setdefault(key, (spec, set()))[1].add(spec.seed)
+    return _commands(settings.values(), registry)
+
+
+def _settings(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[RunSpec, set[int]]]:
+    """Gather the seeds of each setting; the spec is that of one of them."""
+    settings: dict[object, tuple[RunSpec, set[int]]] = {}
+    for record in records:
+        if isinstance(record, Slim) and record.seed is not None:
+            key, seed = record.shape.parts["spec"], record.seed
+        else:
+            key, seed = record["run_id"], record["spec"]["seed"]
+        if key not in settings:
+            settings[key] = RunSpec.from_dict(record["spec"]), set()
+        settings[key][1].add(seed)
+    return settings.values()
+
+
+def _commands(settings: Iterable[tuple[RunSpec, set[int]]], registry: Registry) -> list[str]:
+    seeds: dict[tuple[str, ...], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for spec, which in settings:
         try:
             given = arguments(spec, registry)
         except SteppeError:
             continue
         optimizer = given[given.index("-o") + 1]
-        rest = tuple(piece for at, piece in enumerate(given) if at not in _pair(given, "-o", "-s"))
-        seeds[rest][optimizer].add(spec.seed)
+        left_out = _pair(given, "-o", "-s")
+        rest = tuple(piece for at, piece in enumerate(given) if at not in left_out)
+        seeds[rest][optimizer] |= which
     commands = []
     for rest, by_optimizer in sorted(seeds.items()):
         together: dict[str, list[str]] = defaultdict(list)

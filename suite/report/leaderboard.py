@@ -8,18 +8,20 @@ Hyperparameters are as given by hand, not tuned: tables are headed so, sorted by
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from suite import PROTOCOL
 from suite.report import text
-from suite.report.runs import Run, TaskInfo, entry_label, read_run, tails
+from suite.report.runs import Columns, Reader, Run, TaskInfo, entry_label, tails
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
-from suite.spec import Param
+from suite.slim import no_collection
+from suite.spec import EntryRef, Param
 from suite.stats import (
     MINIMUM_SEEDS,
     Interval,
@@ -124,7 +126,7 @@ def build(
     """Sort records into tables; the result does not depend on their order.
 
     Args:
-        records: contents of result.json, whole.
+        records: contents of result.json, whole or slim.
         tasks: by name, of every task that may occur; records of others are left out, saying so.
         optimizers: by name, the declared parameters, for labels that show what differs from the defaults.
         command: the command line that regenerates the report.
@@ -134,17 +136,28 @@ def build(
         SteppeError: a record that lacks what every record holds.
 
     """
+    with no_collection():
+        return _build(records, tasks, optimizers, command, margin)
+
+
+def _build(
+    records: Iterable[Mapping[str, Any]],
+    tasks: Mapping[str, TaskInfo],
+    optimizers: Mapping[str, Mapping[str, Param]],
+    command: str,
+    margin: float,
+) -> Leaderboard:
     strata, left_out = _sift(records, tasks)
     heads = {
-        key: ("\n".join((_task_label(run, tasks), *_conditions(run))), run.spec.task.version)
+        key: ("\n".join((_task_label(run, tasks), *_conditions(run))), run.setting.spec.task.version)
         for key, (run, *_) in strata.items()
     }
     unlike = tails(heads)
-    tables = [
-        _table(chosen, place, unlike[key], tasks, optimizers, margin)
-        for key, runs in strata.items()
-        for place, chosen in places(runs, _budget(runs[0], tasks)).items()
-    ]
+    tables: list[Table] = []
+    for key, runs in strata.items():
+        stratum = _Stratum(tasks, optimizers, _budget(runs[0], tasks), margin)
+        found = places(runs, stratum.epochs)
+        tables += [stratum.table(chosen, place, unlike[key]) for place, chosen in found.items()]
     tables.sort(key=_order)
     return Leaderboard(tuple(tables), tuple(left_out), command, margin)
 
@@ -161,15 +174,17 @@ def _order(table: Table) -> tuple[Any, ...]:
 
 
 def _budget(run: Run, tasks: Mapping[str, TaskInfo]) -> float:
-    return tasks[run.spec.task.name].epochs(run.spec.task.params)
+    task = run.setting.spec.task
+    return tasks[task.name].epochs(task.params)
 
 
 def _task_label(run: Run, tasks: Mapping[str, TaskInfo]) -> str:
-    return entry_label(run.spec.task, tasks[run.spec.task.name].params)
+    task = run.setting.spec.task
+    return entry_label(task, tasks[task.name].params)
 
 
 def _conditions(run: Run) -> tuple[str, ...]:
-    spec = run.spec
+    spec = run.setting.spec
     return spec.data, spec.protocol, spec.precision, spec.device, str(spec.compile)
 
 
@@ -177,23 +192,28 @@ def _sift(
     records: Iterable[Mapping[str, Any]], tasks: Mapping[str, TaskInfo]
 ) -> tuple[dict[str, list[Run]], list[str]]:
     """Sort records by stratum, each run once, in a fixed order; and say in sentences which are in none."""
-    runs: dict[str, Run] = {}
+    reader = Reader()
+    runs: dict[str, tuple[Run, Mapping[str, Any]]] = {}
     foreign: set[tuple[str, str]] = set()
     for record in records:
-        if (protocol := _protocol(record)) != PROTOCOL:  # its fields may be others: it is not read
-            foreign.add((protocol, str(record.get("run_id"))))
-            continue
-        run = read_run(record)
-        runs[run.spec.run_id] = min(run, runs.get(run.spec.run_id, run), key=repr)
+        run = reader.read_alike(record)
+        if run is None:
+            if (protocol := _protocol(record)) != PROTOCOL:  # its fields may be others: it is not read
+                foreign.add((protocol, str(record.get("run_id"))))
+                continue
+            run = reader.read(record)
+        if run.run_id not in runs or _first(record, runs[run.run_id][1]):
+            runs[run.run_id] = run, record
     strata: dict[str, list[Run]] = defaultdict(list)
     others = Counter(protocol for protocol, _ in foreign)
     strangers: Counter[str] = Counter()
     taken: set[tuple[str, str, int, float]] = set()
     repeats = 0
-    for _, run in sorted(runs.items()):
-        key = (run.stratum(), run.optimizer_key(), run.seed, round(run.spec.epochs, 3))
-        if run.spec.task.name not in tasks:
-            strangers[run.spec.task.name] += 1
+    for _, (run, _) in sorted(runs.items(), key=lambda item: item[0]):
+        setting = run.setting
+        key = (setting.stratum, setting.optimizer_key, run.seed, setting.epochs)
+        if setting.spec.task.name not in tasks:
+            strangers[setting.spec.task.name] += 1
         elif key in taken:
             repeats += 1
         else:
@@ -212,6 +232,12 @@ def _sift(
     return strata, left_out
 
 
+def _first(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a record of a run goes before another of it, whatever their order: completed ones first."""
+    texts = [(record["status"], json.dumps(dict(record), sort_keys=True)) for record in (one, other)]
+    return texts[0] < texts[1]
+
+
 def _protocol(record: Mapping[str, Any]) -> str:
     spec = record.get("spec")
     return str(spec.get("protocol", PROTOCOL)) if isinstance(spec, Mapping) else PROTOCOL
@@ -221,124 +247,147 @@ def _records(n: int) -> str:
     return f"{n} record{'s' if n > 1 else ''}"
 
 
-def _table(
-    runs: Sequence[Run],
-    place: Place,
-    unlike: str,
-    tasks: Mapping[str, TaskInfo],
-    optimizers: Mapping[str, Mapping[str, Param]],
-    margin: float,
-) -> Table:
-    first = runs[0]
-    info, epochs = tasks[first.spec.task.name], _budget(first, tasks)
-    minimum = MINIMUM_SEEDS[info.tier]
-    entries = _entries(runs, optimizers)
-    rows: dict[tuple[str, float], list[Run]] = defaultdict(list)
-    for run in runs:
-        rows[row_key(run, place.view)].append(run)
-    labelled = [
-        (
-            entries[optimizer] + (_epochs(some[0], place.budget * epochs) if at else ""),
-            entries[optimizer],
-            some,
+class _Stratum:
+    """Makes the tables of one stratum; what several of them show is worked out once."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskInfo],
+        optimizers: Mapping[str, Mapping[str, Param]],
+        epochs: float,
+        margin: float,
+    ) -> None:
+        self._tasks, self._optimizers, self._margin = tasks, optimizers, margin
+        self.epochs = epochs
+        """The task's budget."""
+        self._labels: dict[str, str] = {}
+        self._rows: dict[tuple[str, ...], Row] = {}
+
+    def table(self, runs: Sequence[Run], place: Place, unlike: str) -> Table:
+        """Make the table of these runs; `unlike` tells its task from others of its name."""
+        first = runs[0].setting.spec
+        info = self._tasks[first.task.name]
+        minimum = MINIMUM_SEEDS[info.tier]
+        named = self._named(runs, place)
+        scores = {name: _by_seed(some) for name, _, some in named}
+        failures = {name: sum(run.failed for run in some) for name, _, some in named}
+        verdicts = classify(scores, failures, margin=self._margin, minimum=minimum)
+        rows = tuple(
+            replace(self._row(some), optimizer=name, entry=entry, verdict=verdicts[name])
+            for name, entry, some in named
         )
-        for (optimizer, at), some in rows.items()
-    ]
-    named = sorted(labelled, key=lambda one: (text.name_key(one[0]), one[:2]))
-    scores = {name: _by_seed(some) for name, _, some in named}
-    failures = {name: sum(run.failed for run in some) for name, _, some in named}
-    verdicts = classify(scores, failures, margin=margin, minimum=minimum)
-    made = tuple(_row(name, entry, some, epochs, verdicts[name]) for name, entry, some in named)
-    examples: dict[str, set[int]] = defaultdict(set)
-    for run in runs:
-        for name, measured in run.measures.items():
-            examples[name].add(int(measured.get("n", 0)))
-    losses = [row.train_loss.mean for row in made if row.train_loss is not None]
-    return Table(
-        task=_task_label(first, tasks) + unlike,
-        data=first.spec.data,
-        protocol=first.spec.protocol,
-        precision=first.spec.precision,
-        device=first.spec.device,
-        compiled=first.spec.compile,
-        tier=info.tier,
-        view=place.view,
-        budget=place.budget,
-        epochs=epochs,
-        seconds=place.seconds,
-        rows=made,
-        measures={name: tuple(sorted(examples[name])) for name in sorted(examples)},
-        minimum_seeds=minimum,
-        correlation=pairing_correlation(scores),
-        matched_loss=max(losses) - min(losses) <= MATCHED * max(losses) if len(losses) > 1 else None,
-        fingerprints=tuple(sorted({run.fingerprint for run in runs if not run.failed})),
-    )
+        kinds = {run.kind for run in runs}
+        examples: dict[str, set[int]] = defaultdict(set)
+        for kind in kinds:
+            for name, n in kind.examples.items():
+                examples[name].add(n)
+        losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
+        return Table(
+            task=_task_label(runs[0], self._tasks) + unlike,
+            data=first.data,
+            protocol=first.protocol,
+            precision=first.precision,
+            device=first.device,
+            compiled=first.compile,
+            tier=info.tier,
+            view=place.view,
+            budget=place.budget,
+            epochs=self.epochs,
+            seconds=place.seconds,
+            rows=rows,
+            measures={name: tuple(sorted(examples[name])) for name in sorted(examples)},
+            minimum_seeds=minimum,
+            correlation=pairing_correlation(scores),
+            matched_loss=max(losses) - min(losses) <= MATCHED * max(losses) if len(losses) > 1 else None,
+            fingerprints=tuple(sorted({kind.fingerprint for kind in kinds if not kind.failed})),
+        )
 
+    def _named(self, runs: Sequence[Run], place: Place) -> list[tuple[str, str, list[Run]]]:
+        """Sort runs into rows, each with its label and that of its entry, in the order of the table."""
+        rows: dict[tuple[str, float], list[Run]] = defaultdict(list)
+        for run in runs:
+            rows[row_key(run, place.view)].append(run)
+        entries = self._entries({key: some[0].setting.spec.optimizer for (key, _), some in rows.items()})
+        labelled = [
+            (
+                entries[optimizer] + (_epochs(some[0], place.budget * self.epochs) if at else ""),
+                entries[optimizer],
+                some,
+            )
+            for (optimizer, at), some in rows.items()
+        ]
+        return sorted(labelled, key=lambda one: (text.name_key(one[0]), one[:2]))
 
-def _entries(runs: Sequence[Run], optimizers: Mapping[str, Mapping[str, Param]]) -> dict[str, str]:
-    """Label the optimizers by key, each unlike the others."""
-    one = {run.optimizer_key(): run.spec.optimizer for run in runs}
-    labels = {key: (entry_label(ref, optimizers.get(ref.name)), ref.version) for key, ref in one.items()}
-    suffixes = tails(labels)
-    return {key: label + suffixes[key] for key, (label, _) in labels.items()}
+    def _entries(self, one: Mapping[str, EntryRef]) -> dict[str, str]:
+        """Label the optimizers by key, each unlike the others."""
+        for key, ref in one.items():
+            if key not in self._labels:
+                self._labels[key] = entry_label(ref, self._optimizers.get(ref.name))
+        suffixes = tails({key: (self._labels[key], ref.version) for key, ref in one.items()})
+        return {key: self._labels[key] + suffixes[key] for key in one}
+
+    def _row(self, runs: Sequence[Run]) -> Row:
+        """Make the row of these runs, without what its table says of it."""
+        ids = tuple(run.run_id for run in runs)
+        if ids not in self._rows:
+            self._rows[ids] = _row(runs, self.epochs)
+        return self._rows[ids]
 
 
 def _epochs(run: Run, budget: float) -> str:
-    if math.isclose(run.spec.epochs, budget, rel_tol=1e-6):
-        return ""
-    return f" ({round(run.spec.epochs, 3):.10g} epochs)"
+    epochs = run.setting.spec.epochs
+    return "" if math.isclose(epochs, budget, rel_tol=1e-6) else f" ({round(epochs, 3):.10g} epochs)"
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
-    scores = {run.seed: run.results.get("test_accuracy") for run in runs if not run.failed}
-    return {seed: score for seed, score in scores.items() if score is not None}
+    completed = Columns(run for run in runs if not run.failed)
+    seeds = [run.seed for some in completed.by_kind.values() for run in some]
+    return dict(zip(seeds, completed.of("results", "test_accuracy"), strict=True))
 
 
-def _row(name: str, entry: str, runs: Sequence[Run], epochs: float, verdict: Verdict) -> Row:
-    completed = [run for run in runs if not run.failed]
-    costs = [float(run.sample_gradients) for run in completed] or [
-        run.planned_sample_gradients() for run in runs
+def _row(runs: Sequence[Run], epochs: float) -> Row:
+    completed = Columns(run for run in runs if not run.failed)
+    costs = [float(kind.sample_gradients) for kind, some in completed.by_kind.items() for _ in some] or [
+        run.kind.planned_sample_gradients() for run in runs
     ]
-    seconds = [run.train_s for run in completed if run.train_s is not None]
-    prints = {run.fingerprint for run in completed}
+    seconds = completed.of("cost", "train_s")
+    prints = {kind.fingerprint for kind in completed.by_kind}
     return Row(
-        optimizer=name,
-        entry=entry,
-        epochs=runs[0].spec.epochs,
-        runs=tuple(run.spec.run_id for run in sorted(runs, key=lambda run: (run.seed, run.spec.run_id))),
+        optimizer="",
+        entry="",
+        epochs=runs[0].setting.spec.epochs,
+        runs=tuple(run.run_id for run in sorted(runs, key=lambda run: (run.seed, run.run_id))),
         n=len(runs),
-        failed=len(runs) - len(completed),
-        test_accuracy=_interval(completed, lambda run: run.results.get("test_accuracy")),
-        validation_accuracy=_interval(completed, lambda run: run.results.get("validation_accuracy")),
-        test_accuracy_as_trained=_interval(
-            completed, lambda run: run.results.get("test_accuracy_as_trained")
-        ),
-        train_loss=_interval(completed, lambda run: run.train_loss),
+        failed=sum(run.failed for run in runs),
+        test_accuracy=_interval(completed, "results", "test_accuracy"),
+        validation_accuracy=_interval(completed, "results", "validation_accuracy"),
+        test_accuracy_as_trained=_interval(completed, "results", "test_accuracy_as_trained"),
+        train_loss=_interval(completed, "sharpness", "train_loss"),
         measures=_measures(completed),
         sample_gradients=statistics.fmean(costs),
-        cost=statistics.fmean(costs) / (epochs * runs[0].n_train),
+        cost=statistics.fmean(costs) / (epochs * runs[0].kind.n_train),
         train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
         fingerprint=next(iter(prints)) if len(prints) == 1 else "",
-        verdict=verdict,
+        verdict=Verdict("alone"),
     )
 
 
-def _interval(runs: Sequence[Run], value: Callable[[Run], float | None]) -> Interval | None:
-    values = [x for x in map(value, runs) if x is not None]
+def _interval(runs: Columns, *path: str) -> Interval | None:
+    values = runs.of(*path)
     return mean_interval(values) if values else None
 
 
-def _measures(runs: Sequence[Run]) -> dict[str, Measured]:
+def _measures(runs: Columns) -> dict[str, Measured]:
     found = {}
-    for name in sorted({name for run in runs for name in run.measures}):
-        values = [x for run in runs if (x := run.measure(name, "value")) is not None]
-        if values:
-            found[name] = Measured(
-                mean_interval(values), _rms(runs, name, "se_probes"), _rms(runs, name, "se_examples")
-            )
+    for name in sorted({name for kind in runs.by_kind for name in kind.measures}):
+        path = ("sharpness", "measures", name)
+        interval = _interval(runs, *path, "value")
+        if interval is not None:
+            errors = _rms(runs, *path, "se_probes"), _rms(runs, *path, "se_examples")
+            found[name] = Measured(interval, *errors)
     return found
 
 
-def _rms(runs: Sequence[Run], name: str, key: str) -> float | None:
-    errors = [x for run in runs if (x := run.measure(name, key)) is not None]
-    return math.sqrt(statistics.fmean(x * x for x in errors)) if errors else None
+def _rms(runs: Columns, *path: str) -> float | None:
+    errors = runs.of(*path)
+    return math.sqrt(statistics.fmean([x * x for x in errors])) if errors else None

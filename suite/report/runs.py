@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from suite.errors import SteppeError
+from suite.slim import Packer, Part, Path, Shape, Slim, slim, unpacked
 from suite.spec import EntryRef, Param, RunSpec, Value, canonical_json, sha256_text
 
 
@@ -23,80 +25,174 @@ class TaskInfo:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One record, reduced to what tables show. Numbers that a record lacks are None."""
+class Setting:
+    """What the seeds of one setting have in common: their spec, and where in a leaderboard they belong."""
 
     spec: RunSpec
-    failed: bool
-    results: Mapping[str, float | None]
-    train_loss: float | None
-    measures: Mapping[str, Mapping[str, Any]]
-    sample_gradients: int
-    n_train: int
-    declared: float
-    steps: int
-    train_s: float | None
-    fingerprint: str
+    """Of one of them."""
     split: str
     task_source: str
     optimizer_source: str
 
-    @property
-    def seed(self) -> int:
-        """Seed of the run."""
-        return self.spec.seed
-
-    def measure(self, name: str, key: str) -> float | None:
-        """Return one number of a measure's estimate."""
-        return number(self.measures.get(name, {}).get(key))
-
+    @cached_property
     def stratum(self) -> str:
         """Name all that records of one table must share, beside the budget, as a hash."""
         spec = self.spec.to_dict()
         keys = ("task", "data", "data_checksum", "protocol", "precision", "device", "compile")
         return sha256_text(canonical_json([*(spec[key] for key in keys), self.split, self.task_source]))
 
+    @cached_property
     def optimizer_key(self) -> str:
         """Name the resolved optimizer, its version and source included, as a hash."""
         return sha256_text(canonical_json([self.spec.to_dict()["optimizer"], self.optimizer_source]))
 
+    @cached_property
+    def epochs(self) -> float:
+        """Epochs by which runs of one optimizer are told apart."""
+        return round(self.spec.epochs, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What the records of one shape have in common: all that tables show but some numbers and the seed."""
+
+    setting: Setting
+    shape: Shape
+    failed: bool
+    measures: tuple[str, ...]
+    examples: Mapping[str, int]
+    """By measure, the number of examples that it was estimated on."""
+    sample_gradients: int
+    n_train: int
+    declared: float
+    steps: int
+    fingerprint: str
+    same: Mapping[Path, float | None]
+    """The numbers that are the same in all of them, by where they stand in the record."""
+
     def planned_sample_gradients(self) -> float:
         """Cost of the whole run: metered if it ended, else what its entry declares."""
-        return self.spec.epochs * self.n_train * self.declared if self.failed else self.sample_gradients
+        if not self.failed:
+            return self.sample_gradients
+        return self.setting.spec.epochs * self.n_train * self.declared
 
 
-def read_run(record: Mapping[str, Any]) -> Run:
-    """Read one record; SteppeError names the record and the field that is missing or wrong."""
-    name = str(record.get("run_id", "without a run_id"))
-    try:
-        spec = RunSpec.from_dict(record["spec"])
+class Run(NamedTuple):
+    """One record, reduced to what tables show."""
+
+    kind: Kind
+    run_id: str
+    seed: int
+    packed: bytes
+    """Its numbers, as `suite.slim` keeps them."""
+
+    @property
+    def setting(self) -> Setting:
+        """What it shares with the other seeds."""
+        return self.kind.setting
+
+    @property
+    def failed(self) -> bool:
+        """Whether it diverged."""
+        return self.kind.failed
+
+
+class Columns:
+    """The numbers of some runs, column by column. Runs are sorted by kind, and else in the order given."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.by_kind: dict[Kind, list[Run]] = {}
+        for run in runs:
+            self.by_kind.setdefault(run.kind, []).append(run)
+        self._numbers = {
+            kind: unpacked(b"".join([run.packed for run in some])) for kind, some in self.by_kind.items()
+        }
+
+    def of(self, *path: str) -> list[float]:
+        """Read one number, by the keys that lead to it in a record, of each of the runs that have it."""
+        found: list[float] = []
+        for kind, some in self.by_kind.items():
+            at = kind.shape.place(*path)
+            if at is not None:
+                found += self._numbers[kind][at :: kind.shape.n_floats]
+            elif (same := kind.same.get(path)) is not None:
+                found += [same] * len(some)
+        return found
+
+
+class Reader:
+    """Reads records for tables; what those of one shape have in common is read once."""
+
+    def __init__(self) -> None:
+        self._packer = Packer()
+        self._kinds: dict[Shape, Kind] = {}
+        self._settings: dict[tuple[Part, str, str, str], Setting] = {}
+
+    def read(self, record: Mapping[str, Any]) -> Run:
+        """Read one record; SteppeError names the record and the field that is missing or wrong."""
+        try:
+            packed = record if isinstance(record, Slim) else self._packer.pack(slim(record))
+            return self._run(self._kinds.get(packed.shape) or self._kind(packed), packed)
+        except (KeyError, TypeError, ValueError, AttributeError, SteppeError) as error:
+            name = record.get("run_id", "without a run_id")
+            raise SteppeError(
+                f"record {name}: a field is missing or wrong ({type(error).__name__}: {error}); "
+                f"`steppe validate` names every one, or leave the record out"
+            ) from None
+
+    def read_alike(self, record: Mapping[str, Any]) -> Run | None:
+        """Read a record if one of its shape was read before."""
+        kind = self._kinds.get(record.shape) if isinstance(record, Slim) else None
+        return self._run(kind, record) if kind is not None and isinstance(record, Slim) else None
+
+    @staticmethod
+    def _run(kind: Kind, record: Slim) -> Run:
+        seed = kind.setting.spec.seed if record.seed is None else record.seed
+        run_id = record.run_id or replace(kind.setting.spec, seed=seed).run_id
+        return Run(kind, run_id, seed, record.packed)
+
+    def _kind(self, record: Slim) -> Kind:
+        shape = record.shape
         failed = {"completed": False, "failed": True}[record["status"]]
         cost, sharpness = record["cost"], record.get("sharpness") or {}
-        results = {key: number(value) for key, value in (record.get("results") or {}).items()}
-        if not failed and results["test_accuracy"] is None:
+        results = {("results", key): number(value) for key, value in (record.get("results") or {}).items()}
+        if not failed and results["results", "test_accuracy"] is None:
             raise KeyError("test_accuracy")
-        data, entries = record.get("data") or {}, record.get("entries") or {}
-        return Run(
-            spec=spec,
+        measures = {key: dict(value) for key, value in (sharpness.get("measures") or {}).items()}
+        found = results | {
+            ("sharpness", "measures", name, key): number(measured.get(key))
+            for name, measured in measures.items()
+            for key in ("value", "se_probes", "se_examples")
+        }
+        found |= {("sharpness", "train_loss"): number(sharpness.get("train_loss")),
+                  ("cost", "train_s"): number(cost.get("train_s"))}  # fmt: skip
+        kind = Kind(
+            setting=self._setting(record),
+            shape=shape,
             failed=failed,
-            results=results,
-            train_loss=number(sharpness.get("train_loss")),
-            measures={key: dict(value) for key, value in (sharpness.get("measures") or {}).items()},
+            measures=tuple(measures),
+            examples={name: int(measured.get("n", 0)) for name, measured in measures.items()},
             sample_gradients=int(cost["sample_gradients"]),
             n_train=int(cost["n_train"]),
             declared=float(cost["declared"]),
             steps=int(cost["steps"]),
-            train_s=number(cost.get("train_s")),
             fingerprint=str((record.get("provenance") or {}).get("fingerprint", "")),
-            split=f"{data.get('split_checksum')} {data.get('noise_checksum')}",
-            task_source=str(entries.get("task")),
-            optimizer_source=str(entries.get("optimizer")),
+            same={path: value for path, value in found.items() if shape.place(*path) is None},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, SteppeError) as error:
-        raise SteppeError(
-            f"record {name}: a field is missing or wrong ({type(error).__name__}: {error}); "
-            f"`steppe validate` names every one, or leave the record out"
-        ) from None
+        taken: list[Path] = [("cost", key) for key in ("sample_gradients", "n_train", "declared", "steps")]
+        taken += [("sharpness", "measures", name, "n") for name in measures]
+        if all(shape.place(*path) is None for path in taken):  # else they are this record's alone
+            self._kinds[shape] = kind
+        return kind
+
+    def _setting(self, record: Slim) -> Setting:
+        data, entries = record.get("data") or {}, record.get("entries") or {}
+        split = f"{data.get('split_checksum')} {data.get('noise_checksum')}"
+        sources = str(entries.get("task")), str(entries.get("optimizer"))
+        key = (record.shape.parts["spec"], split, *sources)
+        if key not in self._settings:
+            self._settings[key] = Setting(RunSpec.from_dict(record["spec"]), split, *sources)
+        return self._settings[key]
 
 
 def number(value: Any) -> float | None:

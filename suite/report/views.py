@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from suite import select
-from suite.report.runs import Run
+from suite.report.runs import Columns, Kind, Run
 
 REPORT_VIEWS = (*select.VIEWS, "seconds")
 """Views of a leaderboard, in its order: seconds are known after a run only, so none is planned by them."""
@@ -42,7 +42,7 @@ class Place:
 
 def row_key(run: Run, view: str) -> tuple[str, float]:
     """Name a run's row in a table: by seconds, an optimizer has one for each of its epochs."""
-    return run.optimizer_key(), round(run.spec.epochs, 3) if view == "seconds" else 0.0
+    return run.setting.optimizer_key, run.setting.epochs if view == "seconds" else 0.0
 
 
 def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
@@ -64,34 +64,42 @@ def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
 
 
 def _ids(runs: Sequence[Run]) -> set[str]:
-    return {run.spec.run_id for run in runs}
+    return {run.run_id for run in runs}
 
 
 def _planned(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     found: dict[Place, list[Run]] = defaultdict(list)
+    planned: dict[Kind, list[list[Run]]] = {}
     for run in runs:
-        equal = [b for b in BUDGETS if _costs(run, b * epochs)]
-        for b in equal:
-            found[Place("sample-gradients", b)].append(run)
-        times = run.spec.epochs / epochs
-        named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
-        for b in named or ([] if equal else [round(times, 6)]):
-            found[Place("epochs", b)].append(run)
+        if run.kind not in planned:
+            planned[run.kind] = [found[place] for place in _planned_places(run.kind, epochs)]
+        for some in planned[run.kind]:
+            some.append(run)
     return found
 
 
-def _costs(run: Run, epochs: float) -> bool:
-    """Whether the run costs what one gradient a step costs over these epochs."""
+def _planned_places(kind: Kind, epochs: float) -> list[Place]:
+    equal = [b for b in BUDGETS if _costs(kind, b * epochs)]
+    times = kind.setting.spec.epochs / epochs
+    named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
+    return [
+        *(Place("sample-gradients", b) for b in equal),
+        *(Place("epochs", b) for b in named or ([] if equal else [round(times, 6)])),
+    ]
+
+
+def _costs(kind: Kind, epochs: float) -> bool:
+    """Whether a run costs what one gradient a step costs over these epochs."""
     # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
-    slack = 2 * run.sample_gradients / max(1, run.steps) + 1e-6 * epochs * run.n_train
-    return abs(run.planned_sample_gradients() - epochs * run.n_train) <= slack
+    slack = 2 * kind.sample_gradients / max(1, kind.steps) + 1e-6 * epochs * kind.n_train
+    return abs(kind.planned_sample_gradients() - epochs * kind.n_train) <= slack
 
 
 def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     by_machine: dict[str, dict[tuple[str, float], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run.fingerprint:
-            by_machine[run.fingerprint][row_key(run, "seconds")].append(run)
+        if run.kind.fingerprint:
+            by_machine[run.kind.fingerprint][row_key(run, "seconds")].append(run)
     found: dict[Place, list[Run]] = {}
     for machine, rows in sorted(by_machine.items()):
         times = {key: took for key, some in rows.items() if (took := _row_seconds(some)) is not None}
@@ -107,8 +115,10 @@ def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
 def _is_plain(row: Sequence[Run], epochs: float) -> bool:
     """Whether a row may set the budget: one gradient a step, for the task's own epochs, nothing failed."""
     return all(
-        not run.failed and math.isclose(run.spec.epochs, epochs, rel_tol=1e-6) and _costs(run, epochs)
-        for run in row
+        not kind.failed
+        and math.isclose(kind.setting.spec.epochs, epochs, rel_tol=1e-6)
+        and _costs(kind, epochs)
+        for kind in {run.kind for run in row}
     )
 
 
@@ -117,15 +127,18 @@ def _row_seconds(row: Sequence[Run]) -> float | None:
 
     A row that failed throughout has a place too (rule 24): a view that dropped it would hide the failure.
     """
-    return _median(row, lambda run: None if run.failed else run.train_s) or _median(row, _projected)
+    completed = [run for run in row if not run.failed]
+    return _median(Columns(completed).of("cost", "train_s")) or _median(_projected(row))
 
 
-def _projected(run: Run) -> float | None:
-    if run.train_s is None or not run.sample_gradients:
-        return None
-    return run.train_s * run.planned_sample_gradients() / run.sample_gradients
+def _projected(row: Sequence[Run]) -> Iterator[float]:
+    for kind, some in Columns(row).by_kind.items():
+        if kind.sample_gradients:
+            planned = kind.planned_sample_gradients()
+            for seconds in Columns(some).of("cost", "train_s"):
+                yield seconds * planned / kind.sample_gradients
 
 
-def _median(row: Sequence[Run], seconds: Callable[[Run], float | None]) -> float | None:
-    known = [x for x in map(seconds, row) if x is not None and x > 0]
+def _median(seconds: Iterable[float]) -> float | None:
+    known = [x for x in seconds if x > 0]
     return statistics.median(known) if known else None

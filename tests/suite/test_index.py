@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from suite import index
 from suite.store import Store
 from tests.suite.records import finish, make_record, make_run, make_spec
 
@@ -41,9 +44,7 @@ def test_records_are_slim(store: Store) -> None:
 
 
 def test_a_listing_reads_no_record_that_is_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from suite import index
-
-    monkeypatch.setattr(index, "read_record", lambda _: pytest.fail("read a record"))
+    forbid_reading(monkeypatch)
     assert listed(store) == [0, 1, 2, 3, 4]
 
 
@@ -63,7 +64,9 @@ def test_a_torn_line_is_mended(store: Store, cut: int) -> None:
     assert listed(store) == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe garbage\n{}\n[1]\nnull\n", b'["a", 1, 2, {}]\n'])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\xff\xfe garbage\n{}\n[1]\nnull\n", b'["a", 1, 2, {}]\n', b'[0,"#part"]\n[1]\n']
+)
 def test_a_lost_or_foreign_index_is_made_anew(store: Store, content: bytes | None) -> None:
     path = store.root / "index.jsonl"
     path.unlink()
@@ -97,11 +100,179 @@ def test_unfinished_runs_and_foreign_files_are_no_records(store: Store) -> None:
     assert listed(store) == [0, 1, 2, 3, 4]
 
 
-def test_dead_lines_are_dropped_once_they_outnumber_the_living(store: Store) -> None:
+def test_dead_lines_are_dropped_once_they_are_many(store: Store) -> None:
     path = store.root / "index.jsonl"
     path.write_bytes(path.read_bytes() * 30)
     assert listed(store) == [0, 1, 2, 3, 4]
-    assert len(lines(store)) == 5
+    assert [line.count('"#runs"') for line in lines(store)].count(1) == 1
+    assert len(lines(store)) < 10
     before = os.stat(path).st_mtime_ns
     assert listed(store) == [0, 1, 2, 3, 4]
     assert os.stat(path).st_mtime_ns == before  # a sound index is not written again
+
+
+N_MANY = 150
+
+
+@pytest.fixture(scope="module")
+def compacted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 150 records of two optimizers, as a listing that found no index leaves it."""
+    store = Store(tmp_path_factory.mktemp("many"))
+    for seed in range(N_MANY):
+        make_done(store, seed)
+    store.index()
+    return store.root
+
+
+def make_done(store: Store, seed: int) -> None:
+    spec = make_spec(seed, optimizer=("sgd", "sam")[seed % 2])
+    folder = make_run(store, spec)
+    (folder.path / "result.json").write_text(json.dumps(make_record(spec, test_accuracy=seed / 1000)))
+
+
+@pytest.fixture
+def many(compacted: Path, tmp_path: Path) -> Store:
+    shutil.copytree(compacted, tmp_path / "many", copy_function=shutil.copy2)  # with their times
+    return Store(tmp_path / "many")
+
+
+def accuracies(store: Store) -> dict[int, float]:
+    records = store.index()
+    assert records.skipped == ()
+    assert [r["run_id"] for r in records] == store.run_ids()
+    return {record["spec"]["seed"]: record["results"]["test_accuracy"] for record in records}
+
+
+def expected(n: int = N_MANY) -> dict[int, float]:
+    return {seed: seed / 1000 for seed in range(n)}
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "read_record", lambda run: pytest.fail(f"read the record of {run}"))
+
+
+def test_a_compact_index_holds_what_runs_share_once(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (many.root / "index.jsonl").read_text()
+    assert text.count('"#runs"') == text.count('"sgd"') + text.count('"sam"') == 2
+    forbid_reading(monkeypatch)
+    assert accuracies(many) == expected()
+    for record in many.index():
+        whole = json.loads((many.run(record["run_id"]).path / "result.json").read_text())
+        assert dict(record) == index.slim(whole)
+
+
+def test_new_records_go_behind_a_compact_index(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = many.root / "index.jsonl"
+    before = path.read_bytes()
+    finish(many, make_spec(N_MANY), test_accuracy=N_MANY / 1000)
+    assert path.read_bytes().startswith(before)
+    assert len(path.read_bytes().splitlines()) == len(before.splitlines()) + 1
+    forbid_reading(monkeypatch)
+    assert accuracies(many) == expected(N_MANY + 1)
+
+
+def test_many_records_behind_a_compact_index_are_taken_into_it(many: Store) -> None:
+    for seed in range(N_MANY, N_MANY + 101):
+        make_done(many, seed)
+        index.append(many.root, many.run(make_spec(seed, ("sgd", "sam")[seed % 2]).run_id).run_id)
+    path = many.root / "index.jsonl"
+    long = path.stat().st_size
+    assert accuracies(many) == expected(N_MANY + 101)
+    assert path.stat().st_size < long / 2
+    assert path.read_text().count('"#runs"') == 2
+    assert accuracies(many) == expected(N_MANY + 101)
+
+
+@pytest.mark.parametrize("kind", ["#part", "#shape", "#runs"])
+@pytest.mark.parametrize("damage", ["torn", "lost", "changed"])
+def test_what_depends_on_a_damaged_line_is_read_again(
+    many: Store, kind: str, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = many.root / "index.jsonl"
+    content = path.read_bytes().splitlines(keepends=True)
+    damaged = {
+        "torn": lambda line: line[: len(line) // 2] + b"\n",
+        "lost": lambda line: b"",
+        "changed": lambda line: line.replace(b"0", b"1"),
+    }[damage]
+    path.write_bytes(b"".join(damaged(line) if f'"{kind}"'.encode() in line else line for line in content))
+    assert accuracies(many) == expected()
+    forbid_reading(monkeypatch)
+    assert accuracies(many) == expected()
+
+
+def test_a_part_that_one_shape_lacks_leaves_the_other(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = many.root / "index.jsonl"
+    kept = [line for line in path.read_text().splitlines(keepends=True) if '"sam"' not in line]
+    path.write_text("".join(kept))
+    read = []
+    monkeypatch.setattr(index, "read_record", lambda run, old=index.read_record: read.append(run) or old(run))
+    assert accuracies(many) == expected()
+    assert len(read) == N_MANY // 2
+
+
+def test_two_lines_mixed_by_a_network_file_system_are_no_record(store: Store) -> None:
+    path = store.root / "index.jsonl"
+    one, other, *rest = path.read_bytes().splitlines(keepends=True)
+    at = one.index(b'"test_accuracy"')
+    mixed = one[:at] + other[other.index(b'"test_accuracy"') :]
+    json.loads(mixed)  # it would pass for a line
+    path.write_bytes(b"".join([mixed, other, *rest]))
+    values = {r["spec"]["seed"]: r["results"]["test_accuracy"] for r in store.index()}
+    assert values == {seed: seed / 10 for seed in range(5)}
+
+
+def test_an_index_in_the_format_of_before_is_made_anew(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = many.root / "index.jsonl"
+    with path.open("wb") as file:
+        for record in list(many.index()):
+            status = os.stat(many.run(record["run_id"]).path / "result.json")
+            old = dict(record) | {"results": {"test_accuracy": 0.0}}
+            line = [record["run_id"], status.st_mtime_ns, status.st_size, old]
+            file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    assert accuracies(many) == expected()
+    assert path.read_text().count('"#runs"') == 2
+    forbid_reading(monkeypatch)
+    assert accuracies(many) == expected()
+
+
+def appending(store: Store, run_ids: list[str]) -> subprocess.Popen[bytes]:
+    """Start a process that adds the lines of these runs, one by one."""
+    code = """
+import sys
+from pathlib import Path
+from suite import index
+for run_id in sys.argv[2:]:
+    index.append(Path(sys.argv[1]), run_id)
+"""
+    return subprocess.Popen([sys.executable, "-c", code, str(store.root), *run_ids])
+
+
+def test_processes_that_append_at_once_lose_no_line(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = range(N_MANY, N_MANY + 60)
+    for seed in new:
+        make_done(many, seed)
+    run_ids = [make_spec(seed, ("sgd", "sam")[seed % 2]).run_id for seed in new]
+    writers = [appending(many, run_ids[start::4]) for start in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    forbid_reading(monkeypatch)
+    assert accuracies(many) == expected(N_MANY + 60)
+
+
+def test_listings_that_write_the_index_anew_beside_a_writer_lose_no_record(many: Store) -> None:
+    new = range(N_MANY, N_MANY + 60)
+    for seed in new:
+        make_done(many, seed)
+    run_ids = [make_spec(seed, ("sgd", "sam")[seed % 2]).run_id for seed in new]
+    with appending(many, run_ids) as writer:
+        while writer.poll() is None:
+            (many.root / "index.jsonl").unlink(missing_ok=True)
+            assert accuracies(many) == expected(N_MANY + 60)
+    assert writer.returncode == 0
+    assert accuracies(many) == expected(N_MANY + 60)
+
+
+def test_a_store_whose_index_cannot_be_written_is_listed(many: Store) -> None:
+    (many.root / "index.jsonl").unlink()
+    (many.root / "index.jsonl").mkdir()
+    assert accuracies(many) == expected()

@@ -1,5 +1,8 @@
 """Statistics against scipy, hand-computed values and simulation."""
 
+import itertools
+import random
+import statistics
 import subprocess
 import sys
 
@@ -8,7 +11,17 @@ import pytest
 from scipy import stats as scipy_stats
 from scipy.stats import nct
 
-from suite.stats import Differences, Interval, classify, holm, mean_interval, pairing_correlation, power_of_t
+from suite import stats
+from suite.stats import (
+    Differences,
+    Interval,
+    classify,
+    holm,
+    mean_interval,
+    pairing_correlation,
+    power_of_t,
+    stdev,
+)
 
 A = [0.71, 0.69, 0.73, 0.70, 0.72, 0.68, 0.74, 0.71, 0.70, 0.69]
 B = [0.70, 0.69, 0.70, 0.71, 0.69, 0.67, 0.72, 0.70, 0.68, 0.70]
@@ -176,6 +189,63 @@ def test_pairing_correlation():
     assert pairing_correlation({"a": by_seed(A), "b": by_seed(B)}) == pytest.approx(expected, rel=1e-9)
     assert pairing_correlation({"a": by_seed(A), "b": by_seed([0.7] * 10)}) is None
     assert pairing_correlation({"a": by_seed(A)}) is None
+
+
+def slow_pairing_correlation(values):
+    found = []
+    for a, b in itertools.combinations(sorted(values), 2):
+        seeds = sorted(values[a].keys() & values[b].keys())
+        x, y = [values[a][s] for s in seeds], [values[b][s] for s in seeds]
+        if len(seeds) >= 3 and len(set(x)) > 1 and len(set(y)) > 1:
+            found.append(statistics.correlation(x, y))
+    return statistics.fmean(found) if found else None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_pairing_correlation_is_the_mean_over_pairs_whatever_seeds_they_have(seed):
+    draw = random.Random(seed)
+    values = {
+        f"o{i}": {
+            s: draw.choice([0.5, 0.6]) if draw.random() < 0.4 else draw.random()
+            for s in draw.sample(range(12), draw.randint(0, 12))
+        }
+        for i in range(draw.randint(1, 8))
+    }
+    expected = slow_pairing_correlation(values)
+    assert pairing_correlation(values) == (
+        expected if expected is None else pytest.approx(expected, abs=1e-12)
+    )
+
+
+def test_rows_that_vary_elsewhere_only_have_no_correlation():
+    a = {0: 0.1, 1: 0.1, 2: 0.1, 3: 0.9}  # constant over the seeds that b has
+    assert pairing_correlation({"a": a, "b": {0: 0.1, 1: 0.2, 2: 0.4}}) is None
+
+
+@pytest.mark.parametrize(
+    "scale", [1.0, 1e-3, 1e300, 1e-300, 5e-324, 2.0**-1074 * 3, (1e-200, 1e200), (1e-308, 1.0)]
+)
+def test_standard_deviation_is_that_of_the_library_to_the_last_bit(scale):
+    draw = random.Random(repr(scale))
+    low, high = scale if isinstance(scale, tuple) else (scale, scale)
+    for n in (2, 3, 10, 100):
+        for _ in range(20):
+            values = [draw.choice((low, high)) * draw.gauss(0.0, 1.0) for _ in range(n)]
+            assert stdev(values) == statistics.stdev(values)
+    few = [draw.randrange(3) / 10 for _ in range(10)]
+    for values in (few, [0.0] * 5, [0.1] * 7, [0.0, -0.0], A, [1, 2, 4]):
+        assert stdev(values) == statistics.stdev(values)
+
+
+def test_detectable_differences_are_solved_once_for_all_of_a_table(monkeypatch):
+    stats._noncentrality.cache_clear()
+    solved = []
+    monkeypatch.setattr(stats, "power_of_t", lambda *given: solved.append(given) or power_of_t(*given))
+    once = Differences(0.0, 0.01, 10).detectable()
+    n = len(solved)
+    assert Differences(0.1, 0.02, 10).detectable() == 2 * once
+    assert len(solved) == n
+    assert Differences(0.1, 0.02, 11).detectable() < 2 * once
 
 
 TRIALS = 1500

@@ -112,6 +112,16 @@ def test_validate_finds_a_tampered_record(
     assert f"tiny.jsonl:{at + 1}" in answer.err
 
 
+def test_publish_reads_only_the_records_of_the_tasks_asked_for(
+    cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = cli("publish", "-t", "digits*", "--store", store.root)
+    assert (answer.code, answer.err.count("no finished run to publish")) == (2, 1)
+    store.index()
+    monkeypatch.setattr("suite.store.RunFolder.result", lambda run: pytest.fail("read a record"))
+    assert cli("publish", "-t", "digits*", "--store", store.root).code == 2
+
+
 def test_publish_refuses_other_results_of_a_published_run(cli: Cli, store: Store, tmp_path: Path) -> None:
     cli("publish", "--store", store.root)
     other = Store(tmp_path / "other")

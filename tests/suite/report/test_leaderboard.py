@@ -6,6 +6,7 @@ import pytest
 
 from suite.errors import SteppeError
 from suite.report import csv_, markdown
+from suite.slim import Packer
 from tests.suite.report.records import EPOCHS, N_TRAIN, board, record, seeds, wavy
 
 
@@ -201,6 +202,27 @@ def test_two_versions_of_one_record_are_settled_the_same_way_in_any_order():
     one, other = record(accuracy=0.6), record(accuracy=0.7)
     found = [board(both).tables[0].rows[0].test_accuracy.mean for both in ([one, other], [other, one])]
     assert found == [0.6, 0.6]
+
+
+def test_slim_records_of_an_index_give_the_same_tables_as_whole_ones():
+    records = [*seeds("sgd", wavy(0.7)), *seeds("sam", wavy(0.71)), *mixed()]
+    records += [
+        record("sgd", 11, failed=True),
+        record("sam", 12, curvature=None),
+        record("sam", 13, train_s=3),
+    ]
+    records[3]["sharpness"]["measures"]["hessian_trace"]["n"] = 500
+    packer = Packer()
+    assert board(map(packer.pack, records)) == board(records)
+
+
+def test_costs_that_differ_from_run_to_run_are_each_run_s_own():
+    records = seeds("sgd", wavy(0.7))
+    for n, one in enumerate(records):
+        one["cost"] |= {"sample_gradients": 180_000.0 + n, "steps": 1440.0, "n_train": 4500.0}
+    row = board(records).tables[0].rows[0]
+    assert row.sample_gradients == 180_004.5
+    assert row.n == 10
 
 
 def test_no_records():
