@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,13 @@ from suite import PROTOCOL, sharpness
 from suite.context import Context
 from suite.data.batches import eval_batches
 from suite.data.splits import test_data
+from suite.errors import SteppeError
 from suite.evaluate import Evaluation, evaluate, reestimate_batchnorm
+from suite.files import finite
 from suite.objective import Meter
 from suite.provenance import record_provenance
 from suite.seeds import TASK_SEED, Streams
+from suite.spec import Task
 
 RECORD_VERSION = 1
 MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
@@ -40,11 +44,13 @@ class Trained:
     meter: Meter
     step: int
     seconds: Mapping[str, float]
-    """`train_s` and `evaluate_s`, over all attempts."""
+    """`train_s`, `evaluate_s` and `measure_s`, over all attempts."""
     diverged: bool
     cosines: Mapping[str, float]
     """Realised against intended perturbation in low precision, at the first and the last step."""
     attempts: int
+    measured: Mapping[str, sharpness.Estimate]
+    """Those of the measures that were taken at the final weights already."""
 
 
 def build_record(context: Context, trained: Trained) -> dict[str, Any]:
@@ -74,9 +80,9 @@ def build_record(context: Context, trained: Trained) -> dict[str, Any]:
         record["results"], test = _results(context, trained.model, trained.meter)
         record["correct"] = pack_correct(test.correct)
         evaluated = clock()
-        record["sharpness"] = _sharpness(context, trained.model)
+        record["sharpness"] = _sharpness(context, trained.model, trained.measured)
         seconds["evaluate_s"] += evaluated - started
-        seconds["measure_s"] = clock() - evaluated
+        seconds["measure_s"] += clock() - evaluated
     record["cost"] = {
         "sample_gradients": trained.meter.sample_gradients,
         "forward_only": trained.meter.forward_only,
@@ -123,8 +129,8 @@ def _results(context: Context, model: nn.Module, meter: Meter) -> tuple[dict[str
     return results, test
 
 
-def statistics_batches(context: Context) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pass over training data that BatchNorm is re-estimated on (rule 18).
+def statistics_batches(context: Context, step: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The pass over training data that BatchNorm is re-estimated on (rule 18) after `step` steps, or all.
 
     It is the head of the epoch that would come next, with its augmentation: for one seed the same for
     every optimizer. Without the augmentation the statistics are those of images that the weights never
@@ -132,7 +138,8 @@ def statistics_batches(context: Context) -> Iterator[tuple[Tensor, Tensor]]:
     at the end of an epoch is left out, as batches weigh the same.
     """
     batches = context.batches
-    first = -(-context.total_steps // batches.steps_per_epoch) * batches.steps_per_epoch
+    done = context.total_steps if step is None else step
+    first = -(-done // batches.steps_per_epoch) * batches.steps_per_epoch
     whole = max(1, batches.n // batches.batch_size)
     for step in range(min(whole, max(1, BN_EXAMPLES // batches.batch_size))):
         yield batches.batch(first + step)
@@ -155,18 +162,62 @@ def measure_point(context: Context, model: nn.Module, n_examples: int | None = N
     )
 
 
-def _sharpness(context: Context, model: nn.Module) -> dict[str, Any]:
+def _sharpness(context: Context, model: nn.Module, known: Mapping[str, sharpness.Estimate]) -> dict[str, Any]:
     if context.autocast is not None:  # measures compute in fp32, and so must their statistics
         reestimate_batchnorm(model, statistics_batches(context))
     point = measure_point(context, model)
     base = sharpness.subset_loss(point)
-    measured = sharpness.measure(point, MEASURES)
+    missing = [name for name in MEASURES if name not in known]
+    measured = {**known, **sharpness.measure(point, missing)}
     return {
         "n": len(point.targets),
         "train_loss": base.loss,
         "train_accuracy": base.accuracy,
-        "measures": {name: estimate.to_dict() for name, estimate in measured.items()},
+        "measures": {name: measured[name].to_dict() for name in MEASURES},
     }
+
+
+def curve_measures(task: Task) -> tuple[str, ...]:
+    """Names of the measures that a task wants along training; SteppeError where it asks what cannot be."""
+    if task.measure_every < 0:
+        raise SteppeError(
+            f"task {task.name}: measure_every is {task.measure_every}; valid: a period in epochs, "
+            "0 to measure at the end only"
+        )
+    names: Sequence[str] = task.curve_measures
+    if isinstance(names, str):  # which is a sequence of names, too: its letters
+        raise SteppeError(
+            f"task {task.name}: curve_measures is a text; valid: a tuple of names, ({names!r},)"
+        )
+    sharpness.check_names(names)
+    return tuple(names) if task.measure_every else ()
+
+
+def measure_along(
+    context: Context, model: nn.Module, step: int, names: Sequence[str]
+) -> tuple[dict[str, sharpness.Estimate], sharpness.SubsetLoss]:
+    """Measure in the midst of training, after `step` steps, at the point at which the record measures.
+
+    A copy of the model takes the re-estimated statistics: the one that trains stays as it is.
+    """
+    copied = copy.deepcopy(model)
+    reestimate_batchnorm(copied, statistics_batches(context, step))
+    point = measure_point(context, copied)
+    return sharpness.measure(point, names), sharpness.subset_loss(point)
+
+
+def curve_columns(
+    measured: Mapping[str, sharpness.Estimate], loss: sharpness.SubsetLoss
+) -> dict[str, float | None]:
+    """Write measures as columns of a row of metrics, the loss on their examples beside them (rule 27)."""
+    row: dict[str, float | None] = {}
+    for name, estimate in measured.items():
+        found = estimate.to_dict()
+        row[name] = found["value"]
+        for error in ("se_probes", "se_examples"):
+            if found[error] is not None:
+                row[f"{name}_{error}"] = found[error]
+    return row | {"sharpness_train_loss": finite(loss.loss)}
 
 
 def pack_correct(correct: Tensor) -> str:

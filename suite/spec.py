@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,10 @@ class Task:
     """Whether the batch loss is a mean over examples; if not, an objective refuses parts > 1."""
     measure_examples: int = 1000
     """Size of the fixed training subset on which sharpness and its training loss are measured."""
+    measure_every: int = 0
+    """Epochs from one measuring to the next along training, the last epoch included; 0: only at the end."""
+    curve_measures: tuple[str, ...] = ("lambda_max",)
+    """The measures taken along training; at the end all are."""
     expected: str = ""
     """What a run is expected to reach and to cost, in words, with the machine it was seen on."""
 
@@ -269,7 +274,7 @@ class RunSpec:
     def __hash__(self) -> int:
         return hash(self.run_id)
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of the spec."""
         return sha256_text(canonical_json(self.to_dict()))[:16]

@@ -25,10 +25,11 @@ from suite.files import finite
 from suite.objective import BatchObjective, Objective
 from suite.precision import PerturbationProbe, low_precision_cast
 from suite.provenance import attempt_provenance
-from suite.record import Trained, build_record
+from suite.record import Trained, build_record, curve_columns, curve_measures, measure_along
 from suite.registry import Registry
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
+from suite.sharpness import Estimate
 from suite.spec import BuildContext
 from suite.store import RunFolder
 
@@ -88,6 +89,8 @@ class Trainer:
     ) -> None:
         self.context, self.attempt = context, attempt
         self._stop, self._progress, self._checkpoint_s = stop, progress, checkpoint_s
+        self._curve_measures = curve_measures(context.task)
+        self._measured: dict[str, Estimate] = {}
         spec = context.spec
         self.model = build_model(context)
         self.optimizer = context.entry.build(
@@ -104,7 +107,7 @@ class Trainer:
             autocast=context.autocast,
         )
         self.step = 0
-        self.seconds = {"train_s": 0.0, "evaluate_s": 0.0}
+        self.seconds = {"train_s": 0.0, "evaluate_s": 0.0, "measure_s": 0.0}
         self.cosines: dict[str, float] = {}
         self.diverged = False
         self._validation: dict[str, float] = {}
@@ -162,6 +165,7 @@ class Trainer:
                 diverged=self.diverged,
                 cosines=self.cosines,
                 attempts=self.attempt.number,
+                measured=self._measured,
             ),
         )
         self.attempt.publish(record)
@@ -256,9 +260,21 @@ class Trainer:
             row |= {"validation_loss": finite(result.loss), "validation_accuracy": result.accuracy}
             self.diverged = row["validation_loss"] is None
         self.seconds["evaluate_s"] += time.perf_counter() - started
-        self.attempt.metrics(row)
+        self.attempt.metrics(row | (self._measure(epoch) if self._curve_measures else {}))
         self.attempt.timing({"epoch": epoch, "step": self.step, **self.seconds})
         self._report("running")
+
+    def _measure(self, epoch: int) -> dict[str, float | None]:
+        """Take the measures that are due at the end of an epoch, as columns of its row."""
+        self._measured = {}
+        due = self.step == self.context.total_steps or epoch % self.context.task.measure_every == 0
+        if not due or self.diverged:
+            return {}
+        self._report("measuring")
+        started = time.perf_counter()
+        self._measured, loss = measure_along(self.context, self.model, self.step, self._curve_measures)
+        self.seconds["measure_s"] += time.perf_counter() - started
+        return curve_columns(self._measured, loss)
 
     def validation_batches(self) -> Any:
         """Batches over the validation split."""

@@ -10,6 +10,8 @@ import argparse
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from suite.cli import options
@@ -18,11 +20,14 @@ from suite.local.table import clean
 from suite.registry import Registry
 from suite.report.sparkline import levels, sparkline
 from suite.select import arguments
+from suite.sharpness import MEASURES
 from suite.spec import RunSpec
 from suite.store import RunFolder, Store
 
 CURVE = ("epoch", "step", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 DRAWN = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "lr")
+MEASURED = (*MEASURES, "sharpness_train_loss")
+"""Columns that only the epochs have at which the task measures."""
 _MIN_SPARK, _MAX_SPARK = 10, 100
 """Characters of a drawn curve: narrower, the line is let wrap; wider, the eye loses it."""
 
@@ -57,12 +62,22 @@ def gather(folder: RunFolder, registry: Registry) -> dict[str, Any]:
         "run_id": folder.run_id,
         "path": str(folder.path),
         "status": folder.status(),
+        "trouble": _trouble(folder),
         "spec": spec.to_dict(),
         "command": command(spec, registry),
         "record": record,
         "curve": folder.metrics(),
         "events": list(folder.events()),
     }
+
+
+def _trouble(folder: RunFolder) -> dict[str, Any]:
+    """Tell why a run ended without a record; nothing while it is at work again, or has one."""
+    trouble = folder.trouble() if folder.status() == "error" else None
+    if trouble is None:
+        return {}
+    when = datetime.fromtimestamp(trouble.time).astimezone().isoformat(timespec="seconds")
+    return {key: value for key, value in {**asdict(trouble), "time": when}.items() if value != ""}
 
 
 def command(spec: RunSpec, registry: Registry) -> str:
@@ -78,6 +93,8 @@ def render(known: Mapping[str, Any], *, numbers: bool = False) -> str:
     spec, record = known["spec"], known["record"]
     lines = [f"run {known['run_id']}: {known['status']}", f"  folder   {known['path']}"]
     lines += [f"  command  {clean(known['command'])}", ""]
+    if known["trouble"]:
+        lines += ["trouble", *_tree(known["trouble"]), ""]
     lines += ["spec", *_tree({**spec, "task": _entry(spec["task"]), "optimizer": _entry(spec["optimizer"])})]
     for section in ("failure", "results", "sharpness", "cost", "entries", "data", "provenance"):
         if record.get(section):
@@ -90,14 +107,15 @@ def render(known: Mapping[str, Any], *, numbers: bool = False) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = [key for key in CURVE if any(key in row for row in rows)]
+    keys = [key for key in (*CURVE, *MEASURED) if any(key in row for row in rows)]
     return ["curve", options.table([keys, *([_number(row.get(key)) for key in keys] for row in rows)])]
 
 
 def _drawings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Draw each curve beside its least, greatest and last value."""
-    curves = {key: [_finite(row.get(key)) for row in rows] for key in DRAWN if any(key in r for r in rows)}
-    facts = {key: _extremes(values) for key, values in curves.items()}
+    shown = [key for key in (*DRAWN, *MEASURED) if any(key in row for row in rows)]
+    curves = {key: [_point(row, key) for row in rows] for key in shown}
+    facts = {key: _extremes(_taken(key, values)) for key, values in curves.items()}
     names = max(map(len, curves), default=0)
     widths = [max((len(fact[i]) for fact in facts.values()), default=0) for i in range(3)]
     room = options.columns() - 1 - (2 + names + 2 + 3 * 2 + sum(widths))
@@ -108,19 +126,31 @@ def _drawings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [f"{f'curves, epochs {first} to {last}':<{4 + names + width}}  {head}"]
     for key, values in curves.items():
         cells = "  ".join(text.rjust(w) for text, w in zip(facts[key], widths, strict=True))
-        lines.append(f"  {key:<{names}}  {sparkline(values, width, marks):<{width}}  {cells}")
+        drawing = sparkline(values, width, marks, sparse=key in MEASURED)
+        lines.append(f"  {key:<{names}}  {drawing:<{width}}  {cells}")
     return [*lines, "  (--curve prints the numbers of every epoch)"]
 
 
+def _taken(key: str, values: Sequence[float | None]) -> Sequence[float | None]:
+    """Leave out the epochs at which a measure was not taken."""
+    return [value for value in values if value is not None] if key in MEASURED else values
+
+
 def _extremes(values: Sequence[float | None]) -> tuple[str, str, str]:
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return "-", "-", "-"
-    return f"{min(known):.4g}", f"{max(known):.4g}", "-" if values[-1] is None else f"{values[-1]:.4g}"
+    last = values[-1]
+    shown = "-" if last is None or math.isnan(last) else f"{last:.4g}"
+    return f"{min(known):.4g}", f"{max(known):.4g}", shown
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _point(row: Mapping[str, Any], key: str) -> float | None:
+    """Return a value; of a measure NaN where it was taken and is not finite, as a file has no such number."""
+    value = row.get(key)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return math.nan if key in MEASURED and key in row else None
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:

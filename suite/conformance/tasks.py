@@ -22,6 +22,7 @@ from suite.data.batches import TrainingBatches
 from suite.data.dataset import Dataset, choose_dataset
 from suite.data.splits import TrainingData, test_data, training_data
 from suite.errors import unknown
+from suite.record import curve_measures
 from suite.registry import Found
 from suite.seeds import Streams
 from suite.spec import TIERS, Task, TaskSpec, Value, resolve_params
@@ -110,6 +111,7 @@ class _Case:
                             ("n_validation", task.n_validation)):  # fmt: skip
             if value < 1:
                 raise Broken(f"{what} is {value}: it must be at least 1")
+        curve_measures(task)
         if len(self.dataset.mean) != self.dataset.shape[0] or len(self.dataset.std) != self.dataset.shape[0]:
             raise Broken(f"mean and std of {self.dataset.name} need one value for each of its channels")
         return f"{task.epochs} epochs of batches of {task.batch_size}, {self.dataset.n_classes} classes"

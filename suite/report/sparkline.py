@@ -21,15 +21,24 @@ def levels(encoding: str | None) -> str:
     return BLOCKS
 
 
-def sparkline(values: Sequence[float | None], width: int, marks: str = BLOCKS) -> str:
+def sparkline(
+    values: Sequence[float | None], width: int, marks: str = BLOCKS, *, sparse: bool = False
+) -> str:
     """Draw the values on at most `width` characters; neighbours share one, by their mean, where they must.
 
-    A value that is missing or not finite is an `x`. A constant curve runs along the bottom.
+    A value that is missing or not finite is an `x`. Of a `sparse` curve a missing one is none at all: where
+    nothing else shares its place, that stays blank. A constant curve runs along the bottom.
     """
-    binned = [_mean(part) for part in _parts(values, width)]
+    parts = _parts(values, width)
+    if sparse:
+        parts = [[value for value in part if value is not None] for part in parts]
+    binned = [_mean(part) for part in parts]
     known = [value for value in binned if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
-    return "".join("x" if value is None else marks[_level(value, low, high, len(marks))] for value in binned)
+    return "".join(
+        " " if not part else "x" if value is None else marks[_level(value, low, high, len(marks))]
+        for part, value in zip(parts, binned, strict=True)
+    )
 
 
 def _parts(values: Sequence[float | None], width: int) -> list[Sequence[float | None]]:
@@ -40,7 +49,7 @@ def _parts(values: Sequence[float | None], width: int) -> list[Sequence[float | 
 
 def _mean(part: Sequence[float | None]) -> float | None:
     known = [value for value in part if value is not None]
-    return fmean(known) if len(known) == len(part) and all(map(math.isfinite, known)) else None
+    return fmean(known) if part and len(known) == len(part) and all(map(math.isfinite, known)) else None
 
 
 def _level(value: float, low: float, high: float, n: int) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from suite.errors import unknown
 from suite.sharpness.point import Estimate, Point, SubsetLoss
 
-__all__ = ["MEASURES", "Estimate", "Point", "SubsetLoss", "measure", "subset_loss"]
+__all__ = ["MEASURES", "Estimate", "Point", "SubsetLoss", "check_names", "measure", "subset_loss"]
 
 
 def _find() -> dict[str, tuple[str, str]]:
@@ -37,6 +37,13 @@ MEASURES: dict[str, str] = {name: line for name, (_, line) in sorted(_FOUND.item
 """Every measure that can be asked for by name, with one line about it."""
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise SteppeError for a name that is no measure."""
+    for name in names:
+        if name not in _FOUND:
+            raise unknown("measure", name, _FOUND, mend="`steppe list measures` describes them")
+
+
 def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:
     """Estimate the named measures at `point`, in the order given; the model is left bit for bit as found.
 
@@ -48,9 +55,7 @@ def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:
         ValueError: the model, or a part of it, is in training mode.
 
     """
-    for name in names:
-        if name not in _FOUND:
-            raise unknown("measure", name, _FOUND, mend="`steppe list measures` describes them")
+    check_names(names)
     from suite.sharpness.evaluation import exact
 
     estimates: dict[str, Estimate] = {}

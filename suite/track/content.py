@@ -10,6 +10,7 @@ from typing import Any
 from suite.claim import attempt_numbers
 from suite.errors import SteppeError
 from suite.files import finite, read_lines
+from suite.sharpness import MEASURES
 from suite.spec import RunSpec, canonical_json, sha256_text
 from suite.store import RunFolder
 
@@ -33,8 +34,18 @@ _COLUMNS = {
     "sample_gradients": "sample_gradients",
     "train_s": "seconds/train",
     "evaluate_s": "seconds/evaluate",
+    "measure_s": "seconds/measure",
+    "sharpness_train_loss": "sharpness/train_loss",
+    **{
+        f"{name}{error}": f"sharpness/{name}{error}"
+        for name in MEASURES
+        for error in ("", "_se_probes", "_se_examples")
+    },
 }
-"""By the store's name of a column, W&B's; what stands before the slash is a section of its page."""
+"""By the store's name of a column, W&B's; what stands before the slash is a section of its page.
+
+Measures are named as in the summary.
+"""
 
 
 @dataclass(frozen=True)

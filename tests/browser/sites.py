@@ -57,10 +57,13 @@ def stored(root: Path, some: Sequence[Mapping[str, Any]], epochs: int = 8) -> St
         with folder.start() as attempt:
             for epoch in range(1, 1 if each["status"] == "failed" else epochs + 1):
                 loss = 2 / epoch + 0.1 * noise.random()
+                measured = {"lambda_max": 40 / epoch, "lambda_max_se_probes": 1 / epoch,
+                            "sharpness_train_loss": 0.9 * loss}  # fmt: skip
                 attempt.metrics({
                     "epoch": epoch, "step": 36 * epoch, "lr": 0.1 / epoch, "train_loss": loss,
                     "train_accuracy": 1 - 0.9 / epoch, "sample_gradients": 4500 * epoch,
                     "validation_loss": 1.1 * loss, "validation_accuracy": 1 - 0.95 / epoch,
+                    **(measured if epoch % 4 == 0 else {}),
                 })  # fmt: skip
             assert attempt.publish(dict(each))
     return store

@@ -88,6 +88,14 @@ def test_from_the_leaderboard_to_a_run_and_its_comparison(open_page: Open, site:
     expect(page.locator("h1")).to_contain_text("sam, seed 3")
     expect(page.locator("#run .facts")).to_contain_text("%")
     expect(page.locator("figure[data-drawn]").first).to_be_visible()
+    titles = page.locator("#run figcaption").all_inner_texts()
+    assert titles == [
+        "Loss",
+        "Accuracy",
+        "Sharpness (lambda_max)",
+        "Training loss on the subset",
+        "Learning rate",
+    ]
     expect(page.locator("#run pre")).to_have_text("steppe run -t images -o sam -s 3")
     expect(page.locator("#run")).to_contain_text("hutchinson")
     other = runs_of(site, "images", "sgd")[3]

@@ -82,8 +82,8 @@ def tiny(**changes: Any) -> Found:
     entry = REGISTRY.task("tiny").entry
     assert isinstance(entry, TaskSpec)
 
-    def make(epochs: int) -> Task:
-        return dataclasses.replace(entry.make(epochs=epochs), **changes)
+    def make(**params: Any) -> Task:
+        return dataclasses.replace(entry.make(**params), **changes)
 
     return Found(dataclasses.replace(entry, make=make), TINY, plugin=True)
 
@@ -91,7 +91,7 @@ def tiny(**changes: Any) -> Found:
 def dataset(**changes: Any) -> Dataset:
     entry = REGISTRY.task("tiny").entry
     assert isinstance(entry, TaskSpec)
-    return dataclasses.replace(entry.make(epochs=1).data[0], **changes)
+    return dataclasses.replace(entry.make(epochs=1, measure_every=0).data[0], **changes)
 
 
 def net(classes: int = 4, scale: float = 1.0) -> nn.Module:
@@ -161,6 +161,8 @@ def test_a_mistake_in_a_task_breaks_its_promise(
         ({"data": (dataset(mean=(0.5,)),)}, "one value for each of its channels"),
         ({"n_validation": 0}, "n_validation is 0: it must be at least 1"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"measure_every": -2}, "measure_every is -2; valid: a period in epochs"),
+        ({"curve_measures": ("lamda_max",)}, "unknown measure 'lamda_max'; did you mean 'lambda_max'"),
     ],
 )
 def test_a_malformed_task_is_not_judged_further(changes: Mapping[str, Any], message: str) -> None:

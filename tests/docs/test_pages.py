@@ -15,8 +15,11 @@ from tests.docs.markdown import ROOT, Block, blocks, pages
 from tests.docs.test_command_lines import check_line, steppe_lines
 from tests.docs.transcript import LANGUAGES, OPTIONS, Desk
 
-PAGES = [page for page in pages() if page.parent.name == "docs"]
-BLOCKS = [block for page in PAGES for block in blocks(page)]
+ON_A_CLUSTER = {"slurm.md"}
+"""Pages that tests/slurm follows, as they need a cluster."""
+
+PAGES = [page for page in pages() if page.parent.name == "docs" and page.name not in ON_A_CLUSTER]
+BLOCKS = [block for page in pages() if page.parent.name == "docs" for block in blocks(page)]
 NOT_RUN = [block for block in BLOCKS if "no-run" in block.options]
 
 

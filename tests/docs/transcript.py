@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def apply_diff(diff: str, text: str, where: str) -> str:
 class Desk:
     """A copy of the tree and a shell in it, with `steppe` and `python` on its PATH."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.tree, home, programs = folder / "steppe", folder / "home", folder / "bin"
         for path in (home, programs):
             path.mkdir(parents=True)
@@ -126,6 +126,7 @@ class Desk:
             "CUDA_VISIBLE_DEVICES": "",  # the pages show runs on a CPU, whose ids say so
             "WANDB_MODE": "disabled",
             **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
+            **(variables or {}),
         }
         self._shell = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],

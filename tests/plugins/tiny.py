@@ -60,7 +60,7 @@ def _net() -> nn.Module:
     )
 
 
-def _make(epochs: int) -> Task:
+def _make(epochs: int, measure_every: int) -> Task:
     return Task(
         name="tiny",
         version="1",
@@ -73,6 +73,7 @@ def _make(epochs: int) -> Task:
         n_validation=16,
         augment=("crop:1", "flip"),
         measure_examples=32,
+        measure_every=measure_every,
     )
 
 
@@ -83,6 +84,9 @@ TASKS = [
         tier="smoke",
         summary="conv net with BatchNorm, dropout and augmentation on synthetic images",
         make=_make,
-        params={"epochs": Param(4, "epochs", low=1)},
+        params={
+            "epochs": Param(4, "epochs", low=1),
+            "measure_every": Param(0, "epochs between measures along training", low=0),
+        },
     )
 ]

@@ -55,7 +55,7 @@ def outcome(root: Path, run_id: str) -> tuple[Any, bytes, dict[str, torch.Tensor
 def test_killed_three_times_and_resumed_is_bitwise_the_uninterrupted_run(
     optimizer: str, tmp_path: Path
 ) -> None:
-    (spec,) = tiny_specs([optimizer], [3])
+    (spec,) = tiny_specs([optimizer], [3], task="tiny[measure_every=2]")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     make_run(whole, spec)
     make_run(broken, spec)
@@ -66,6 +66,7 @@ def test_killed_three_times_and_resumed_is_bitwise_the_uninterrupted_run(
         assert killed(broken, spec.run_id, die_at, chance.choice([0.0, 0.02, 60.0])) == -9
     assert train(broken, spec.run_id) == "done"
     expected, metrics, weights = outcome(whole, spec.run_id)
+    assert metrics.count(b"lambda_max_se_probes") == 2
     got, got_metrics, got_weights = outcome(broken, spec.run_id)
     assert json.dumps(got, sort_keys=True) == json.dumps(expected, sort_keys=True)
     assert got_metrics == metrics
@@ -78,7 +79,7 @@ def test_killed_three_times_and_resumed_is_bitwise_the_uninterrupted_run(
 def test_killed_between_the_last_step_and_the_record(
     optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (spec,) = tiny_specs([optimizer], [3], task="tiny[epochs=1]")
+    (spec,) = tiny_specs([optimizer], [3], task="tiny[epochs=1,measure_every=1]")
     records = []
     for name in ("whole", "broken"):
         root = tmp_path / name

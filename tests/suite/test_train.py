@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from suite.context import Context
 from suite.errors import SteppeError
+from suite.files import read_lines
 from suite.objective import BatchObjective
-from suite.record import pack_correct, unpack_correct
+from suite.record import measure_along, pack_correct, unpack_correct
 from suite.registry import Registry
 from suite.select import expand
 from suite.store import Store
@@ -89,6 +93,133 @@ def test_a_record_holds_both_accuracies_sharpness_and_correctness(tmp_path: Path
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
+def untimed(value: Any) -> Any:
+    """Without the identity of the run and what differs between two executions of it."""
+    if isinstance(value, dict):
+        varying = {"run_id", "spec", "provenance", "train_s", "evaluate_s", "measure_s"}
+        return {key: untimed(inner) for key, inner in value.items() if key not in varying}
+    return value
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_measures_along_training_change_nothing_and_end_at_those_of_the_record(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = BatchObjective.load
+    batches: list[str] = []
+
+    def watch(self: BatchObjective, step: int, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        batches.append(digest(inputs, targets))
+        load(self, step, inputs, targets)
+
+    monkeypatch.setattr(BatchObjective, "load", watch)
+    for optimizer in (*SIX, "nso[k=3]"):
+        found = []
+        for every in (0, 1):
+            (spec,) = expand(
+                Registry([PLUGIN]), [f"tiny[measure_every={every}]"], [optimizer], [3], precision=precision
+            )
+            folder = make_run(tmp_path, spec)
+            batches.clear()
+            assert train(tmp_path, spec.run_id) == "done"
+            record, state, rows = folder.result(), folder.last_state(), folder.metrics()
+            assert record is not None
+            assert state is not None
+            weights = digest(*(value.float() for value in state["model"].values()))
+            found.append((untimed(record), weights, state["meter"], [*batches], rows))
+        (*plain, plain_rows), (*measured, rows) = found
+        assert measured == plain
+        extra = [
+            {key: row[key] for key in row.keys() - other.keys()}
+            for row, other in zip(rows, plain_rows, strict=True)
+        ]
+        assert [{key: row[key] for key in plain_rows[0]} for row in rows] == plain_rows
+        assert len({one["lambda_max"] for one in extra}) == 4
+        end = measured[0]["sharpness"]
+        estimate = end["measures"]["lambda_max"]
+        assert estimate["se_examples"] is None  # of 32 examples
+        assert extra[-1] == {
+            "lambda_max": estimate["value"],
+            "lambda_max_se_probes": estimate["se_probes"],
+            "sharpness_train_loss": end["train_loss"],
+        }
+
+
+def test_measuring_leaves_the_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def seen(model: nn.Module) -> list[Any]:
+        gradients = [p.grad for p in model.parameters()]
+        modes = [(m.training, getattr(m, "track_running_stats", None)) for m in model.modules()]
+        momenta = [getattr(m, "momentum", None) for m in model.modules()]
+        tensors = [*model.parameters(), *model.buffers(), *gradients, torch.get_rng_state()]
+        return [modes, momenta, *(None if t is None else digest(t.detach()) for t in tensors)]
+
+    def watch(context: Context, model: nn.Module, *rest: Any) -> Any:
+        before = seen(model)
+        found = measure_along(context, model, *rest)
+        assert seen(model) == before
+        calls.append(model.training)
+        return found
+
+    monkeypatch.setattr("suite.train.measure_along", watch)
+    for optimizer in ("sam", "nso"):  # whose last pass of a step leaves the statistics alone
+        (spec,) = tiny_specs([optimizer], [0], task="tiny[epochs=2,measure_every=1]")
+        make_run(tmp_path, spec)
+        train(tmp_path, spec.run_id)
+    assert calls == [True] * 4
+
+
+def test_the_task_says_when_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Registry.resolve_task
+    wanted = ("lpf", "hessian_trace")
+    monkeypatch.setattr(Registry, "resolve_task", lambda *a: replace(make(*a), curve_measures=wanted))
+    for epochs, every, expected in ((4, 2, [2, 4]), (3, 2, [2, 3]), (2, 5, [2]), (2, 0, [])):
+        (spec,) = tiny_specs(["sgd"], [0], task=f"tiny[epochs={epochs},measure_every={every}]")
+        folder = make_run(tmp_path, spec)
+        train(tmp_path, spec.run_id)
+        rows, record = folder.metrics(), folder.result()
+        assert [row["epoch"] for row in rows if "lpf" in row] == expected
+        assert all({"lpf_se_examples", "hessian_trace"} <= row.keys() for row in rows if "lpf" in row)
+        assert not any("lambda_max" in row or "lpf_difference" in row for row in rows)
+        assert record is not None
+        measured = record["sharpness"]["measures"]
+        assert [*measured] == ["lambda_max", "hessian_trace", "lpf", "lpf_difference"]
+        assert not expected or rows[-1]["lpf"] == measured["lpf"]["value"]
+        timings = [*read_lines(folder.path / "attempts" / "1" / "timings.jsonl")]
+        assert [row["epoch"] for row, before in zip(timings, [{"measure_s": 0.0}, *timings], strict=False)
+                if row["measure_s"] > before["measure_s"]] == expected  # fmt: skip
+        assert record["cost"]["measure_s"] > timings[-1]["measure_s"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"curve_measures": ("lambda",)}, "unknown measure 'lambda'; did you mean 'lambda_max'"),
+        ({"curve_measures": "lpf"}, "a tuple of names, \\('lpf',\\)"),
+        ({"measure_every": -1}, "task tiny: measure_every is -1; valid: a period in epochs, 0 to measure"),
+    ],
+)
+def test_a_task_that_asks_for_what_cannot_be_measured_does_not_begin(
+    change: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Registry.resolve_task
+    monkeypatch.setattr(Registry, "resolve_task", lambda *a: replace(make(*a), **change))
+    (spec,) = tiny_specs(["sgd"], [0])
+    folder = make_run(tmp_path, spec)
+    with pytest.raises(SteppeError, match=said):
+        train(tmp_path, spec.run_id)
+    assert folder.metrics() == []
+
+
+def test_a_run_that_diverged_is_not_measured(tmp_path: Path) -> None:
+    (spec,) = tiny_specs(["sgd[lr=1e30]"], [0], task="tiny[measure_every=1]")
+    folder = make_run(tmp_path, spec)
+    assert train(tmp_path, spec.run_id) == "failed"
+    assert [row for row in folder.metrics() if "lambda_max" in row] == []
+    assert len(folder.metrics()) == 1
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "sam", "nso", "lpf-sgd[M=4]"])
 def test_every_optimizer_has_its_statistics_reestimated(optimizer: str, tmp_path: Path) -> None:
     (spec,) = tiny_specs([optimizer], [0], task="tiny[epochs=2]")
@@ -147,8 +278,6 @@ def test_a_fractional_budget_trains_that_many_steps(tmp_path: Path) -> None:
 
 
 def test_the_data_must_be_what_the_spec_says(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     (spec,) = tiny_specs(["sgd"], [0])
     spec = replace(spec, data_checksum="0" * 64)
     make_run(tmp_path, spec)

@@ -11,6 +11,7 @@ from suite.report.charts.scales import Looks, axis, join
 from suite.report.charts.theme import SCHEMA, WIDTH, Spec
 from suite.report.curves import Curve
 from suite.report.runs import number
+from suite.sharpness import MEASURES
 
 TITLES = {
     "epoch": "epoch",
@@ -20,6 +21,8 @@ TITLES = {
     "train_accuracy": "training accuracy, %",
     "validation_loss": "validation loss",
     "validation_accuracy": "validation accuracy, %",
+    **{name: f"sharpness ({name})" for name in MEASURES},
+    "sharpness_train_loss": "training loss on the subset",
 }
 """Titles of the columns of metrics; others stand for themselves."""
 

@@ -13,16 +13,21 @@ from suite.report.charts.theme import DASHES, SHAPES
 from suite.report.curves import Curve, curves
 from suite.report.leaderboard import Table
 from suite.report.markdown import VIEW_TITLES
+from suite.sharpness import MEASURES
 
-CURVES = {name: TITLES[name] for name in ("train_loss", "validation_accuracy")}
+MEASURED = (*MEASURES, "sharpness_train_loss")
+"""Columns of the measures along training, and of the loss that stands beside them (protocol rule 27)."""
+
+CURVES = {name: TITLES[name] for name in ("train_loss", "validation_accuracy", *MEASURED)}
 """Columns of the metrics that a page shows over seeds, and the titles of their axes."""
 
 RUN_CURVES = {
     "Loss": ("train_loss", "validation_loss"),
     "Accuracy": ("train_accuracy", "validation_accuracy"),
+    **{TITLES[name].capitalize(): (name,) for name in MEASURED},
     "Learning rate": ("lr",),
 }
-"""Charts of one run, or of two beside each other, and their columns."""
+"""Charts of one run, or of two beside each other, and their columns; those without values are not shown."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -59,7 +64,8 @@ def table_curves(table: Table, rows_of: Callable[[str], Rows]) -> list[Curve]:
     """Average the metrics of the table's runs over seeds, along what its view holds equal."""
     along = "sample_gradients" if table.view == "sample-gradients" else "epoch"
     rows = {row.optimizer: [rows_of(run_id) for run_id in row.runs] for row in table.rows}
-    return [curve for column in CURVES for curve in curves(rows, column, along)]
+    carried = {name for runs in rows.values() for run in runs for row in run for name in row}
+    return [curve for column in CURVES if column in carried for curve in curves(rows, column, along)]
 
 
 def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list[Plot]:
@@ -69,6 +75,8 @@ def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list
         some = [curve for curve in found if curve.column == column]
         if some:
             title = f"{y_title.partition(',')[0].capitalize()} over training: {table.task} on {table.data}"
+            examples = "/".join(map(str, table.measures.get(column, ())))
+            y_title += f", {examples} examples" if examples else ""
             spec = charts.curve_bands(some, title, TITLES[some[0].along], y_title, names)
             plot = _plot(column.replace("_", "-"), spec)
             lines = [f"{VIEW_TITLES[table.view]}, {table.budget:g}x", *plot.saved.get("subtitle", ())]
@@ -143,7 +151,8 @@ def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Seque
     run = {"field": "run", "type": "nominal"}
     color = run | {"scale": {"domain": labels}, "legend": {"title": None}}
     dashes = [list(dash) for dash in DASHES[: len(columns)]]
-    legend = {"title": None, "symbolType": "stroke", "symbolSize": 600} if len(columns) > 1 else None
+    several = {"title": None, "symbolType": "stroke", "symbolSize": 600, "columns": 1}
+    legend = several if len(columns) > 1 else None
     for layer in layers:
         encoding = layer["encoding"]
         if "color" in encoding:

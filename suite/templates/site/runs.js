@@ -56,12 +56,11 @@
       const lines = runs.flatMap(([label, data]) => Object.entries(columns).map(([column, name]) =>
         [label, name, data.curve.epoch || [], data.curve[column] || [], column.endsWith("accuracy") ? 100 : 1]));
       lines.forEach(function ([run, column, epochs, values, scale], index) {
-        const every = Math.max(1, Math.floor(epochs.length / 6));
+        const points = epochs.map((x, i) => [x, values[i]]).filter(([, value]) => typeof value === "number");
+        const every = Math.max(1, Math.floor(points.length / 6));
         const line = runs.length > 1 ? `${run}, ${column}` : column;
         const first = (index * Math.max(1, Math.floor(every / 6))) % every;
-        epochs.forEach(function (x, i) {
-          if (typeof values[i] === "number") spec.data.values.push({ x, mean: scale * values[i], line, run, column, index, symbol: i % every === first });
-        });
+        points.forEach(([x, value], i) => spec.data.values.push({ x, mean: scale * value, line, run, column, index, symbol: i % every === first }));
       });
       if (!spec.data.values.length) continue;
       for (const layer of spec.layer) {
@@ -69,8 +68,8 @@
       }
       const name = runs.map(([, data]) => data.id).join(" ");
       spec.usermeta = { saved: { text: `${title}: ${heading[0]}`, subtitle: heading.slice(1) } };
-      figures.push(steppe.figure(title, runs.length > 1 ? `${title} of both runs at each epoch.`
-        : `${title} at each epoch; the numbers stand in a table on this page.`, spec, `${heading[0]} ${name} ${title}`.toLowerCase()));
+      figures.push(steppe.figure(title, runs.length > 1 ? `${title} of both runs by epoch.`
+        : `${title} by epoch; the numbers stand in a table on this page.`, spec, `${heading[0]} ${name} ${title}`.toLowerCase()));
     }
     return figures;
   };

@@ -42,7 +42,7 @@ def curves(n: int = 200) -> dict[str, object]:
         for i in range(n)
     ]
     known: dict[str, object] = dict.fromkeys(("run_id", "status", "path", "command"), "x")
-    return {**known, "spec": make_spec().to_dict(), "record": {}, "curve": rows, "events": []}
+    return {**known, "spec": make_spec().to_dict(), "record": {}, "curve": rows, "events": [], "trouble": {}}
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 160])
@@ -55,6 +55,26 @@ def test_curves_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) 
     assert loss.split()[1][-1] == "▁"
     assert loss.split()[-3:] == ["0.01", "2", "0.01"]
     assert len(loss.split()[1]) == min(100, columns - 1 - 23 - 20)
+
+
+def test_measures_of_some_epochs_are_drawn_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    known = curves(8)
+    rows = known["curve"]
+    assert isinstance(rows, list)
+    for row, value in ((rows[3], 4.0), (rows[5], None), (rows[7], 1.0)):
+        row |= {"lambda_max": value, "sharpness_train_loss": 0.5}
+    lines = render(known).splitlines()
+    (drawn,) = (line for line in lines if line.startswith("  lambda_max"))
+    (loss,) = (line for line in lines if line.startswith("  train_loss"))
+    start = loss.index("█")
+    assert drawn[start : start + 8] == "   █ x ▁"
+    assert drawn.split()[-3:] == ["1", "4", "1"]
+    assert len(drawn) == len(loss)
+    assert next(line for line in lines if "sharpness_train_loss" in line).split()[-1] == "0.5"
+    head, *numbers = render(known, numbers=True).partition("curve\n")[2].splitlines()
+    assert head.split()[-2:] == ["lambda_max", "sharpness_train_loss"]
+    assert [line.split()[-2] for line in numbers] == ["-", "-", "-", "4", "-", "-", "-", "1"]
 
 
 def test_an_output_without_blocks_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +95,19 @@ def test_a_strangers_names_do_nothing_to_the_terminal(cli: Cli, tmp_path: Path) 
     out = cli("show", spec.run_id, "--store", store.root).out
     assert all(c.isprintable() or c == "\n" for c in out)
     assert "  name: evil [2J  [bold]x[/bold]<script>\n" in out
+
+
+def test_show_tells_why_a_run_has_no_record(cli: Cli, tmp_path: Path) -> None:
+    (spec,) = tiny_specs(["sgd"], [0])
+    folder = Store(tmp_path / "store").run(spec.run_id)
+    folder.write_spec(spec)
+    folder.note_trouble("error", "ValueError: no \x1b[31m", "logs/it.log", "7_1")
+    command = ("show", spec.run_id, "--store", tmp_path / "store", "--plugin", PLUGIN)
+    out = cli(*command).out
+    assert f"run {spec.run_id}: error" in out
+    assert "message: ValueError: no " in out
+    assert "\x1b" not in out
+    assert "log: logs/it.log" in out
+    assert cli(*command, "--json").json["trouble"]["job"] == "7_1"
+    folder.start().close()
+    assert "trouble" not in cli(*command).out

@@ -112,6 +112,24 @@ def test_a_run_shows_its_record_and_names_no_machine(tmp_path: Path) -> None:
         assert path.is_dir() or b"secret" not in path.read_bytes(), path
 
 
+def test_measures_of_some_epochs_are_curves(made: Path) -> None:
+    run = runs_of(made, "images", "sam")[0]
+    curve = data_of(made, run)["curve"]
+    assert curve["lambda_max"] == [None, None, None, 10.0, None, None, None, 5.0]
+    assert curve["lambda_max_se_probes"][3] == 0.25
+    assert None not in curve["train_loss"]
+    page = made / page_of(made, "images")
+    drawn = (made / "data" / "charts" / f"{page.stem}.js").read_text(encoding="utf-8")
+    charts = json.loads(drawn.partition(".charts = ")[2].removesuffix(";\n"))
+    points = [value for value in charts["t0-lambda-max"]["data"]["values"] if value["line"] == "sam"]
+    assert [(point["x"], point["mean"], point["n"]) for point in points] == [(4, 10.0, 10), (8, 5.0, 10)]
+    assert all(point["symbol"] for point in points)
+    assert "t0-sharpness-train-loss" in charts
+    assert not {"t0-lpf", "t0-hessian-trace"} & charts.keys()  # no run was measured so along training
+    text = page.read_text(encoding="utf-8")
+    assert "The curves as numbers: sharpness (lambda_max)" in text
+
+
 def test_a_run_deleted_from_the_store_meanwhile_keeps_what_was_listed(tmp_path: Path) -> None:
     some = seeds("sgd", [0.6, 0.7])
     store = sites.stored(tmp_path / "store", some[:1])

@@ -26,6 +26,14 @@ def test_what_is_missing_or_not_finite_is_marked() -> None:
     assert sparkline([1.0, 2.0, None, 2.0], 2) == "▁x"
 
 
+def test_a_sparse_curve_is_blank_where_it_was_not_taken() -> None:
+    gaps = [None, None, 4.0, None, None, 1.0]
+    assert sparkline(gaps, 8, sparse=True) == "  █  ▁"
+    assert sparkline(gaps, 3, sparse=True) == " █▁"
+    assert sparkline([None, 4.0, float("nan"), 1.0], 4, sparse=True) == " █x▁"
+    assert sparkline([None, None], 8, sparse=True) == "  "
+
+
 @pytest.mark.parametrize("values", [[3.0, 3.0], [0.0, 0.0]])
 def test_a_constant_runs_along_the_bottom(values: list[float]) -> None:
     assert sparkline(values, 8) == "▁▁"
