@@ -24,17 +24,21 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def storage_error(path: Path, error: OSError) -> SteppeError:
+class StorageError(SteppeError):
+    """The file system refused: nothing was left half-written, and the same may succeed later."""
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
     """Build the one-line error for a write that the file system refused."""
     if error.errno in _NO_SPACE:
-        return SteppeError(
+        return StorageError(
             f"no space left to write {path}: free some, then give the same command again to resume"
         )
     if error.errno in _NO_RIGHT:
-        return SteppeError(
+        return StorageError(
             f"cannot write {path}: it is read-only; make it writable or choose another --store"
         )
-    return SteppeError(
+    return StorageError(
         f"cannot write {path}: {error.strerror or error}; mend the disk or choose another --store"
     )
 
@@ -185,7 +189,7 @@ def read_json(path: Path, mend: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
     except OSError as error:
-        raise SteppeError(f"cannot read {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError):
         raise SteppeError(f"{path} is half-written or corrupt: {mend}") from None
     if not isinstance(value, dict):

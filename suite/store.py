@@ -1,6 +1,7 @@
 """The local store, which is the truth: a folder a run, one index of records, and pinned entries.
 
     runs/RUN_ID/  spec.json  attempts/N/...  result.json (its presence means done)
+                  error.json (why there is no record, where somebody has to look into it)
     entries/      the source hash of each built-in entry and version, pinned at its first use
     index.jsonl   a cache of the records, see suite.index
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,28 @@ from suite.errors import SteppeError
 from suite.files import make_folder, read_json, read_lines, storing, write_whole
 from suite.spec import EntryRef, RunSpec
 
-__all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store"]
+__all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
 
-STATUSES = ("done", "failed", "running", "interrupted", "queued")
+STATUSES = ("done", "failed", "running", "error", "interrupted", "queued")
 _PACKAGES = {"optimizer": "baselines", "task": "tasks"}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a run ended without a record; it stands until another attempt at the run starts."""
+
+    outcome: str
+    """One of `suite.local.worker.OUTCOMES`: mistake, error or storage."""
+    message: str
+    """One line."""
+    log: str
+    """Path of what the run printed; empty where it printed nothing."""
+    job: str
+    """The scheduler's name of the job; empty outside one."""
+    time: float
+    """Seconds since the epoch."""
+    attempt: int
+    """The newest attempt there was."""
 
 
 class Store:
@@ -94,11 +115,16 @@ class Store:
 
     def _has_trained(self, kind: str, name: str, version: str) -> bool:
         """Whether a run of that entry is at work or left anything that its code made; if in doubt, yes."""
-        for folder in map(self.run, self.run_ids()):
+        done = {record.run_id: record["spec"][kind] for record in self.index()}
+        if any((ref["name"], ref["version"]) == (name, version) for ref in done.values()):
+            return True
+        for folder in (self.run(run_id) for run_id in self.run_ids() if run_id not in done):
             try:
                 ref: EntryRef = getattr(folder.spec(), kind)
                 used = (ref.name, ref.version) == (name, version)
-                if used and (folder.status() not in ("queued", "interrupted") or folder.has_progress()):
+                if used and (
+                    folder.status() not in ("queued", "interrupted", "error") or folder.has_progress()
+                ):
                     return True
             except SteppeError:
                 return True
@@ -142,14 +168,31 @@ class RunFolder:
         return index.read_record(self.path)
 
     def status(self) -> str:
-        """One of `STATUSES`; an attempt that ended without a result leaves the run interrupted."""
+        """One of `STATUSES`; an attempt that ended without result or trouble leaves the run interrupted."""
         record = self.result()
         if record is not None:
             return "done" if record["status"] == "completed" else "failed"
         pulse = latest_pulse(self.path)
         if pulse is not None and pulse.alive:
             return "running"
+        if self.trouble() is not None:
+            return "error"
         return "interrupted" if attempt_numbers(self.path) else "queued"
+
+    def trouble(self) -> Trouble | None:
+        """Read why the newest attempt gave no record; None where nothing is known of that."""
+        try:
+            trouble = Trouble(**read_json(self.path / "error.json", ""))
+            current = trouble.attempt >= max(attempt_numbers(self.path), default=0)
+        except (FileNotFoundError, SteppeError, TypeError):  # damaged, it tells nothing
+            return None
+        return trouble if current else None
+
+    def note_trouble(self, outcome: str, message: str, log: str = "", job: str = "") -> None:
+        """Write down why there is no record; SteppeError where the disk refuses that, too."""
+        newest = max(attempt_numbers(self.path), default=0)
+        trouble = Trouble(outcome, message, log, job, time.time(), newest)
+        write_whole(self.path / "error.json", json.dumps(asdict(trouble), indent=1).encode() + b"\n")
 
     def start(self, restart_count: int = 0, job: str = "") -> Attempt:
         """Own the run's next attempt.

@@ -1,6 +1,6 @@
 """The command line: one file a command, found by name.
 
-A command is a module of this package that defines
+A command is a module of this package, or of the `cli` of a package beside suite/ (slurm/), that defines
 
     configure(parser: argparse.ArgumentParser) -> None     declares its arguments (shared ones: options.py)
     execute(args: argparse.Namespace) -> int               does it and returns the exit code
@@ -27,6 +27,9 @@ from suite.errors import SteppeError, unknown
 HELPERS = frozenset({"__init__", "options"})
 """Modules of this package that are no commands."""
 
+PACKAGES = ("suite", "slurm")
+"""Top-level packages whose folder `cli` holds commands."""
+
 USAGE = 2
 
 
@@ -40,9 +43,18 @@ class Parser(argparse.ArgumentParser):
 
 def commands() -> dict[str, str]:
     """Name and help line of every command, without importing any."""
-    folder = Path(__file__).parent
-    files = sorted(path for path in folder.glob("*.py") if path.stem not in HELPERS)
-    return {path.stem: _first_line(path) for path in files}
+    return {name: _first_line(path) for name, (_, path) in sorted(_found().items())}
+
+
+def _found() -> dict[str, tuple[str, Path]]:
+    """Module and file of every command, by its name."""
+    top = Path(__file__).parent.parent.parent
+    return {
+        path.stem: (f"{package}.cli.{path.stem}", path)
+        for package in PACKAGES
+        for path in (top / package / "cli").glob("*.py")
+        if path.stem not in HELPERS
+    }
 
 
 def _first_line(path: Path) -> str:
@@ -103,7 +115,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in available:
         kind = "option" if name.startswith("-") else "command"
         raise unknown(kind, name, available if kind == "command" else ("--help", "--version"))
-    module = importlib.import_module(f"suite.cli.{name}")
+    module = importlib.import_module(_found()[name][0])
     parser = Parser(
         prog=f"steppe {name}",
         description=module.__doc__,

@@ -19,13 +19,13 @@ from typing import Any
 from suite.cli import options
 from suite.local.forecast import Forecast, Guess
 from suite.local.table import count, duration
-from suite.local.watch import Watch
+from suite.local.watch import WORDS, Watch
 from suite.registry import Registry
 from suite.select import declared_cost
 from suite.spec import RunSpec, Task
 from suite.store import Store
 
-STATES = ("done", "failed", "running", "interrupted", "new")
+STATES = tuple("new" if word == "queued" else word for word in WORDS)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,8 @@
 """Show where the runs of the store are; --watch follows those in work.
 
 A run in work tells of itself once an epoch. What is left is reckoned from the pace of its last epochs, and
-for runs that wait from runs like them. Ctrl-C ends --watch and leaves the runs alone.
+for runs that wait from runs like them. Of runs that were handed to a cluster, its queue is asked once, by
+--watch every ten seconds or so. Ctrl-C ends --watch and leaves the runs alone.
 """
 
 from __future__ import annotations
@@ -11,28 +12,48 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from suite.cli import options
 from suite.errors import SteppeError
+from suite.local.asker import Asker
 from suite.local.screen import Screen
 from suite.local.table import (
     duration,
     epoch,
+    fit,
     header,
     label,
     progress,
     run_line,
     text_of,
 )
-from suite.local.watch import Seen, Sight, Watch
-from suite.store import STATUSES, Store
+from suite.local.watch import FINAL, WORDS, Seen, Sight, Watch
+from suite.store import Store
 
 GRACE_S = 60.0
 """How long --watch waits for a queued run when nothing is in work: loading torch may take half."""
 
 _NAMED = 5
 """How many runs that need somebody are named each."""
+
+_AT_WORK = 40
+"""How many runs in work are listed."""
+
+_BAD = ("failed", "error", "lost")
+"""What sets the exit code."""
+
+_STARTED_HERE = {
+    "interrupted": "interrupted runs go on with the `steppe run` that started them",
+    "error": "the `steppe run` that started them tries runs in error again",
+}
+
+_WAITING = ("queued", "preempted", "interrupted")
+"""What --watch waits for where nothing is in work."""
+
+_TOLD = ("done", "failed", "error", "interrupted", "preempted", "lost", "cancelled")
+"""What --watch tells of when it comes."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +74,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print where the runs are; 1 if some run failed or could not be read, else 0."""
+    """Print where the runs are; 1 if some run failed, is lost, or could not be read, else 0."""
     if args.watch and (args.json or args.runs):
         raise SteppeError(
             "--watch is for people and takes neither --json nor --runs; a program asks `steppe status --json`"
         )
     store = Store(options.store_root(args))
-    watch = Watch(store)
+    watch = Watch(store, Asker(store.root))
     if args.watch:
         return _code(follow(watch, Screen(sys.stdout), args.interval))
     sight = watch.look()
@@ -71,17 +92,22 @@ def execute(args: argparse.Namespace) -> int:
         options.put(_listing(sight))
     else:
         options.put(_overview(sight))
-    for line in sight.damaged:
-        options.put(f"steppe: {line}", sys.stderr)
+    for line in _warnings(sight):
+        options.put(line, sys.stderr)
     return _code(sight)
 
 
 def _code(sight: Sight) -> int:
-    return 1 if sight.damaged or sight.having("failed") else 0
+    return 1 if sight.damaged or any(run.status in _BAD for run in sight.runs) else 0
+
+
+def _warnings(sight: Sight) -> list[str]:
+    lines = [*sight.damaged, *([f"the queue is not known now: {sight.silent}"] if sight.silent else [])]
+    return [f"steppe: {line}" for line in lines]
 
 
 def _plain(run: Seen) -> dict[str, Any]:
-    row = run.row
+    row, placed = run.row, run.placed
     return {
         "run_id": run.run_id,
         "status": run.status,
@@ -99,11 +125,17 @@ def _plain(run: Seen) -> dict[str, Any]:
         "sample_gradients": row.sample_gradients,
         "seconds_left": row.left_s,
         "failure": run.failure,
+        "reason": run.reason,
+        "log": run.log,
+        "attempts": run.attempts,
+        "submission": placed.submission if placed else "",
+        "job": placed.job if placed else "",
+        "node": placed.node if placed else "",
     }
 
 
 def _totals(sight: Sight) -> dict[str, Any]:
-    return {"damaged": sight.damaged, "seconds_left": sight.left_s}
+    return {"damaged": sight.damaged, "seconds_left": sight.left_s, "scheduler_silent": sight.silent}
 
 
 # -- once --------------------------------------------------------------------------------------------
@@ -116,16 +148,35 @@ def _overview(sight: Sight) -> str:
         groups[run.row.task, run.row.optimizer][run.status] += 1
     rows = [["task", "optimizer", "runs", "", "state"]]
     for (task, optimizer), counts in sorted(groups.items()):
-        done = (counts["done"] + counts["failed"]) / counts.total()
+        done = sum(counts[status] for status in FINAL) / counts.total()
         names = [options.shorten(task), options.shorten(optimizer)]
         rows.append([*names, str(counts.total()), _bar(done), _words(counts)])
     parts = [options.table(rows)]
     if running := sight.having("running"):
-        width = options.columns() - 1
-        lines = [header(width), *(run_line(run.row, width, options.encoding()) for run in running)]
-        parts.append("\n".join(map(text_of, lines)))
+        parts.append("\n".join(_at_work(running)))
     parts.append("\n".join([*_summary(sight), *_troubles(sight)]))
     return "\n\n".join(parts)
+
+
+def _at_work(running: list[Seen]) -> list[str]:
+    """List the runs in work; where one is in a scheduler's job, with the node and the job of each."""
+    shown = running[:_AT_WORK]
+    places = [_place(run) for run in shown]
+    margin = max(map(len, places)) and max(map(len, places)) + 2
+    width = max(1, options.columns() - 1 - margin)
+    lines = [text_of(header(width))]
+    for run, place in zip(shown, places, strict=True):
+        line = text_of(run_line(run.row, width, options.encoding()))
+        lines.append(f"{fit(line, width)}  {place}".rstrip() if margin else line)
+    if len(running) > len(shown):
+        lines.append(f"and {len(running) - len(shown)} more, see `steppe status --runs`")
+    return lines
+
+
+def _place(run: Seen) -> str:
+    if run.placed is None or run.placed.state != "running":
+        return ""
+    return f"{run.placed.node} ({run.placed.job})"
 
 
 def _bar(share: float, width: int = 10) -> str:
@@ -135,16 +186,16 @@ def _bar(share: float, width: int = 10) -> str:
 
 
 def _words(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return ", ".join(f"{counts[status]} {status}" for status in WORDS if counts[status])
 
 
 def _summary(sight: Sight) -> list[str]:
     """Count the runs by state, and say when all of them are done."""
     counts = Counter(run.status for run in sight.runs)
     n = len(sight.runs)
-    lines = [f"{n} run{'' if n == 1 else 's'}: {_words(counts)}"]
+    lines = [f"{n} run{'' if n == 1 else 's'}: {_words(counts)}", *_queue(sight)]
     if sight.left_s is not None:
-        at_a_time = f", {counts['running']} at a time" if counts["running"] < n - counts["done"] else ""
+        at_a_time = f", {sight.side_by_side} at a time" if counts["running"] < n - counts["done"] else ""
         until = options.moment(sight.left_s)
         lines.append(f"about {duration(sight.left_s)} left{at_a_time}: until about {until}")
     elif counts["running"]:
@@ -152,36 +203,80 @@ def _summary(sight: Sight) -> list[str]:
     return lines
 
 
+def _queue(sight: Sight) -> list[str]:
+    """Count the scheduler's jobs, and say what those that wait are waiting for."""
+    jobs = Counter(job.state for job in sight.in_queue)
+    if not jobs:
+        return []
+    reasons = Counter(job.reason for job in sight.in_queue if job.state == "pending" and job.reason)
+    why = ", ".join(f"{reason} {n}" if len(reasons) > 1 else reason for reason, n in reasons.most_common(3))
+    words = [f"{jobs[state]} {state}" for state in ("running", "pending") if jobs[state]]
+    return [f"in the queue: {', '.join(words)}" + (f" ({why})" if why else "")]
+
+
 def _troubles(sight: Sight) -> list[str]:
-    """Name what stopped or failed, and the command that tells more."""
+    """Name what stopped or failed, where it says more, and the command that mends it."""
     lines = []
-    failed, stopped = sight.having("failed"), sight.having("interrupted")
-    for word, some in (("failed", failed), ("interrupted", stopped)):
-        lines += [
-            f"{word}: {label(run.row)}{_where(run)}, `steppe show {run.run_id}`" for run in some[:_NAMED]
-        ]
+    held = [run for run in sight.runs if run.placed and run.placed.mend and run.status not in FINAL]
+    kinds = [(word, sight.having(word)) for word in ("failed", "error", "lost", "interrupted")]
+    for word, some in (*kinds, ("held", held)):
+        lines += [f"{word}: {label(run.row)}{_where(run)}, {_further(run)}" for run in some[:_NAMED]]
         if len(some) > _NAMED:
             lines.append(f"{word}: and {len(some) - _NAMED} more, see `steppe status --runs`")
-    if stopped:
-        lines.append("interrupted runs go on with the `steppe run` that started them")
-    return lines
+    return [*lines, *_mends(sight)]
 
 
 def _where(run: Seen) -> str:
-    if run.failure:
-        return f" ({run.failure})"
-    return f" (epoch {epoch(run.row)})" if run.row.epoch is not None else ""
+    facts = [run.failure or run.reason]
+    if not run.failure and run.row.epoch is not None:
+        facts.append(f"epoch {epoch(run.row)}")
+    known = ", ".join(filter(None, facts))
+    return f" ({known})" if known else ""
+
+
+def _further(run: Seen) -> str:
+    """Say where more is told, or what helps this very run."""
+    if run.placed and run.placed.mend:
+        return f"`{run.placed.mend}`"
+    if run.log and run.status != "failed" and Path(run.log).exists():
+        return f"log {run.log}"
+    return f"`steppe show {run.run_id}`"
+
+
+def _mends(sight: Sight) -> list[str]:
+    """Say which command makes runs go on that stopped."""
+    lines = []
+    for word, option in (("error", " --failed"), ("lost", " --lost"), ("interrupted", "")):
+        some = sight.having(word)
+        n_handed = sum(run.placed is not None for run in some)
+        if n_handed:
+            lines.append(f"{word}: `steppe retry{option}` hands them to the cluster again")
+        if n_handed < len(some) and not sight.silent:  # else they may be the cluster's to go on with
+            lines.append(_STARTED_HERE[word])
+    if sight.having("cancelled"):
+        lines.append("cancelled runs go on with `steppe retry --cancelled`")
+    if any(run.placed and run.placed.mend for run in sight.runs):
+        lines.append("what is held for ever: `steppe cancel RUN`, then `steppe retry RUN`")
+    return lines
 
 
 def _listing(sight: Sight) -> str:
-    rows = [["run", "state", "task", "optimizer", "seed", "epoch", "left"]]
+    handed = any(run.placed for run in sight.runs)
+    rows = [
+        ["run", "state", "task", "optimizer", "seed", "epoch", "left", *(["job", "log"] if handed else [])]
+    ]
     for run in sight.runs:
         row = run.row
         left = duration(row.left_s) if row.left_s is not None else ""
         reached = epoch(row) if row.epoch is not None else ""
         names = [options.shorten(row.task), options.shorten(row.optimizer)]
-        rows.append([run.run_id, row.state, *names, str(row.seed), reached, left])
+        place = [run.placed.job if run.placed else "", run.log] if handed else []
+        rows.append([run.run_id, _state(run), *names, str(row.seed), reached, left, *place])
     return options.table(rows)
+
+
+def _state(run: Seen) -> str:
+    return f"preempted x{run.attempts}" if run.status == "preempted" else run.row.state
 
 
 # -- again and again ---------------------------------------------------------------------------------
@@ -197,31 +292,49 @@ def follow(
     """Show the runs in work until none is, or until Ctrl-C; return what was seen last."""
     sight = watch.look()
     told: dict[str, Seen] = {run.run_id: run for run in sight.runs}
-    last_busy = clock()
+    last_busy, silent = clock(), sight.silent
     with screen:
         if not screen.live:
-            for line in _summary(sight):
+            for line in [*_summary(sight), *([silent] if silent else [])]:
                 screen.say(line)
         try:
             while True:
                 running = sight.having("running")
-                last_busy = clock() if running else last_busy
-                waiting = bool(sight.having("queued") or sight.having("interrupted"))
+                last_busy = clock() if running or _may_begin(sight) else last_busy
+                waiting = any(run.status in _WAITING for run in sight.runs)
                 if not running and (not waiting or clock() - last_busy >= grace_s):
                     break
-                idle = [] if running else ["nothing is running; waiting a little for a run to start"]
-                screen.show([run.row for run in running], [*_summary(sight), *idle])
+                screen.show([run.row for run in running], [*_summary(sight), *_idle(sight)])
                 time.sleep(interval)
                 sight = watch.look()
-                for line in _changes(told, sight.runs, epochs=not screen.live):
+                changes = _changes(told, sight.runs, epochs=not screen.live)
+                if not screen.live and sight.silent != silent:
+                    changes.append(sight.silent or "the scheduler answers again")
+                silent = sight.silent
+                for line in changes:
                     screen.say(line)
         except KeyboardInterrupt:
             pass
         screen.show([], [])
         last = _summary(sight) if sight.runs else ["no runs here"]
-        for line in [*last, *_troubles(sight), *(f"steppe: {line}" for line in sight.damaged)]:
+        for line in [*last, *_troubles(sight), *_warnings(sight)]:
             screen.say(line)
     return sight
+
+
+def _may_begin(sight: Sight) -> bool:
+    """Whether the scheduler has something to begin, for all that is known."""
+    return bool(sight.in_queue or sight.silent)
+
+
+def _idle(sight: Sight) -> list[str]:
+    """Say why there may be nothing to see."""
+    lines = [sight.silent] if sight.silent else []
+    if sight.having("running"):
+        return lines
+    if _may_begin(sight):
+        return [*lines, "nothing is running yet; waiting for the queue"]
+    return [*lines, "nothing is running; waiting a little for a run to start"]
 
 
 def _changes(told: dict[str, Seen], runs: Iterable[Seen], *, epochs: bool) -> list[str]:
@@ -233,8 +346,8 @@ def _changes(told: dict[str, Seen], runs: Iterable[Seen], *, epochs: bool) -> li
             continue
         told[run.run_id] = run
         moved = before is None or before.status != run.status
-        if run.status in ("done", "failed", "interrupted") and moved:
-            lines.append(f"{label(run.row)}  {run.status}{_where(run)}")
+        if run.status in _TOLD and moved:
+            lines.append(f"{label(run.row)}  {_state(run)}{_where(run)}")
         elif epochs and run.status == "running":
             state = progress(run.row) if run.row.epoch is not None else run.row.state
             left = f"  {duration(run.row.left_s)} left" if run.row.left_s is not None else ""

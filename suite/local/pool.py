@@ -2,7 +2,8 @@
 
 Workers outlive a run, as importing torch, torchvision and timm takes longer than a small run. They are
 started by exec, never by fork, and get the path of a spec. One that dies fails the run it had and is
-replaced. The first Ctrl-C (or SIGTERM) asks every run to save at its next step, the second kills.
+replaced. The first Ctrl-C (or SIGTERM, or SIGUSR2) asks every run to save at its next step, a further Ctrl-C
+kills. A run that the code or its input ended leaves its reason in its folder.
 """
 
 from __future__ import annotations
@@ -16,22 +17,26 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import suite
 from suite.errors import SteppeError
-from suite.local.worker import CHECKPOINT_S, ENTRY
+from suite.local.signals import counted, held
+from suite.local.worker import CHECKPOINT_S, ENTRY, NO_FAULT, outcome_of
 from suite.store import Store
 
 Event = dict[str, Any]
 _ROOT = Path(suite.__file__).resolve().parent.parent
 _POLL_S = 0.2
 _EXIT_S = 20.0
+_SAME_KILL_S = 1.0
+"""Whoever kills a whole job may strike a worker first: only one who outlives it by so much can say why."""
+
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Tensors in huge pages: without, 12 % of a ResNet's step on a CPU are page faults. The bits are the same."""
 
@@ -44,7 +49,7 @@ class PoolResult:
     failed: list[str] = field(default_factory=list)
     """Runs that diverged: their records say so."""
     interrupted: list[str] = field(default_factory=list)
-    """Runs without a record because the user stopped the pool, those that never started included."""
+    """Runs without a record because somebody asked to stop, those that never started included."""
     errors: dict[str, str] = field(default_factory=dict)
     """Runs without a record for another reason, each with one line that says it."""
 
@@ -59,6 +64,9 @@ def run_pool(
     checkpoint_s: float = CHECKPOINT_S,
     on_event: Callable[[Event], None] = lambda _: None,
     entry: str = ENTRY,
+    job: str = "",
+    restart_count: int = 0,
+    asked: Callable[[], int] | None = None,
 ) -> PoolResult:
     """Execute the runs, whose specs are in the store, and return when all ended or the user stopped them.
 
@@ -72,17 +80,21 @@ def run_pool(
         on_event: called in this thread with each event: the workers' own (see `suite.local.worker`) and
             {"event": "started", "run_id", "task", "optimizer", "seed"}, {"event": "stopping", "message"}.
         entry: the function that executes a run, as module:function.
+        job: the scheduler's name of the job that this pool is, and
+        restart_count: how often the scheduler restarted it, see `RunFolder.start`.
+        asked: how often a stop was asked for, called a few times a second: once, runs save; twice, they are
+            killed. Without it, the signals are counted that come while the pool runs.
 
     """
     command = [sys.executable, "-P", "-m", "suite.local.worker", f"--entry={entry}"]
-    command.append(f"--checkpoint-s={checkpoint_s}")
+    command += [f"--checkpoint-s={checkpoint_s}", f"--job={job}", f"--restart-count={restart_count}"]
     command += [f"--plugin={plugin}" for plugin in plugins]
     if data_root is not None:
         command.append(f"--data={data_root}")
-    pool = _Pool(Store(store_root), deque(run_ids), command, on_event)
-    with _signals() as asked:
+    pool = _Pool(Store(store_root), deque(run_ids), command, on_event, job)
+    with counted() if asked is None else contextlib.nullcontext(asked) as requests:
         try:
-            pool.serve(max(1, workers), asked)
+            pool.serve(max(1, workers), requests)
         finally:
             pool.close()
     return pool.result
@@ -113,9 +125,10 @@ class _Worker:
         self.run_id: str | None = None
         # What is said outside a run, for instance by an import that fails.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
-        )
+        with held():  # until it handles them
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
+            )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._stdin, self.stdout = self.process.stdin, self.process.stdout
@@ -147,6 +160,8 @@ class _Worker:
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         if code < 0:
+            if code == -signal.SIGKILL:
+                time.sleep(_SAME_KILL_S)
             hint = "; out of memory?" if code == -signal.SIGKILL else ""
             return f"its worker process was killed by {signal.Signals(-code).name}{hint}"
         return f"its worker process ended with exit code {code}" + (f": {said[-1]}" if said else "")
@@ -167,10 +182,16 @@ class _Pool:
     """The state of one call of `run_pool`."""
 
     def __init__(
-        self, store: Store, queue: deque[str], command: list[str], on_event: Callable[[Event], None]
+        self,
+        store: Store,
+        queue: deque[str],
+        command: list[str],
+        on_event: Callable[[Event], None],
+        job: str,
     ) -> None:
         self.result = PoolResult()
         self._store, self._queue, self._command, self._on_event = store, queue, command, on_event
+        self._job = job
         self._gpus = visible_gpus()
         self._slots: list[_Worker | None] = []
         self._stopped = False
@@ -200,7 +221,7 @@ class _Pool:
                 try:
                     spec = folder.spec()
                 except SteppeError as error:
-                    self._end(run_id, {"outcome": "mistake", "message": str(error), "log": ""})
+                    self._end(run_id, {"outcome": outcome_of(error), "message": str(error), "log": ""})
                     continue
                 if worker is None:
                     worker = self._start(slot)
@@ -226,7 +247,7 @@ class _Pool:
             if event["event"] == "ended":
                 worker.run_id = None
                 self._end(event["run_id"], event)
-                if event["outcome"] == "error":  # this worker ends now; take none of its successors' runs
+                if event["last"]:  # this worker ends now; take none of its successors' runs
                     self._bury(slot, worker)
                     return
             else:
@@ -244,23 +265,19 @@ class _Pool:
 
     def _end(self, run_id: str, event: Event) -> None:
         outcome = event["outcome"]
-        if outcome == "interrupted" and not self._stopped:
-            event = {
-                **event,
-                "outcome": "busy",
-                "message": "stopped from outside, or taken over",
-            }
-            self.result.errors[run_id] = event["message"]
-        elif outcome in ("done", "failed", "interrupted"):
+        if outcome in ("done", "failed", "interrupted"):
             getattr(self.result, outcome).append(run_id)
         else:
             log = f" (log: {event['log']})" if event["log"] and outcome == "error" else ""
             self.result.errors[run_id] = event["message"] + log
+        if outcome not in NO_FAULT:
+            with contextlib.suppress(SteppeError):  # the disk may be the trouble
+                self._store.run(run_id).note_trouble(outcome, event["message"], event["log"], self._job)
         self._on_event({**event, "event": "ended", "run_id": run_id})
 
     def _stop(self, *, kill: bool) -> None:
         self._stopped = True
-        message = "killing" if kill else "saving at the next step; again to kill"
+        message = "killing" if kill else "saving at the next step; Ctrl-C kills"
         self._on_event({"event": "stopping", "message": message})
         for worker in filter(None, self._slots):
             worker.release()
@@ -276,26 +293,3 @@ class _Pool:
         for worker in filter(None, self._slots):
             worker.close()
         self._selector.close()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
-    """Count Ctrl-C and SIGTERM instead of dying of them; outside the main thread they are not ours."""
-    count = 0
-
-    def note(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    def asked() -> int:
-        return count
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

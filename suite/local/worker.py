@@ -2,12 +2,15 @@
 
 Each line of stdin is JSON, {"run": path of a spec.json}; each line of stdout is an event, a JSON object:
 
-    {"event": "progress", ...}                                 what the training loop tells
-    {"event": "ended", "run_id", "outcome", "message", "log"}  outcome as in `OUTCOMES`
+    {"event": "progress", ...}                                         what the training loop tells
+    {"event": "ended", "run_id", "outcome", "message", "log", "last"}  outcome as in `OUTCOMES`
+
+`last` says that the process ends now.
 
 Prints of library code do not reach stdout: they go to logs/RUN_ID.log of the store, as does the traceback of
-an exception, after which the process ends, because what raised may have left it in any state. SIGTERM
-(and the death of the parent) asks the run to save and stop at its next step; the parent alone handles SIGINT.
+an exception, after which the process ends, because what raised may have left it in any state. SIGTERM and
+SIGUSR2 (and the death of the parent) ask the run to save and stop at its next step, after which the process
+ends, too; the parent alone handles SIGINT.
 """
 
 from __future__ import annotations
@@ -29,11 +32,18 @@ from typing import Any
 
 from suite.claim import RunBusy
 from suite.errors import SteppeError
+from suite.files import StorageError
+from suite.local.signals import SAVE, release
 from suite.registry import Registry
 from suite.store import RunFolder
 
-OUTCOMES = ("done", "failed", "interrupted", "busy", "mistake", "error")
-"""failed: the run diverged and has a record; mistake: a SteppeError; error: the code raised or crashed."""
+OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "mistake", "error")
+"""failed: the run diverged and has a record; interrupted: it was asked to stop; busy: another process works
+on it, or took it over; storage: the disk refused; mistake: another SteppeError; error: the code raised or
+crashed."""
+
+NO_FAULT = frozenset({"done", "failed", "interrupted", "busy"})
+"""Outcomes that need nobody to look into."""
 
 ENTRY = "suite.train:run_one"
 CHECKPOINT_S = 60.0
@@ -43,14 +53,15 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 class Stop:
-    """Whether the run in hand should save and stop: after SIGTERM or SIGHUP, or when the parent died."""
+    """Whether the run in hand should save and stop: a signal asked for it, or the parent died."""
 
     def __init__(self) -> None:
         self._asked = False
         self._parent = os.getppid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGHUP, *SAVE):
             signal.signal(number, self._ask)
+        release()
 
     def _ask(self, *_: object) -> None:
         self._asked = True
@@ -73,8 +84,9 @@ def main() -> int:
             event = _serve(folder, registry, args, stop, emit)
         gc.collect()
         where = str(log) if log and log.exists() else ""
-        emit({"event": "ended", "run_id": folder.run_id, "log": where, **event})
-        if event["outcome"] == "error" or stop():
+        last = event["outcome"] == "error" or stop()
+        emit({"event": "ended", "run_id": folder.run_id, "log": where, "last": last, **event})
+        if last:
             return 0
     return 0
 
@@ -85,6 +97,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--checkpoint-s", type=float, default=CHECKPOINT_S)
     parser.add_argument("--entry", default=ENTRY, help="the function that executes a run, as module:function")
+    parser.add_argument("--job", default="", help="the scheduler's name of the job")
+    parser.add_argument("--restart-count", type=int, default=0, help="how often the scheduler restarted it")
     return parser.parse_args()
 
 
@@ -104,16 +118,25 @@ def _serve(
             stop=stop,
             progress=lambda row: emit({"event": "progress", **row}),
             checkpoint_s=args.checkpoint_s,
+            restart_count=args.restart_count,
+            job=args.job,
         )
-    except RunBusy as error:
-        return {"outcome": "busy", "message": str(error)}
     except SteppeError as error:
-        return {"outcome": "mistake", "message": str(error)}
+        return {"outcome": outcome_of(error), "message": str(error)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one run's defect must not stop the others
         traceback.print_exc()
         reason = next(iter(str(error).splitlines()), "")
         return {"outcome": "error", "message": f"{type(error).__name__}: {reason}"}
+    if outcome == "interrupted" and not stop():
+        return {"outcome": "busy", "message": "taken over by another process"}
     return {"outcome": outcome, "message": ""}
+
+
+def outcome_of(error: SteppeError) -> str:
+    """Name what ended a run."""
+    if isinstance(error, RunBusy):
+        return "busy"
+    return "storage" if isinstance(error, StorageError) else "mistake"
 
 
 def _set_threads(n: int) -> None:

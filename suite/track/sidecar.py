@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 
+from suite.local.signals import release
 from suite.store import Store
 from suite.track.mode import Target
 from suite.track.state import open_log
@@ -67,6 +68,10 @@ def serve(supervisor: Supervisor) -> None:
             return
 
 
+def _end(*_: object) -> None:
+    sys.exit(0)  # `steppe wandb sync` mirrors what is missing
+
+
 def main() -> int:
     """Serve the store and target of the arguments."""
     parser = argparse.ArgumentParser(prog="python -m suite.track.sidecar")
@@ -75,6 +80,9 @@ def main() -> int:
     args = parser.parse_args()
     os.nice(NICE)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning, for the runs
+    signal.signal(signal.SIGTERM, _end)
+    release()
     store = Store(args.store)
     log = open_log(store.root)
     os.dup2(log, 2)

@@ -13,6 +13,7 @@ from slurm.testbed import packages
 from slurm.testbed.cluster import Testbed
 from slurm.testbed.settings import MARKER
 from tests.slurm.queue import cancel_all
+from tests.slurm.sweeps import SMALL, Sweep
 
 SIZES = {
     "nodes": 4,
@@ -76,3 +77,18 @@ def calm(cluster: Testbed) -> Iterator[Testbed]:
     cancel_all(cluster)
     yield cluster
     cancel_all(cluster)
+
+
+@pytest.fixture
+def on_cluster(calm: Testbed, monkeypatch: pytest.MonkeyPatch) -> Testbed:
+    """The same, as the cluster of this process."""
+    for name in [name for name in os.environ if name.startswith(("SLURM", "SBATCH", "STEPPE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CONF", str(calm.slurm_conf))
+    return calm
+
+
+@pytest.fixture
+def sweep(on_cluster: Testbed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Sweep:
+    """A small sweep, not yet submitted."""
+    return Sweep(on_cluster, tmp_path / "store", SMALL, capsys)

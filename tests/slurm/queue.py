@@ -29,11 +29,11 @@ def states(testbed: Testbed) -> dict[str, str]:
     return dict(row.split() for row in rows)
 
 
-def wait_until(true: Callable[[], object], what: str) -> None:
+def wait_until(true: Callable[[], object], what: str, limit_s: float = WAIT_S) -> None:
     """Wait until something holds."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + limit_s
     while not true():
-        assert time.monotonic() < end, f"{what}: not so after {WAIT_S} s"
+        assert time.monotonic() < end, f"{what}: not so after {limit_s} s"
         time.sleep(0.1)
 
 

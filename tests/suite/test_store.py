@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,3 +216,45 @@ def test_a_read_only_store_lists_and_says_why_it_cannot_run(tiny_disk: Path) -> 
         with pytest.raises(SteppeError, match=r"cannot write .*: it is read-only; make it writable"):
             write()
     assert waiting.status() == "queued"
+
+
+def test_a_trouble_stands_until_the_next_attempt_starts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = make_run(store, make_spec())
+    assert folder.trouble() is None
+    folder.note_trouble("mistake", "rho is out of range")  # before any attempt
+    assert folder.status() == "error"
+    attempt = folder.start()
+    assert (folder.status(), folder.trouble()) == ("running", None)
+    attempt.close()
+    assert folder.status() == "interrupted"
+    folder.note_trouble("error", "it raised", "logs/x.log", "7_1")
+    trouble = folder.trouble()
+    assert trouble is not None
+    assert (trouble.message, trouble.log, trouble.job, trouble.attempt) == (
+        "it raised",
+        "logs/x.log",
+        "7_1",
+        1,
+    )
+    assert abs(trouble.time - time.time()) < 3600
+    assert folder.status() == "error"
+    with folder.start() as second:
+        second.publish(make_record(folder.spec()))
+    assert folder.status() == "done"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"outcome": "error", "attempt": "x"}'])
+def test_a_damaged_trouble_tells_nothing(tmp_path: Path, content: str) -> None:
+    folder = begin(Store(tmp_path), make_spec())
+    (folder.path / "error.json").write_text(content)
+    assert (folder.status(), folder.trouble()) == ("interrupted", None)
+
+
+def test_an_entry_whose_runs_only_raised_may_be_mended_under_its_version(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = make_run(store, make_spec())
+    store.pin_entry("optimizer", "sgd", "1", "a" * 64)
+    folder.start().close()
+    folder.note_trouble("error", "it raised at the first step")
+    store.pin_entry("optimizer", "sgd", "1", "b" * 64)

@@ -17,21 +17,17 @@ from suite.track import reader
 from suite.track.state import MirrorFolder
 from tests.suite.cli.conftest import TINY, Cli
 from tests.suite.runner import PLUGIN, tiny_specs
-from tests.suite.track.stub import Stub
+from tests.suite.track.stub import Stub, forget_keys, serving
 
 
 @pytest.fixture(autouse=True)
 def keyless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+    forget_keys(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with Stub() as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
+    with serving(monkeypatch) as made:
         yield made
 
 

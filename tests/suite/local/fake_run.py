@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import SteppeError
+from suite.files import storage_error
 from suite.registry import Registry
 from suite.store import RunFolder
 from tests.suite.records import make_record
@@ -26,10 +29,12 @@ def run_one(
     stop: Callable[[], bool],
     progress: Callable[[dict[str, Any]], None],
     checkpoint_s: float,
+    restart_count: int,
+    job: str,
 ) -> str:
     spec = folder.spec()
     kind = spec.optimizer.name
-    with folder.start() as attempt:
+    with folder.start(restart_count, job) as attempt:
         attempt.event("worker", pid=os.getpid(), threads=os.environ["OMP_NUM_THREADS"], data=str(data_root))
         attempt.event("where", gpu=os.environ.get("CUDA_VISIBLE_DEVICES"), checkpoint_s=checkpoint_s)
         for step in range(STEPS):
@@ -40,6 +45,16 @@ def run_one(
                 attempt.event("stopped", step=step)
                 return "interrupted"
             progress(_progress(spec, step + 1))
+        if kind == "refused":  # as long as the test wants
+            left = folder.path / "refusals"
+            n = int(left.read_text())
+            left.write_text(str(max(0, n - 1)))
+            if n:
+                raise storage_error(left, OSError(errno.ENOSPC, "full"))
+        if kind == "overtaken":
+            return "interrupted"
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if kind == "raises":
             raise ValueError("the first line\nthe second line")
         if kind == "exits":

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from suite.files import StorageError
 from suite.local.pool import PoolResult, run_pool, visible_gpus
-from suite.store import Store
+from suite.store import RunFolder, Store
 from tests.suite.records import make_run, make_spec
 
 ENTRY = "tests.suite.local.fake_run:run_one"
@@ -199,6 +200,84 @@ def read_until_stopping(pool: subprocess.Popen[str]) -> None:
     assert pool.stdout is not None
     while json.loads(pool.stdout.readline())["event"] != "stopping":
         pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_schedulers_signals_save_however_often_they_come(tmp_path: Path, number: signal.Signals) -> None:
+    store = Store(tmp_path)
+    runs = specs(store, "waits", "waits", "fine")
+    first, second, queued = runs
+    pool = start_pool(store, runs)
+    read_until(pool, {first, second}, "progress")
+    for _ in range(3):
+        os.killpg(pool.pid, number)  # schedulers signal every process of a job
+    result = rest(pool)
+    assert sorted(result["interrupted"]) == sorted(runs)
+    assert result["errors"] == {}
+    assert store.run(queued).status() == "queued"
+    for run_id in (first, second):
+        assert store.run(run_id).status() == "interrupted"
+        assert [e["event"] for e in store.run(run_id).events()][-1] == "stopped"
+
+
+def test_a_worker_that_is_stopped_from_outside_is_replaced(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runs = specs(store, "waits", "fine")
+    stopped, other = runs
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["run_id"] == stopped:
+            (pid,) = pids(store, {stopped: ""})
+            os.kill(pid, signal.SIGTERM)
+
+    result = run_pool(store.root, list(runs), workers=1, on_event=stop, entry=ENTRY)
+    assert (result.interrupted, result.done, result.errors) == ([stopped], [other], {})
+    assert store.run(stopped).status() == "interrupted"
+
+
+def test_a_run_that_was_overtaken_is_left_to_the_other(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runs = specs(store, "overtaken", "fine")
+    overtaken, fine = runs
+    result, _ = run(store, runs, 1)
+    assert (result.errors, result.done) == ({overtaken: "taken over by another process"}, [fine])
+    assert store.run(overtaken).trouble() is None
+
+
+def test_why_there_is_no_record_is_written_down(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runs = specs(store, "raises", "mistaken", "killed", "refused")
+    raises, mistaken, killed, refused = map(store.run, runs)
+    (refused.path / "refusals").write_text("9")
+    run(store, runs, 2, job="7_1", restart_count=3)
+    folders = [raises, mistaken, killed, refused]
+    troubles = [folder.trouble() for folder in folders]
+    assert [folder.status() for folder in folders] == ["error"] * 4
+    assert [(t.outcome, t.job, t.attempt) for t in troubles if t] == [
+        (outcome, "7_1", 1) for outcome in ("error", "mistake", "error", "storage")
+    ]
+    messages = [t.message for t in troubles if t]
+    assert messages[:3] == [
+        "ValueError: the first line",
+        "rho=-1 is out of range",
+        "its worker process was killed by SIGKILL; out of memory?",
+    ]
+    assert messages[3].startswith("no space left to write ")
+    start = next(raises.events())
+    assert (start["job"], start["restart_count"]) == ("7_1", 3)
+
+
+def test_a_disk_that_refuses_the_reason_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: RunFolder, *_: str) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(RunFolder, "note_trouble", refuse)
+    store = Store(tmp_path)
+    runs = specs(store, "raises", "fine")
+    result, _ = run(store, runs, 1)
+    assert (len(result.errors), len(result.done)) == (1, 1)
 
 
 def test_workers_stop_when_their_parent_is_killed(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ def begin(store: Store, seed: int) -> Attempt:
     return folder.start()
 
 
-def tell(attempt: Attempt, epoch: int, pace: float = 10.0) -> None:
+def tell(attempt: Attempt, epoch: int, pace: float = 10.0, measure_s: float = 0.0) -> None:
     timing = {"epoch": epoch, "step": 6 * epoch, "train_s": pace * epoch, "evaluate_s": 0.0}
-    attempt.timing(timing)
+    attempt.timing({**timing, "measure_s": measure_s} if measure_s else timing)
     attempt.metrics({"epoch": epoch, "step": 6 * epoch, "train_loss": 0.5, "sample_gradients": 96 * epoch})
 
 
@@ -74,6 +74,14 @@ def test_time_left_of_a_run_and_of_all(tmp_path: Path) -> None:
         # 1000 s of the first run, 2000 s of each of the others, two at a time
         assert sight.left_s == pytest.approx(2500.0, abs=60)
     assert watch.look().left_s is None  # nobody works on it
+
+
+def test_time_left_of_a_run_that_measures_along_the_way(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with begin(store, 0) as attempt:
+        tell(attempt, 1, pace=1000.0, measure_s=500.0)
+        run = by_seed(Watch(store))[0]
+    assert run.row.left_s == pytest.approx(1500.0, abs=60)  # one epoch of two, and as much to measure again
 
 
 def test_a_damaged_run_is_a_line_and_no_more(tmp_path: Path) -> None:

@@ -17,24 +17,19 @@ from suite.track.mode import Target
 from suite.track.reader import OfflineRun, read
 from suite.track.state import MirrorFolder, open_log
 from suite.track.supervisor import Supervisor
-from tests.suite.track.stub import Stub
+from tests.suite.track.stub import Stub, forget_keys, serving
 
 LIMIT_S = 60.0
 
 
 @pytest.fixture(autouse=True)
 def keyless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key of whoever calls the tests, and no settings file."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+    forget_keys(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with Stub() as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
+    with serving(monkeypatch) as made:
         yield made
 
 

@@ -18,7 +18,17 @@ from tests.suite.records import make_record, make_run
 N_ROWS = 8
 
 
+MEASURED_EVERY = 4
+"""Rows, of which the last one carries a measure."""
+
+
 def row(epoch: int) -> dict[str, Any]:
+    measured = {
+        "lambda_max": 20.0 / epoch,
+        "lambda_max_se_probes": 0.1,
+        "lambda_max_se_examples": 0.2,
+        "sharpness_train_loss": 2.4 / epoch,
+    }
     return {
         "epoch": epoch,
         "step": 10 * epoch,
@@ -28,6 +38,7 @@ def row(epoch: int) -> dict[str, Any]:
         "sample_gradients": 160 * epoch,
         "validation_loss": 1.5 / epoch,
         "validation_accuracy": 0.9 - 0.5 / epoch,
+        **(measured if epoch % MEASURED_EVERY == 0 else {}),
     }
 
 
@@ -61,6 +72,8 @@ def run_one(
     stop: Callable[[], bool],
     progress: Callable[[dict[str, Any]], None],
     checkpoint_s: float,
+    restart_count: int,
+    job: str,
 ) -> str:
     with folder.start() as attempt:
         if folder.spec().optimizer.name == "waits":

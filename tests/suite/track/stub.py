@@ -10,10 +10,14 @@ import contextlib
 import json
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+import pytest
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 MODES = ("fine", "hangs", "fails", "refuses")
@@ -234,3 +238,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+@contextlib.contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """A stub that wandb finds by the environment."""
+    with Stub() as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+def forget_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of whoever calls the tests, and no settings file."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(folder / "wandb-config"))

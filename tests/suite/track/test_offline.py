@@ -26,7 +26,7 @@ from tests.suite.track.conftest import (
     wait_for,
     wandb_cores,
 )
-from tests.suite.track.fake_run import N_ROWS, done, write_rows
+from tests.suite.track.fake_run import MEASURED_EVERY, N_ROWS, done, write_rows
 
 
 def test_a_finished_run_is_whole(tmp_path: Path) -> None:
@@ -47,6 +47,14 @@ def test_a_finished_run_is_whole(tmp_path: Path) -> None:
     assert {key: value for key, value in found.config.items() if key != "_wandb"} == spec.to_dict()
     assert found.summary["test_accuracy"] == 0.5
     assert found.summary["test_accuracy_se"] == pytest.approx(0.05)  # 100 examples
+    measured = [{key: value for key, value in row.items() if "sharpness/" in key} for row in found.rows]
+    assert [bool(row) for row in measured] == [epoch % MEASURED_EVERY == 0 for epoch in range(1, N_ROWS + 1)]
+    assert measured[3] == {
+        "sharpness/lambda_max": 5.0,
+        "sharpness/lambda_max_se_probes": 0.1,
+        "sharpness/lambda_max_se_examples": 0.2,
+        "sharpness/train_loss": 0.6,
+    }
     assert found.summary["sharpness/lambda_max"] == 2.5
     assert found.summary["sharpness/lambda_max_se_examples"] == 0.2
     assert found.summary["cost/sample_gradients"] == 160 * N_ROWS

@@ -1,0 +1,123 @@
+"""Take runs of the store back from the cluster: all that are in its queue, or those named.
+
+Runs in work save and stop. What was cancelled goes on with `steppe retry --cancelled`. A run shares its
+task with others: to cancel it is to cancel the task, and the others with it, which is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from slurm import client
+from slurm.lock import alone
+from slurm.state import Task, in_queue
+from slurm.submission import submissions
+from suite.cli import options
+from suite.errors import unknown
+from suite.store import Store
+
+_NAMED = 5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="SUBMISSION|RUN",
+        help="a submission, or a run's id or enough of its beginning (default: all that is in the queue)",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask, also on a terminal")
+    options.add_store(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Cancel what is in the queue; 0 also where there is nothing."""
+    root = options.store_root(args)
+    runs, names = _targets(root, args.what)
+    if not submissions(root):
+        options.put(f"nothing of the store {root} was handed to a cluster")
+        return 0
+    if not args.yes and sys.stdin.isatty() and sys.stdout.isatty():
+        found = _chosen(in_queue(root), runs, names)
+        if found and not _agreed(root, found, runs):
+            options.put("nothing was cancelled")
+            return 0
+    with alone(root, options.put):
+        every = in_queue(root)
+        found = _chosen(every, runs, names)
+        if not found:
+            options.put("nothing of that is in the queue" if args.what else "nothing is in the queue")
+            return 0
+        if args.yes or not sys.stdin.isatty() or not sys.stdout.isatty():
+            options.put(_described(root, found, runs))
+        _cancel(every, found)
+    options.put("cancelled; what was in work saves and stops. `steppe retry --cancelled` goes on with it")
+    return 0
+
+
+def _targets(root: Path, what: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Tell runs from submissions; SteppeError where something is neither."""
+    known = {one.name for one in submissions(root)}
+    names = {name for name in what if "-" in name}  # no run has a hyphen
+    for name in names - known:
+        raise unknown("submission", name, known, "`steppe status --json` lists them")
+    store = Store(root)
+    return {store.find(name).run_id for name in what if name not in names}, names
+
+
+def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
+    if not runs and not names:
+        return list(every)
+    return [task for task in every if task.batch.submission in names or not runs.isdisjoint(task.runs)]
+
+
+def _agreed(root: Path, found: Sequence[Task], runs: set[str]) -> bool:
+    options.put(_described(root, found, runs))
+    try:
+        return input("cancel it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
+    """Say what will be cancelled, and what else of a task if runs were named."""
+    n_running = sum(task.state == "running" for task in found)
+    open_runs = {run_id for task in found for run_id in task.runs if not _has_record(root, run_id)}
+    lines = [
+        f"cancelling {n_running} running and {len(found) - n_running} pending tasks "
+        f"with {len(open_runs)} runs to do"
+    ]
+    for task in found:
+        others = [run_id for run_id in task.runs if run_id in open_runs and run_id not in runs]
+        if others and not runs.isdisjoint(task.runs):
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            lines.append(f"task {task.job} also holds {', '.join(others[:_NAMED])}{more}")
+    return "\n".join(lines)
+
+
+def _has_record(root: Path, run_id: str) -> bool:
+    return os.path.exists(f"{root}/runs/{run_id}/result.json")
+
+
+def _cancel(every: Iterable[Task], found: Iterable[Task]) -> None:
+    """Write down that the user takes the tasks back, so that they stay back; then tell the cluster."""
+    all_of, some_of = _by_job(every), _by_job(found)
+    jobs: list[str] = []
+    for job, tasks in some_of.items():
+        tasks[0].batch.cancel(task.number for task in tasks)
+        whole = len(tasks) == len(all_of[job])
+        jobs += [job] if whole else [task.job for task in tasks]
+    client.ask("scancel", *jobs)
+
+
+def _by_job(tasks: Iterable[Task]) -> dict[str, list[Task]]:
+    out: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        out[task.job.partition("_")[0]].append(task)
+    return out

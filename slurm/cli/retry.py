@@ -1,0 +1,175 @@
+"""Hand runs to the cluster again that it did not bring to a record.
+
+Without a choice these are all that were submitted and are neither done nor at work nor in the queue: lost,
+interrupted, or ended by an error. What was cancelled has to be asked for. Each run is submitted as it was the
+last time, or with another profile, which may ask for more memory or time; it resumes from its checkpoint.
+Runs that diverged have their records, which say so, and are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from slurm.profiles import Profile, load
+from slurm.submission import Order, Submission, submissions
+from suite.cli import options
+from suite.errors import SteppeError
+from suite.local.asker import Asker
+from suite.local.watch import Seen, Sight, Watch
+from suite.store import Store
+
+CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}
+"""The state of a run that each option names."""
+
+_DEFAULT = ("error", "lost", "interrupted")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that are submitted alike."""
+
+    order: Order
+    profile: Profile
+    run_ids: tuple[str, ...]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "run", nargs="*", metavar="RUN", help="only these: ids, or enough of their beginnings"
+    )
+    parser.add_argument("--failed", action="store_true", help="only runs that ended by an error")
+    parser.add_argument("--lost", action="store_true", help="only runs that the cluster lost")
+    parser.add_argument("--cancelled", action="store_true", help="only runs that were cancelled")
+    parser.add_argument(
+        "--profile", metavar="P", help="a cluster profile, name or file (default: that of the last time)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the scripts and submit nothing")
+    options.add_store(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Submit the runs; 0 also where there is nothing to retry."""
+    wanted = {word for option, word in CHOICES.items() if getattr(args, option)}
+    if args.run and wanted:
+        raise SteppeError(
+            "give either runs or --failed, --lost, --cancelled: runs are taken whatever they are"
+        )
+    store = Store(Path(os.path.abspath(options.store_root(args))))  # logs are named by whole paths
+    known = {one.name: one for one in submissions(store.root)}
+    if not known:
+        raise SteppeError(
+            f"nothing of the store {store.root} was ever handed to a cluster: `steppe submit` does that, and "
+            f"what was started here goes on with its `steppe run`"
+        )
+    sight = Watch(store, Asker(store.root)).look()
+    if sight.silent:
+        raise SteppeError(sight.silent)
+    for line in sight.damaged:
+        options.put(f"left out: {line}")
+    chosen = _named(store, sight, args.run) if args.run else _in_state(sight, wanted or set(_DEFAULT))
+    if not chosen:
+        options.put("nothing to retry")
+        return 0
+    _submit(store, _groups(chosen, known, args), dry_run=args.dry_run)
+    return 0
+
+
+def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
+    """Choose by state, and say what is left alone although one might expect otherwise."""
+    diverged = len(sight.having("failed"))
+    if diverged and "error" in wanted:
+        options.put(f"{diverged} failed: that is in the records, and they are not repeated")
+    some = [run for run in sight.runs if run.status in wanted]
+    chosen = [run for run in some if run.placed and run.placed.state == "left"]
+    if n := sum(1 for run in some if run.placed and run.placed.state != "left"):
+        options.put(f"{n} in the queue still: their task ends first")
+    if n := sum(1 for run in some if run.placed is None):
+        options.put(f"{n} never handed to a cluster: `steppe submit`, or the `steppe run` that started them")
+    cancelled = len(sight.having("cancelled"))
+    if cancelled and "cancelled" not in wanted:
+        options.put(f"{cancelled} cancelled: --cancelled retries them")
+    return chosen
+
+
+def _named(store: Store, sight: Sight, names: Iterable[str]) -> list[Seen]:
+    """Choose by name, and say why not where a run cannot be retried."""
+    seen = {run.run_id: run for run in sight.runs}
+    chosen = []
+    for run_id in dict.fromkeys(store.find(name).run_id for name in names):
+        run = seen.get(run_id)
+        if run is None:
+            raise SteppeError(f"run {run_id} cannot be read: `steppe show {run_id}` says why")
+        if run.status in ("done", "failed"):
+            options.put(f"{run_id} is {run.status}: it has its record and is not repeated")
+        elif run.placed is None:
+            raise SteppeError(
+                f"run {run_id} was never handed to a cluster: use `steppe submit` or `steppe run`"
+            )
+        elif run.status == "running" or run.placed.state != "left":
+            where = f" ({run.placed.job})" if run.placed.job else ""
+            options.put(
+                f"{run_id} is {run.status} and stays where it is{where}; `steppe cancel` takes it back"
+            )
+        else:
+            chosen.append(run)
+    return chosen
+
+
+def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse.Namespace) -> list[Group]:
+    """Put together what is submitted alike: as the last time, but for a profile given now."""
+    profile = load(args.profile) if args.profile else None
+    members: dict[str, list[str]] = defaultdict(list)
+    orders: dict[str, Order] = {}
+    for run in chosen:
+        assert run.placed is not None
+        order = replace(known[run.placed.submission].order, command=_command(args))
+        if profile is not None:
+            order = replace(order, profile=profile.to_dict(), workers=profile.side_by_side)
+        key = json.dumps(asdict(order), sort_keys=True)
+        orders[key] = order
+        members[key].append(run.run_id)
+    return [
+        Group(order, profile or Profile.from_dict(order.profile), tuple(members[key]))
+        for key, order in orders.items()
+    ]
+
+
+def _command(args: argparse.Namespace) -> str:
+    words = ["steppe", "retry", *args.run, *(f"--{option}" for option in CHOICES if getattr(args, option))]
+    words += ["--profile", args.profile] if args.profile else []
+    return shlex.join([*words, *(["--store", str(args.store)] if args.store else [])])
+
+
+def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:
+    """Hand the groups over, once it is known that the cluster can take each."""
+    from slurm import dispatch  # loads submitit
+
+    clusters = [dispatch.survey(group.profile) for group in groups]
+    left_out: Counter[str] = Counter()
+    for group, cluster in zip(groups, clusters, strict=True):
+        if dry_run:
+            plan = dispatch.plan(store, group.run_ids, group.profile, group.order, cluster=cluster)
+            for text in dispatch.scripts(plan, store.root):
+                options.put(text)
+            continue
+        plan, submission = dispatch.send(
+            store, group.run_ids, group.profile, group.order, cluster=cluster, say=options.put
+        )
+        left_out.update(plan.left_out)
+        if submission is not None:
+            options.put(
+                f"submitted {plan.n_runs} run{'s' if plan.n_runs > 1 else ''} in {plan.n_tasks} "
+                f"task{'s' if plan.n_tasks > 1 else ''} with profile {group.profile.name}: {submission.name}"
+            )
+    for why, n in left_out.items():
+        options.put(f"{n} left out: {why} by now")
+    if not dry_run:
+        options.put("`steppe status --watch` follows them")

@@ -1,0 +1,202 @@
+"""Submit tasks x optimizers x seeds to a SLURM cluster and return; cluster and store do the rest.
+
+Takes the selectors of `steppe run`. Runs that are done, at work or in the queue are left out, so that the
+same command again submits what is missing and nothing twice. A profile says what a task asks for: the files
+of slurm/profiles/ are examples, those in $STEPPE_PROFILES yours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slurm import dispatch, profiles
+from slurm.dispatch import Plan
+from slurm.profiles import Profile
+from slurm.submission import Order, Submission
+from suite.cli import options
+from suite.cli.plan import n_train
+from suite.cli.run import say
+from suite.registry import Registry
+from suite.select import declared_cost
+from suite.spec import RunSpec
+from suite.store import Store
+from suite.track import mode
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    options.add_selectors(parser)
+    options.add_store(parser)
+    group = parser.add_argument_group("how it is submitted")
+    group.add_argument(
+        "--profile", required=True, metavar="P", help="what a task asks for: NAME, or the path of a TOML file"
+    )
+    group.add_argument(
+        "--pack", type=options.whole(1), metavar="N", help="runs a task (default: by expected time)"
+    )
+    group.add_argument(
+        "--workers",
+        type=options.whole(1),
+        metavar="N",
+        help="runs side by side in a task (default: profile's)",
+    )
+    group.add_argument(
+        "--checkpoint-s",
+        type=options.whole(0),
+        default=60,
+        metavar="S",
+        help="seconds between checkpoints (default: 60)",
+    )
+    group.add_argument(
+        "--wandb",
+        choices=mode.MODES,
+        help="mirror on the nodes (default: offline, for `steppe wandb sync`; off where $WANDB_MODE says so)",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the scripts that sbatch would get; write and submit nothing",
+    )
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Submit what is not done; 0 if all of it is in the queue, or nothing is left to do."""
+    profile = _profile(args)
+    wandb = _wandb(args.wandb)
+    cluster = dispatch.survey(profile)
+    if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
+        args.device = profile.device
+    registry = options.registry(args)
+    specs = {spec.run_id: spec for spec in options.specs(args, registry)}
+    store = Store(Path(os.path.abspath(options.store_root(args))))
+    order = _order(args, profile, wandb)
+    gradients = _gradients(specs, registry)
+    if args.dry_run:
+        planned = dispatch.plan(
+            store, list(specs), profile, order, cluster=cluster, specs=specs, gradients=gradients
+        )
+        return _show(planned, store, as_json=args.json)
+    _pin(store, specs, registry)
+    planned, submission = dispatch.send(
+        store, list(specs), profile, order, cluster=cluster, say=say, specs=specs, gradients=gradients
+    )
+    say(_summary(planned, store))
+    if submission is not None:
+        _tell(submission, args)
+    if args.json:
+        jobs = [batch.job for batch in submission.batches] if submission else []
+        options.print_json({**_figures(planned), "submission": submission and submission.name, "jobs": jobs})
+    return 0
+
+
+def _profile(args: argparse.Namespace) -> Profile:
+    """Return the profile with what the command line puts in its place."""
+    profile = profiles.load(args.profile)
+    given = {key: getattr(args, key) for key in ("pack", "workers") if getattr(args, key) is not None}
+    return replace(profile, **given)
+
+
+def _wandb(requested: str | None) -> str:
+    """Return the mode of the mirror on the nodes, which rarely have a network."""
+    target = mode.choose(requested)
+    if target is None:
+        return "off"
+    return "offline" if requested is None else target.mode
+
+
+def _order(args: argparse.Namespace, profile: Profile, wandb: str) -> Order:
+    data = options.data_root(args)
+    return Order(
+        command=shlex.join(["steppe", *sys.argv[1:]]),
+        profile=profile.to_dict(),
+        workers=profile.side_by_side,
+        checkpoint_s=args.checkpoint_s,
+        data=None if data is None else os.path.abspath(data),
+        plugins=tuple(os.path.abspath(path) for path in args.plugin),
+        wandb=wandb,
+    )
+
+
+def _gradients(specs: Mapping[str, RunSpec], registry: Registry) -> dict[str, int]:
+    """Multiply epochs, training examples and declared cost of each run, where their number is declared."""
+    sizes: dict[int, Any] = {}  # by reference: the runs of a selector share theirs
+    costs: dict[int, float] = {}
+    out = {}
+    for run_id, spec in specs.items():
+        if id(spec.task) not in sizes:
+            sizes[id(spec.task)] = n_train(registry.resolve_task(spec.task), spec.data)
+        if id(spec.optimizer) not in costs:
+            costs[id(spec.optimizer)] = declared_cost(registry, spec.optimizer)
+        n = sizes[id(spec.task)]
+        if n is not None:
+            out[run_id] = round(spec.epochs * n * costs[id(spec.optimizer)])
+    return out
+
+
+def _pin(store: Store, specs: Mapping[str, RunSpec], registry: Registry) -> None:
+    """Hold the entries to the code that the store knows, each pair of them once."""
+    pairs = {(spec.task.name, spec.optimizer.name): spec for spec in specs.values()}
+    for spec in pairs.values():
+        registry.pin(spec, store)
+
+
+def _figures(planned: Plan) -> dict[str, Any]:
+    packed = planned.packed
+    return {
+        "runs": planned.n_runs,
+        "tasks": planned.n_tasks,
+        "batches": len(planned.shares),
+        "left_out": planned.left_out,
+        "expected_s": packed.total_s if packed else 0.0,
+        "longest_task_s": packed.longest_s if packed else 0.0,
+        "notes": list(planned.notes),
+    }
+
+
+def _summary(planned: Plan, store: Store) -> str:
+    """Say in one line what is submitted, and what was not as there is no need."""
+    left = ", ".join(f"{n} {why}" for why, n in sorted(planned.left_out.items()))
+    if not planned.shares:
+        return f"nothing to submit from {store.root}: {left or 'no runs'}"
+    parts = [f"{_number(planned.n_runs, 'run')} in {_number(planned.n_tasks, 'task')}"]
+    if len(planned.shares) > 1:
+        parts.append(f"{len(planned.shares)} job arrays")
+    packed = planned.packed
+    if packed and packed.total_s is not None and packed.longest_s is not None:
+        longest = options.seconds(packed.longest_s)
+        parts.append(f"expected {options.seconds(packed.total_s)} in all, {longest} the longest task")
+    return "; ".join([*parts, *([f"left out: {left}"] if left else [])])
+
+
+def _number(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _tell(submission: Submission, args: argparse.Namespace) -> None:
+    jobs = [str(batch.job) for batch in submission.batches]
+    shown = ", ".join(jobs[:5]) + (", …" if len(jobs) > 5 else "")
+    say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
+    where = ["--store", str(args.store)] if args.store else []
+    say(f"follow them: {shlex.join(['steppe', 'status', '--watch', *where])}")
+    say(f"stop them:   {shlex.join(['steppe', 'cancel', submission.name, *where])}")
+
+
+def _show(planned: Plan, store: Store, *, as_json: bool) -> int:
+    """Print what would be submitted: the scripts on standard output, the rest beside it."""
+    for note in planned.notes:
+        say(note)
+    say(_summary(planned, store))
+    texts = dispatch.scripts(planned, store.root)
+    if as_json:
+        options.print_json({**_figures(planned), "scripts": texts})
+    else:
+        options.put("\n".join(texts))
+    return 0

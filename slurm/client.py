@@ -1,0 +1,91 @@
+"""One place that runs SLURM's commands: a clean environment, a time limit, errors of one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+
+from suite.errors import SteppeError
+
+KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
+"""What SLURM's commands are told by the environment: where the cluster is, and who asks."""
+
+_STEERING = ("SLURM", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SALLOC_")
+_RANKS = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"})
+_SILENT = re.compile(
+    r"unable to contact slurm|socket timed out|connection refused|communication (connection )?failure"
+    r"|zero bytes were transmitted|plugin initialization failed|authentication|munge",
+    re.IGNORECASE,
+)
+_NOISE = re.compile(r"^(sbatch|squeue|scancel|scontrol|sinfo|sacct|sacctmgr): (error: |fatal: )?")
+_SHOWN = 300
+
+
+class Silent(SteppeError):  # noqa: N818 - a state of the cluster, not a mistake
+    """The scheduler gave no answer, so that nobody knows whether it did what was asked."""
+
+
+def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Copy this process's variables (or those given) without what would steer SLURM's commands.
+
+    Inside a job there are dozens that `sbatch` takes for options, before those of the script, or hands on to
+    the new job as if they were its own; a user's SQUEUE_FORMAT or SBATCH_PARTITION would do the same.
+    """
+    given = os.environ if variables is None else variables
+    return {
+        key: value
+        for key, value in given.items()
+        if key in KEPT or not (key.startswith(_STEERING) or key in _RANKS)
+    }
+
+
+def ask(*command: str, timeout_s: float = 60) -> str:
+    """Run one of SLURM's commands and return what it prints.
+
+    Raises:
+        SteppeError: there is no such command, or it refused, in its own words.
+        Silent: the scheduler did not answer.
+
+    """
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment(),
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise absent(command[0]) from None
+    except OSError as error:
+        raise SteppeError(f"`{command[0]}` cannot be started: {error.strerror or error}") from error
+    except subprocess.TimeoutExpired:
+        raise Silent(
+            f"SLURM does not answer: `{command[0]}` took over {timeout_s:g} s; give the command again later"
+        ) from None
+    if done.returncode == 0:
+        return done.stdout
+    said = _said(done.stderr or done.stdout) or f"exit code {done.returncode}"
+    if _SILENT.search(said):
+        raise Silent(f"SLURM does not answer (`{command[0]}`: {said}); give the command again later")
+    raise SteppeError(f"`{command[0]}` refused: {said}")
+
+
+def absent(program: str) -> SteppeError:
+    """Build the error for a machine without SLURM."""
+    return SteppeError(
+        f"no `{program}` on PATH, so this is no machine of a SLURM cluster: run it here with `steppe run`, "
+        f"log in where there is one, or bring up a cluster on this machine by `python -m slurm.testbed up`"
+    )
+
+
+def _said(text: str) -> str:
+    """Put the lines of an error message into one, without the program's name before each."""
+    lines = [_NOISE.sub("", line.strip()) for line in text.splitlines()]
+    whole = "; ".join(dict.fromkeys(line for line in lines if line))
+    return whole if len(whole) <= _SHOWN else whole[:_SHOWN] + "…"

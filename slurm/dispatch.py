@@ -1,0 +1,245 @@
+"""From run ids to jobs in the queue, so that nothing is submitted twice and nothing half.
+
+Everything is checked first: the cluster is asked, the queue is looked at once, runs are packed. Then the
+submission is written whole, and each batch handed over by one `sbatch`. Whoever is killed in between loses
+nothing: jobs are recognised by their names, and the same command submits what the queue does not have. All of
+it happens under a lock of the store.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slurm import cluster as clusters
+from slurm import packing
+from slurm.client import Silent
+from slurm.cluster import Cluster
+from slurm.executor import ArrayExecutor
+from slurm.lock import alone
+from slurm.packing import Load, Packed, Share
+from slurm.profiles import Profile
+from slurm.submission import FOLDER, Batch, Order, Submission, create
+from suite import scheduler
+from suite.errors import SteppeError
+from suite.local.forecast import Forecast, of_record
+from suite.spec import RunSpec
+from suite.store import Store
+
+QUEUED = "in the queue"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be submitted, and what of the runs asked for is not."""
+
+    order: Order
+    profile: Profile
+    shares: tuple[Share, ...] = ()
+    packed: Packed | None = None
+    """None where nothing is left to submit."""
+    needless: Mapping[str, str] = field(default_factory=dict)
+    """Runs that need no submission, each with the word that says why: done, failed, running, in the queue."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many runs need no submission, by why."""
+        return Counter(self.needless.values())
+
+    @property
+    def n_runs(self) -> int:
+        """Runs to submit."""
+        return sum(len(pack) for share in self.shares for pack in share.packs)
+
+    @property
+    def n_tasks(self) -> int:
+        """Array tasks that they are packed into."""
+        return sum(len(share.packs) for share in self.shares)
+
+
+def survey(profile: Profile) -> Cluster:
+    """Ask the cluster what it is, and raise SteppeError where the profile does not fit it."""
+    clusters.require()
+    found = clusters.look(profile)
+    clusters.check(profile, found)
+    return found
+
+
+def plan(
+    store: Store,
+    run_ids: Sequence[str],
+    profile: Profile,
+    order: Order,
+    *,
+    cluster: Cluster,
+    specs: Mapping[str, RunSpec] | None = None,
+    gradients: Mapping[str, int] | None = None,
+) -> Plan:
+    """Leave out what needs no submission and pack the rest; writes nothing.
+
+    Args:
+        store: the store.
+        run_ids: runs to bring to a record, each once.
+        profile: what a task asks for.
+        order: what the workers are told.
+        cluster: what `survey` found.
+        specs: specs by run id; those not given are read from the store, those given written by `send`.
+        gradients: each run's cost in sample-gradients, where known; only the order depends on it.
+
+    """
+    records = store.index()
+    needless = _needless(store, run_ids, records)
+    todo = [run_id for run_id in run_ids if run_id not in needless]
+    if not todo:
+        return Plan(order, profile, needless=needless)
+    known = {run_id: (specs or {}).get(run_id) or store.run(run_id).spec() for run_id in todo}
+    notes = _fitting(known.values(), profile)
+    packed = packing.pack(_loads(known, gradients or {}, records), profile, *cluster.room)
+    shares = packing.batches(packed.packs, cluster.max_array_size, profile.max_running)
+    return Plan(order, profile, tuple(shares), packed, needless, (*packed.notes, *notes))
+
+
+def _needless(store: Store, run_ids: Sequence[str], records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the runs that need no submission, each with the word that says why."""
+    placed = scheduler.look(store.root) or {}
+    ended = {row["run_id"]: "done" if row["status"] == "completed" else "failed" for row in records}
+    there = set(store.run_ids())
+    needless = {}
+    for run_id in run_ids:
+        state = ended.get(run_id) or (store.run(run_id).status() if run_id in there else "queued")
+        if state in ("done", "failed", "running"):
+            needless[run_id] = state
+        elif run_id in placed and placed[run_id].state in ("pending", "running"):
+            needless[run_id] = QUEUED
+    return needless
+
+
+def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
+    """Raise SteppeError where runs need what the profile does not ask for; say what is merely unwise."""
+    cuda = sum(spec.device == "cuda" for spec in specs)
+    if cuda and not profile.gpus:
+        raise SteppeError(
+            f"{cuda} of the runs are for a GPU and profile {profile.name} asks for none: "
+            f"choose another profile, or --device cpu"
+        )
+    cores = profile.side_by_side * max(spec.threads for spec in specs)
+    if cores > profile.cpus:
+        return [
+            f"{profile.side_by_side} runs side by side have {cores} threads on a task's {profile.cpus} CPUs: "
+            f"raise cpus in profile {profile.name}, or lower workers"
+        ]
+    return []
+
+
+def _loads(
+    specs: Mapping[str, RunSpec], gradients: Mapping[str, int], records: Sequence[Mapping[str, Any]]
+) -> list[Load]:
+    """Expect of each run what was measured of those like it; of those that differ in the seed only, once."""
+    names = {spec.task.name for spec in specs.values()}
+    measured = (of_record(row) for row in records if row["spec"]["task"]["name"] in names)
+    forecast = Forecast(one for one in measured if one is not None)
+    counted = all(run_id in gradients for run_id in specs)
+    expected: dict[tuple[object, ...], float | None] = {}
+    loads = []
+    for run_id, spec in specs.items():
+        machine = spec.data, spec.precision, spec.device, spec.threads, spec.compile
+        key = id(spec.task), id(spec.optimizer), spec.epochs, *machine
+        if key not in expected:
+            guess = forecast.seconds(spec.to_dict(), gradients.get(run_id))
+            expected[key] = None if guess is None else guess.seconds
+        loads.append(Load(run_id, gradients[run_id] if counted else spec.epochs, expected[key]))
+    return loads
+
+
+def scripts(planned: Plan, root: Path) -> list[str]:
+    """Return the text that `sbatch` would get for each batch, with placeholders for names not yet given."""
+    texts = []
+    for number, share in enumerate(planned.shares):
+        batch = Batch(root / FOLDER / "NAME" / str(number))
+        after = None if share.after is None else f"JOB_OF_{share.after}"
+        texts.append(ArrayExecutor(batch, planned.profile).script(len(share.packs), share.at_a_time, after))
+    return texts
+
+
+def submit(
+    store: Store, run_ids: Sequence[str], profile: Profile, order: Order, *, say: Callable[[str], None]
+) -> Submission | None:
+    """Submit what of these runs, whose specs are in the store, is not done, at work or in the queue.
+
+    Returns None where nothing is left. Raises SteppeError where the cluster cannot take them; what was
+    submitted before that stays, and its message says how far it came.
+    """
+    return send(store, run_ids, profile, order, cluster=survey(profile), say=say)[1]
+
+
+def send(
+    store: Store,
+    run_ids: Sequence[str],
+    profile: Profile,
+    order: Order,
+    *,
+    cluster: Cluster,
+    say: Callable[[str], None],
+    specs: Mapping[str, RunSpec] | None = None,
+    gradients: Mapping[str, int] | None = None,
+) -> tuple[Plan, Submission | None]:
+    """Do what `submit` does, with what is known already; return the plan, too.
+
+    The specs are written once all checks have passed, also of runs in the queue: one that was edited since
+    it was submitted is mended before a worker refuses it.
+    """
+    with alone(store.root, say):
+        planned = plan(store, run_ids, profile, order, cluster=cluster, specs=specs, gradients=gradients)
+        for note in planned.notes:
+            say(note)
+        scripts(planned, store.root)  # what the executor refuses, it refuses before anything is written
+        for run_id, spec in (specs or {}).items():
+            if planned.needless.get(run_id, QUEUED) == QUEUED:
+                store.run(run_id).write_spec(spec)
+        if not planned.shares:
+            return planned, None
+        submission = create(store.root, order, [share.packs for share in planned.shares])
+        _hand_over(submission, planned)
+        return planned, submission
+
+
+def _hand_over(submission: Submission, planned: Plan) -> None:
+    jobs: list[str] = []
+    batches = submission.batches
+    for batch, share in zip(batches, planned.shares, strict=True):
+        after = None if share.after is None else jobs[share.after]
+        try:
+            job = ArrayExecutor(batch, planned.profile).submit_batch(share.at_a_time, after)
+        except SteppeError as error:
+            # A batch of which the cluster said nothing may yet turn up in the queue: its packs are kept.
+            unsent = batches[len(jobs) + isinstance(error, Silent) :]
+            raise _stopped(submission, len(jobs), unsent, error) from error
+        jobs.append(job.job_id)
+        try:
+            batch.set_job(job.job_id)
+        except SteppeError as error:
+            raise _stopped(submission, len(jobs), batches[len(jobs) :], error) from error
+
+
+def _stopped(submission: Submission, n_sent: int, unsent: Sequence[Batch], error: SteppeError) -> SteppeError:
+    """Take back from the disk what the cluster does not have, and say how far it went."""
+    batches = submission.batches
+    if len(unsent) == len(batches):
+        shutil.rmtree(submission.folder, ignore_errors=True)
+        return SteppeError(f"nothing was submitted: {error}")
+    sent, wanted = _count(batches[:n_sent]), _count(batches)
+    for batch in unsent:
+        shutil.rmtree(batch.folder, ignore_errors=True)
+    return SteppeError(
+        f"only {sent} of {wanted} runs were submitted, {n_sent} of {len(batches)} job arrays: {error}. "
+        f"What is in the queue stays there; the same command submits the rest"
+    )
+
+
+def _count(batches: Sequence[Batch]) -> int:
+    return sum(len(pack) for batch in batches for pack in batch.packs)

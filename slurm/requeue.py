@@ -1,0 +1,72 @@
+"""A task that was warned goes on in a start of its own, as long as that leads anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slurm.client import ask
+from suite.errors import SteppeError
+from suite.files import write_whole
+from suite.local.signals import held
+from suite.store import RunFolder
+
+IDLE_STARTS = 2
+"""After so many starts in a row that brought no run further, a task is not requeued any more."""
+
+_Marks = frozenset[tuple[Path, int]]
+
+
+class Requeue:
+    """Asks SLURM, once, to start this task again, and counts the starts that led nowhere.
+
+    Args:
+        job: SLURM's name of the task.
+        note: file that keeps the count from one start to the next.
+
+    """
+
+    def __init__(self, job: str, note: Path) -> None:
+        self.decided = False
+        """Whether it was asked for, or given up."""
+        self.hopeless = False
+        """Whether it was given up, as it would lead nowhere."""
+        self._job, self._note = job, note
+        self._begun: dict[RunFolder, _Marks] = {}
+
+    def begun(self, run: RunFolder) -> None:
+        """Remember where a run stands that starts now."""
+        self._begun.setdefault(run, _marks(run))
+
+    def request(self) -> str:
+        """Requeue the task if its runs got on; return what came of it, in words for the log."""
+        self.decided = True
+        further = any(_marks(run) - before for run, before in self._begun.items())
+        idle = 0 if further else self._idle() + 1
+        if idle >= IDLE_STARTS:
+            self.hopeless = True
+            return f"not requeued: the last {idle} starts brought no run further"
+        try:
+            if idle or self._note.exists():  # before the request: it may end this process
+                write_whole(self._note, str(idle).encode())
+            with held():  # else the signals of the very requeue might strike the one who asks
+                ask("scontrol", "requeue", self._job)
+        except SteppeError as error:
+            return f"not requeued by itself ({error}); unless somebody else did: `steppe retry`"
+        return "requeued"
+
+    def _idle(self) -> int:
+        try:
+            return int(self._note.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
+
+
+def _marks(run: RunFolder) -> _Marks:
+    """What a later start can build on: the run's checkpoints, and its record."""
+    found = set()
+    for path in (*run.path.glob("attempts/*/checkpoint.pt"), run.path / "result.json"):
+        try:
+            found.add((path, path.stat().st_mtime_ns))
+        except OSError:  # removed just now, or not there
+            continue
+    return frozenset(found)

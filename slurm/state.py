@@ -1,0 +1,246 @@
+"""Where the runs that were handed to SLURM are: the store's submissions beside one look at the queue.
+
+A job is recognised by its name, so its id need not have been written down. Whatever left the queue without a
+record is looked up by one call of sacct; without accounting it has simply left. What SLURM says of a job is
+believed at once where it is final. A lost node or a preemption may be followed by a requeue, so there the job
+counts as pending for a moment. Nothing here loads torch or submitit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slurm import client, lock
+from slurm.submission import Batch, Submission, batch_of, submissions
+from suite.errors import SteppeError
+from suite.scheduler import Placed
+
+GRACE_S = 15.0
+"""How long a state in `_FICKLE` has to last before it is believed."""
+
+_PENDING = {
+    "PENDING",
+    "CONFIGURING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "RESV_DEL_HOLD",
+    "SPECIAL_EXIT",
+}
+_FICKLE = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
+_OVER = _FICKLE | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+_HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
+_NEVER = {"BadConstraints", "DependencyNeverSatisfied", "PartitionNodeLimit", "PartitionTimeLimit"}
+"""Reasons of a wait that does not end by itself and that releasing the job does not end either."""
+
+_RANK = {"running": 2, "pending": 1, "left": 0}
+_QUEUE = ("squeue", "--all", "--array", "--states=all", "--noheader", "--format=%i|%j|%T|%e|%N|%r")
+_BOOK = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State,ExitCode")
+
+_Key = tuple[str, int, int]  # submission, batch, array task
+
+
+@dataclass(frozen=True)
+class Task:
+    """An array task as the queue has it."""
+
+    batch: Batch
+    number: int
+    job: str
+    """As SLURM writes it: 123_4."""
+    state: str
+    """One of `suite.scheduler.STATES`."""
+    word: str
+    """The state in SLURM's word."""
+    reason: str = ""
+    node: str = ""
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs that it holds."""
+        packs = self.batch.packs
+        return packs[self.number] if self.number < len(packs) else ()
+
+    @property
+    def mend(self) -> str:
+        """The command that helps where it waits for somebody."""
+        if self.state == "pending" and (self.word in _HELD or "held" in self.reason.lower()):
+            return f"scontrol release {self.job}"
+        if self.state == "pending" and self.reason in _NEVER:
+            return f"steppe cancel {self.batch.submission}"
+        return ""
+
+
+def look(root: Path, *, patient: bool = False) -> dict[str, Placed]:
+    """Find the newest place of every run that was ever handed to SLURM; a place in the queue wins.
+
+    `patient`: while somebody holds the lock, batches that SLURM has not got yet are on their way to it.
+    Raises SteppeError where SLURM does not answer; it is not asked where every run has its record.
+    """
+    every = submissions(root)
+    batches = {(batch.submission, batch.number): batch for one in every for batch in _batches(one)}
+    handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
+    unfinished = {run_id for run_id in handed if not os.path.exists(f"{root}/runs/{run_id}/result.json")}
+    tasks = _newest(_queued(every, batches)) if unfinished else {}
+    places = _places(batches, tasks)
+    left = {key for run_id, key in places.items() if run_id in unfinished and key not in tasks}
+    unborn = every[-1].name if patient and every and lock.taken(root) else ""
+    book = _book({batches[key[:2]] for key in left})
+    workers = {one.name: one.order.workers for one in every}
+    placed: dict[_Key, Placed] = {}
+    for key in set(places.values()):
+        batch = batches[key[:2]]
+        task = tasks.get(key) or _gone(batch, key[2], book, unborn)
+        placed[key] = _placed(task, workers[batch.submission])
+    return {run_id: placed[key] for run_id, key in places.items()}
+
+
+def in_queue(root: Path) -> list[Task]:
+    """List the tasks of this store that wait or run, by job."""
+    every = submissions(root)
+    batches = {(batch.submission, batch.number): batch for one in every for batch in _batches(one)}
+    return [task for task in _queued(every, batches) if task.state != "left"] if batches else []
+
+
+def _batches(submission: Submission) -> list[Batch]:
+    try:
+        return submission.batches
+    except FileNotFoundError:  # deleted since it was listed
+        return []
+
+
+def _places(batches: Mapping[tuple[str, int], Batch], tasks: Mapping[_Key, Task]) -> dict[str, _Key]:
+    """Tell for each run the task that holds it: the newest, unless only an older one is in the queue."""
+
+    def queued(key: _Key) -> bool:
+        return key in tasks and tasks[key].state != "left"
+
+    places: dict[str, _Key] = {}
+    for name, number in reversed([*batches]):
+        for i, pack in enumerate(batches[name, number].packs):
+            key = (name, number, i)
+            for run_id in pack:
+                if run_id not in places or (queued(key) and not queued(places[run_id])):
+                    places[run_id] = key
+    return places
+
+
+def _placed(task: Task, workers: int) -> Placed:
+    return Placed(
+        state=task.state,
+        submission=task.batch.submission,
+        job=task.job,
+        reason=task.reason,
+        log=str(task.batch.folder / f"{task.job}_0_log.out") if task.job else "",
+        node=task.node,
+        workers=workers,
+        cancelled=task.state == "left" and (task.word == "CANCELLED" or task.number in task.batch.cancelled),
+        mend=task.mend,
+    )
+
+
+# -- the queue ---------------------------------------------------------------------------------------
+
+
+def _queued(every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch]) -> list[Task]:
+    """Ask squeue about all that the submitters of this store have in the queue, or had until lately."""
+    users = sorted({os.getuid(), *(os.stat(one.folder).st_uid for one in every)})
+    text = client.ask(*_QUEUE, f"--user={','.join(map(str, users))}")
+    now = time.time()
+    tasks = [task for line in text.splitlines() if (task := _task(line, batches, now)) is not None]
+    for task in tasks:
+        if task.batch.job is None:  # who submitted it was killed just then
+            with contextlib.suppress(SteppeError):
+                task.batch.set_job(task.job.partition("_")[0])
+    return tasks
+
+
+def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Task | None:
+    """Read a line of squeue; None where the job is none of this store's."""
+    job, _, rest = line.partition("|")
+    name, *fields = rest.rsplit("|", 4)  # only a stranger's name may hold a bar
+    key = batch_of(name)
+    number = job.partition("_")[2]
+    if len(fields) != 4 or key is None or key not in batches or not number.isdecimal():
+        return None
+    word, end, node, reason = fields
+    reason = "" if reason == "None" else reason
+    if word in _PENDING or (word in _FICKLE and _age_s(end, now) < GRACE_S):
+        state, node = "pending", ""
+        reason = reason or ("" if word == "PENDING" else word)
+    elif word in _OVER:
+        state, reason = "left", "" if word == "COMPLETED" else word
+    else:
+        state, reason = "running", "" if word == "RUNNING" else word
+    return Task(batches[key], int(number), job, state, word, reason, node)
+
+
+def _age_s(end: str, now: float) -> float:
+    """Seconds since a time that squeue wrote; endless where it does not tell one."""
+    try:
+        return now - time.mktime(time.strptime(end, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return float("inf")
+
+
+def _newest(tasks: Iterable[Task]) -> dict[_Key, Task]:
+    """Tell the tasks apart by place; of two jobs of one batch, the one that is still to do or at work."""
+    best: dict[_Key, Task] = {}
+    for task in tasks:
+        key = (task.batch.submission, task.batch.number, task.number)
+        if key not in best or _RANK[task.state] >= _RANK[best[key].state]:
+            best[key] = task
+    return best
+
+
+# -- what left it ------------------------------------------------------------------------------------
+
+
+def _gone(batch: Batch, number: int, book: Mapping[tuple[str, str], str], unborn: str) -> Task:
+    """Describe a task that the queue does not have."""
+    job = batch.job
+    if job is None and batch.submission == unborn:
+        return Task(batch, number, "", "pending", "", "being submitted")
+    if job is None:
+        return Task(batch, number, "", "left", "", "never reached the queue")
+    reason = book.get((job, str(number))) or book.get((job, "")) or ""
+    return Task(batch, number, f"{job}_{number}", "left", reason.partition(" ")[0], reason)
+
+
+def _book(batches: Iterable[Batch]) -> dict[tuple[str, str], str]:
+    """Ask sacct how the tasks of these batches ended, by job and task; nothing without accounting.
+
+    Tasks that ended before they began stand in one line, 123_[0-3,7], which is that of the task "".
+    """
+    names = {batch.job: batch.job_name for batch in batches if batch.job is not None}
+    if not names:
+        return {}
+    try:
+        text = client.ask(*_BOOK, f"--jobs={','.join(sorted(names))}")
+    except SteppeError:
+        return {}
+    return {(job, task): reason for job, task, name, reason in _lines(text) if names.get(job) == name}
+
+
+def _lines(text: str) -> Iterator[tuple[str, str, str, str]]:
+    for line in text.splitlines():
+        one, _, rest = line.partition("|")
+        name, *fields = rest.rsplit("|", 2)
+        if len(fields) != 2:
+            continue
+        job, _, task = one.partition("_")
+        word = fields[0].partition(" ")[0]  # CANCELLED by 0
+        code, _, signal = fields[1].partition(":")
+        how = f"signal {signal}" if signal not in ("", "0") else f"exit {code}" if code != "0" else ""
+        if word == "COMPLETED":
+            word = ""
+        elif word not in _OVER:
+            word = f"gone from the queue, {word} in the accounting"  # the controller forgot it
+        elif word == "FAILED" and how:
+            word = f"{word} {how}"
+        yield job, task if task.isdecimal() else "", name, word

@@ -1,0 +1,172 @@
+"""What was submitted, on disk before the cluster hears of it: batches of packs of runs.
+
+    STORE/slurm/NAME/                 NAME is the time and a random tail, so that names sort by time
+        submission.json               the order: profile, data, plugins, what every worker needs
+        N/                            batch N, one job array; its folder holds script and logs
+            packs.json                the run ids of each array task, in the order in which they run
+            job                       the job's id, once the cluster gave it
+        cancelled                 the numbers of the array tasks that `steppe cancel` took back, a line each
+
+A batch's job name tells which batch it is, so that a job is recognised in the queue even if whoever submitted
+it was killed before writing down its id. Nothing here loads torch or submitit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from suite.errors import SteppeError
+from suite.files import make_folder, read_json, storing, write_whole
+
+FOLDER = "slurm"
+_PREFIX = "steppe-"
+_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+_MEND = "delete its folder and submit again"
+
+Pack = tuple[str, ...]
+"""Run ids of one array task."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the workers of a submission need to know beside their runs."""
+
+    command: str
+    """What the user typed."""
+    profile: Mapping[str, Any]
+    """The resolved cluster profile, as `slurm.profiles.Profile.to_dict` gives it."""
+    workers: int
+    """Runs side by side in a task."""
+    checkpoint_s: float
+    data: str | None = None
+    """Absolute path of the data sets."""
+    plugins: tuple[str, ...] = ()
+    """Absolute paths of plugin files."""
+    wandb: str = "off"
+    """Mirror mode on the nodes: offline, online or off."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One job array of a submission."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        """Its place in the submission, from 0."""
+        return int(self.folder.name)
+
+    @property
+    def submission(self) -> str:
+        """The submission's name."""
+        return self.folder.parent.name
+
+    @property
+    def job_name(self) -> str:
+        """What the queue calls it."""
+        return f"{_PREFIX}{self.submission}.{self.number}"
+
+    @cached_property
+    def packs(self) -> tuple[Pack, ...]:
+        """The run ids of each array task."""
+        path = self.folder / "packs.json"
+        try:
+            return tuple(tuple(map(str, pack)) for pack in read_json(path, _MEND)["packs"])
+        except (FileNotFoundError, KeyError, TypeError):
+            raise SteppeError(f"{path} is missing or no list of packs: {_MEND}") from None
+
+    @property
+    def job(self) -> str | None:
+        """The job's id; None while the cluster gave none, or whoever submitted it was killed just then."""
+        try:
+            return (self.folder / "job").read_text(encoding="ascii").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def set_job(self, job: str) -> None:
+        """Write down the id that the cluster gave."""
+        write_whole(self.folder / "job", job.encode())
+
+    @property
+    def cancelled(self) -> frozenset[int]:
+        """The array tasks that the user took back: they must not come back by themselves."""
+        try:
+            lines = (self.folder / "cancelled").read_text(encoding="ascii").split()
+        except (OSError, UnicodeDecodeError):
+            return frozenset()
+        return frozenset(int(line) for line in lines if line.isdecimal())
+
+    def cancel(self, tasks: Iterable[int]) -> None:
+        """Write down that the user takes these array tasks back."""
+        numbers = sorted(self.cancelled.union(tasks))
+        write_whole(self.folder / "cancelled", "".join(f"{number}\n" for number in numbers).encode())
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One call of `steppe submit` or `steppe retry`."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Its name, which sorts by time."""
+        return self.folder.name
+
+    @cached_property
+    def order(self) -> Order:
+        """What its workers need to know."""
+        path = self.folder / "submission.json"
+        try:
+            raw = read_json(path, _MEND)
+            known = {field.name: raw[field.name] for field in fields(Order)}
+            return Order(**{**known, "plugins": tuple(known["plugins"])})
+        except (FileNotFoundError, KeyError, TypeError):
+            raise SteppeError(f"{path} is missing or damaged: {_MEND}") from None
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Its job arrays in order."""
+        names = sorted(int(name) for name in os.listdir(self.folder) if name.isdecimal())
+        return [Batch(self.folder / str(number)) for number in names]
+
+
+def create(root: Path, order: Order, batches: Sequence[Sequence[Pack]]) -> Submission:
+    """Write a submission whole, before anything of it is handed to the cluster."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
+    fresh, final = root / FOLDER / f".{name}", root / FOLDER / name
+    for number, packs in enumerate(batches):
+        make_folder(fresh / str(number))
+        content = json.dumps({"packs": [list(pack) for pack in packs]}).encode()
+        write_whole(fresh / str(number) / "packs.json", content)
+    text = json.dumps(asdict(order), indent=1, sort_keys=True) + "\n"
+    write_whole(fresh / "submission.json", text.encode())
+    with storing(final):
+        os.rename(fresh, final)
+    return Submission(final)
+
+
+def submissions(root: Path) -> list[Submission]:
+    """List the submissions of the store at `root`, oldest first."""
+    try:
+        names = sorted(name for name in os.listdir(root / FOLDER) if _NAME.fullmatch(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [Submission(root / FOLDER / name) for name in names]
+
+
+def batch_of(job_name: str) -> tuple[str, int] | None:
+    """Read submission and batch number from a job's name; None where it is none of ours."""
+    name, _, number = job_name.removeprefix(_PREFIX).rpartition(".")
+    ours = job_name.startswith(_PREFIX) and _NAME.fullmatch(name) and number.isdecimal()
+    return (name, int(number)) if ours else None

@@ -1,0 +1,302 @@
+"""One task of a job array: brings the runs of its pack to records (`python -m slurm.worker BATCH_FOLDER`).
+
+SLURM may end it at any moment and start it again, on any node. Whatever the reason, it goes on from the store
+alone: runs that are done are passed over, others resume from their newest checkpoint. Warned of an end, it
+lets every run save and has itself requeued; at a last call without a warning, which may be a cancellation, it
+lets them save and stays ended. Its exit code is 0 if every run of the pack has a record, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
+
+from slurm.calls import Calls
+from slurm.requeue import Requeue
+from slurm.submission import Batch, Order, Submission
+from suite.claim import latest_pulse
+from suite.errors import SteppeError
+from suite.heartbeat import STALE_S
+from suite.local.display import Display
+from suite.local.pool import Event, run_pool
+from suite.local.screen import Screen
+from suite.local.signals import held
+from suite.local.worker import ENTRY
+from suite.store import RunFolder, Store
+
+if TYPE_CHECKING:
+    from suite.track.launch import Mirror
+
+_LATE = 0.75
+"""Share of the time between warning and end that runs have to save before the task is requeued with them."""
+
+_ARRIVAL_S = 1.0
+"""Seconds within which a signal that struck a run's process strikes this one, too."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the worker waits, in seconds."""
+
+    storage_s: tuple[float, ...] = (10.0, 30.0, 90.0, 270.0, 600.0)
+    """Pauses before the next tries of runs whose writes the store refused."""
+    busy_s: float = 3 * STALE_S
+    """For runs that somebody else works on, whose owner may be a node that was lost."""
+    poll_s: float = 5.0
+    """Between two looks at those."""
+    wandb_s: float = 5.0
+    """For what the mirror still has to write at the end."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """This process's place in SLURM."""
+
+    job: str
+    """SLURM's name of the task, which it keeps when it is started again: ARRAY_INDEX."""
+    index: int
+    restart_count: int
+    """How often it was started again; SLURM starts to count anew after the loss of a node."""
+
+    @classmethod
+    def current(cls) -> Task:
+        """Read it from the environment."""
+        try:
+            array, index = os.environ["SLURM_ARRAY_JOB_ID"], int(os.environ["SLURM_ARRAY_TASK_ID"])
+            return cls(f"{array}_{index}", index, int(os.environ.get("SLURM_RESTART_COUNT") or 0))
+        except (KeyError, ValueError):
+            raise SteppeError(
+                "slurm.worker is started by SLURM as a task of a job array: `steppe submit` hands runs to it"
+            ) from None
+
+
+def main() -> int:
+    """Work on the pack of this task; only the first process of several does."""
+    calls = Calls()
+    parser = argparse.ArgumentParser(prog="python -m slurm.worker")
+    parser.add_argument("batch", type=Path, help="a batch folder of a submission")
+    args = parser.parse_args()
+    if int(os.environ.get("SLURM_PROCID") or 0) > 0:
+        return 0
+    try:
+        return work(Batch(args.batch.resolve()), Task.current(), calls)
+    except SteppeError as error:
+        say(f"steppe: error: {error}")
+        return 2
+    finally:
+        calls.close()
+
+
+def work(batch: Batch, task: Task, calls: Calls, patience: Patience | None = None, entry: str = ENTRY) -> int:
+    """Bring the task's runs to records, as far as the calls let it; return the exit code."""
+    store, order = Store(batch.folder.parents[2]), Submission(batch.folder.parent).order
+    try:
+        pack = [store.run(run_id) for run_id in batch.packs[task.index]]
+    except IndexError:
+        raise SteppeError(f"{batch.folder}/packs.json has no pack {task.index}") from None
+    todo = [run.run_id for run in pack if not _has_record(run) and not _failed_here(run, task.job)]
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    start = f"{now}, job {task.job}, restart {task.restart_count}, node {node}"
+    say(f"--- {start}: {len(todo)} of {len(pack)} runs to do")
+    if task.index in batch.cancelled:  # an earlier start of it was, and SLURM brought it back
+        say("cancelled by `steppe cancel`: `steppe retry --cancelled` goes on with it")
+    elif todo:
+        _Shift(batch, store, order, task, calls, patience or Patience(), entry).work(todo)
+    n_records = sum(map(_has_record, pack))
+    say(f"--- job {task.job}: {n_records} of {len(pack)} runs have their records")
+    return 0 if n_records == len(pack) else 1
+
+
+def _has_record(run: RunFolder) -> bool:
+    try:
+        return run.result() is not None
+    except SteppeError:  # damaged: whoever tries the run says so
+        return False
+
+
+def _failed_here(run: RunFolder, job: str) -> bool:
+    """Whether an earlier start of this task met a fault that would only repeat itself."""
+    trouble = run.trouble()
+    return trouble is not None and trouble.job == job and trouble.outcome != "storage"
+
+
+class _Shift:
+    """One start of a task."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        store: Store,
+        order: Order,
+        task: Task,
+        calls: Calls,
+        patience: Patience,
+        entry: str,
+    ) -> None:
+        self._batch, self._store, self._order, self._task = batch, store, order, task
+        self._calls, self._patience, self._entry = calls, patience, entry
+        self._requeue = Requeue(task.job, batch.folder / f"idle-{task.index}")
+        self._outcomes: dict[str, str] = {}
+        self._busy_until: float | None = None
+        self._display: Display | None = None
+        self._mirror: Mirror | None = None
+
+    def work(self, run_ids: Sequence[str]) -> None:
+        """Work on the runs until they are done or a call comes, and see to what follows."""
+        self._mirror = _mirror(self._store, self._order, run_ids)
+        with Display(len(run_ids), Screen(_LOG)) as self._display:
+            self._rounds(run_ids)
+        if self._mirror is not None and (told := self._mirror.close(self._patience.wandb_s)):
+            say(told)
+        if self._calls.any and any(self._is_open(run_id) for run_id in run_ids):
+            self._ask_to_go_on()
+
+    def _rounds(self, run_ids: Sequence[str]) -> None:
+        """Run them, for a while again and again those that the disk refused or another process holds."""
+        todo, elsewhere = [*run_ids], set[str]()
+        pauses = iter(self._patience.storage_s)
+        while todo and not self._calls.any:
+            self._round(todo)
+            ended = {run_id: self._outcomes.get(run_id) for run_id in todo}
+            elsewhere |= {run_id for run_id, outcome in ended.items() if outcome == "busy"}
+            todo = [run_id for run_id, outcome in ended.items() if outcome == "storage"]
+            if "done" in ended.values():
+                pauses, self._busy_until = iter(self._patience.storage_s), None
+            if "interrupted" in ended.values():
+                self._calls.sleep(_ARRIVAL_S)
+            if todo and (pause := next(pauses, None)) is not None:
+                say(f"the store refuses writes: trying {len(todo)} runs again in {pause:.0f} s")
+                self._calls.sleep(pause)
+            else:
+                todo = self._freed(elsewhere)
+                elsewhere.difference_update(todo)
+
+    def _round(self, run_ids: Sequence[str]) -> None:
+        order, task = self._order, self._task
+        run_pool(
+            self._store.root,
+            run_ids,
+            workers=order.workers,
+            plugins=order.plugins,
+            data_root=Path(order.data) if order.data else None,
+            checkpoint_s=order.checkpoint_s,
+            on_event=self._tell,
+            entry=self._entry,
+            job=task.job,
+            restart_count=task.restart_count,
+            asked=self._asked,
+        )
+
+    def _tell(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "started":
+            self._outcomes[event["run_id"]] = "begun"
+            self._requeue.begun(self._store.run(event["run_id"]))
+        elif kind == "ended":
+            self._outcomes[event["run_id"]] = event["outcome"]
+        elif kind == "stopping":
+            call = "SIGTERM, the last call" if self._calls.last else "SIGUSR2, a warning"
+            event = {**event, "message": f"{call}: saving at the next step"}
+        if self._display is not None:
+            self._display(event)
+        if self._mirror is not None:
+            self._mirror(event)
+
+    def _asked(self) -> int:
+        """Tell the pool whether to stop; where a run does not come to save, requeue the task in time."""
+        warned_s = self._calls.warned_s
+        if warned_s is not None and warned_s > _LATE * float(self._order.profile.get("signal_s", 120)):
+            self._ask_to_go_on()
+        return int(self._calls.any)
+
+    def _freed(self, elsewhere: set[str]) -> list[str]:
+        """Wait until some of the runs that others hold are free or done, and return those; at last, none."""
+        if self._busy_until is None:
+            self._busy_until = time.monotonic() + self._patience.busy_s
+        while elsewhere and not self._calls.any:
+            if time.monotonic() > self._busy_until:
+                say(f"left to whoever works on them: {', '.join(sorted(elsewhere))}")
+                break
+            self._calls.sleep(self._patience.poll_s)
+            if free := [run_id for run_id in elsewhere if not _is_held(self._store.run(run_id))]:
+                return free
+        return []
+
+    def _ask_to_go_on(self) -> None:
+        """Have the task requeued, once, after a warning; a last call may be a cancellation."""
+        cancelled = self._calls.last or self._task.index in self._batch.cancelled
+        if self._requeue.decided or self._calls.warned_s is None or cancelled:
+            return
+        say(self._requeue.request())
+        if self._requeue.hopeless:
+            limit = self._order.profile.get("time_min", "?")
+            reason = (
+                f"job {self._task.job} was stopped again before this run got any further: its time limit of "
+                f"{limit} min is too short; raise the profile's time_min, then `steppe retry`"
+            )
+            for run_id, outcome in self._outcomes.items():
+                if outcome in ("begun", "interrupted"):
+                    with contextlib.suppress(SteppeError):
+                        self._store.run(run_id).note_trouble("error", reason)
+
+    def _is_open(self, run_id: str) -> bool:
+        run = self._store.run(run_id)
+        return not _has_record(run) and not _failed_here(run, self._task.job)
+
+
+def _is_held(run: RunFolder) -> bool:
+    pulse = latest_pulse(run.path)
+    return pulse is not None and pulse.alive and not _has_record(run)
+
+
+def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None:
+    """Start the mirror on W&B; whatever is wrong with it, the runs run."""
+    if order.wandb == "off":
+        return None
+    from suite.cli import wandb
+    from suite.registry import Registry
+    from suite.track import mode
+
+    specs = []
+    for run_id in run_ids:
+        with contextlib.suppress(SteppeError):  # said when its turn comes
+            specs.append(store.run(run_id).spec())
+    plugins = [Path(plugin) for plugin in order.plugins]
+    try:
+        with held():  # until the sidecar handles them
+            return wandb.sidecar(store, mode.choose(order.wandb), specs, Registry(plugins), plugins)
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
+        return None
+
+
+class _Log(io.TextIOBase):
+    """The task's log: a disk that refuses a line loses that line and nothing else."""
+
+    def write(self, text: str) -> int:
+        """Write at once."""
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="replace"))
+        return len(text)
+
+
+_LOG = cast(TextIO, _Log())
+
+
+def say(text: str) -> None:
+    """Write a line into the task's log."""
+    _LOG.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""SLURM's commands played from what a real one printed, and submissions that nobody submitted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm import client
+from slurm.client import Silent
+from slurm.submission import Batch, Order, Submission, create
+from suite.cli import main
+from suite.errors import SteppeError
+from suite.spec import RunSpec
+from suite.store import Store
+from tests.suite.records import make_run, make_spec
+
+ORDER = Order("steppe submit", {"name": "test", "time_min": 10}, workers=2, checkpoint_s=60.0)
+
+
+@dataclass
+class FakeQueue:
+    """Answers squeue, sacct and scancel; `calls` are the commands that were asked."""
+
+    rows: list[str] = field(default_factory=list)
+    book: list[str] | None = None
+    """Lines of sacct; None where accounting is off."""
+    silent: bool = False
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __call__(self, *command: str, timeout_s: float = 60) -> str:
+        self.calls.append(command)
+        if self.silent:
+            raise Silent("SLURM does not answer (`squeue`: Unable to contact slurm controller)")
+        if command[0] == "squeue":
+            return "".join(f"{row}\n" for row in self.rows)
+        if command[0] == "sacct" and self.book is None:
+            raise SteppeError("`sacct` refused: Slurm accounting storage is disabled")
+        return "".join(f"{row}\n" for row in self.book or ())
+
+    def has(
+        self,
+        batch: Batch,
+        task: int,
+        state: str,
+        reason: str = "None",
+        *,
+        job: int = 100,
+        ended_s: float = 60,
+    ) -> None:
+        """Put a task into the queue; `ended_s` seconds ago it ended, if it did."""
+        end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - ended_s))
+        node = "n1" if state in ("RUNNING", "COMPLETING") else ""
+        self.rows.append(f"{job}_{task}|{batch.job_name}|{state}|{end}|{node}|{reason}")
+
+    @property
+    def asked(self) -> list[str]:
+        """The names of the commands."""
+        return [command[0] for command in self.calls]
+
+
+def play(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
+    """Put an empty queue in place of the cluster."""
+    fake = FakeQueue()
+    monkeypatch.setattr(client, "ask", fake)
+    return fake
+
+
+def handed(store: Store, *batches: Sequence[Sequence[RunSpec]], order: Order = ORDER) -> Submission:
+    """Write a submission of these packs, and the specs of their runs."""
+    for specs in (pack for packs in batches for pack in packs):
+        for spec in specs:
+            make_run(store, spec)
+    ids = [[tuple(spec.run_id for spec in pack) for pack in packs] for packs in batches]
+    return create(store.root, order, ids)
+
+
+def runs(*seeds: int) -> list[RunSpec]:
+    """Specs that differ in their seeds."""
+    return [make_spec(seed) for seed in seeds]
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def steppe(*arguments: str | Path) -> Answer:
+    """Call the command line."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main([str(argument) for argument in arguments])
+    return Answer(code, out.getvalue(), err.getvalue())

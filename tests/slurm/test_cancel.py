@@ -1,0 +1,128 @@
+"""`steppe cancel`: all that is in the queue, a submission, or the task of a run."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm.submission import submissions
+from suite.store import Store
+from tests.slurm.fake_queue import Answer, FakeQueue, handed, play, runs, steppe
+from tests.suite.records import finish
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
+    return play(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def cancel(store: Store, *what: str) -> Answer:
+    return steppe("cancel", *what, "--store", store.root)
+
+
+def test_everything_in_one_call_after_it_was_written_down(store: Store, queue: FakeQueue) -> None:
+    a, b, c, d = runs(0, 1, 2, 3)
+    first, second = handed(store, [[a], [b]], [[c, d]]).batches
+    queue.has(first, 0, "COMPLETED")
+    queue.has(first, 1, "RUNNING")
+    queue.has(second, 0, "PENDING", job=101)
+    finish(store, a)
+    finish(store, c)
+    answer = cancel(store)
+    assert answer.code == 0
+    assert answer.lines[0] == "cancelling 1 running and 1 pending tasks with 2 runs to do"
+    assert queue.calls[-1] == ("scancel", "100", "101")
+    assert queue.asked.count("scancel") == 1
+    assert (first.cancelled, second.cancelled) == (frozenset({1}), frozenset({0}))
+
+
+def test_twice_and_with_nothing_there_is_no_mistake(store: Store, queue: FakeQueue) -> None:
+    assert cancel(store).out == f"nothing of the store {store.root} was handed to a cluster\n"
+    assert queue.calls == []
+    batch = handed(store, [runs(0)]).batches[0]
+    queue.has(batch, 0, "CANCELLED")
+    answer = cancel(store)
+    assert (answer.code, answer.out) == (0, "nothing is in the queue\n")
+    assert queue.asked == ["squeue"]
+
+
+def test_a_run_takes_its_pack_along_and_no_other(store: Store, queue: FakeQueue) -> None:
+    a, b, c, d = runs(0, 1, 2, 3)
+    batch = handed(store, [[a], [b, c, d]]).batches[0]
+    finish(store, c)
+    queue.has(batch, 0, "PENDING")
+    queue.has(batch, 1, "RUNNING")
+    answer = cancel(store, b.run_id[:8])
+    assert answer.lines[1] == f"task 100_1 also holds {d.run_id}"
+    assert queue.calls[-1] == ("scancel", "100_1")
+    assert batch.cancelled == {1}
+
+
+def test_a_submission(store: Store, queue: FakeQueue) -> None:
+    first, second = handed(store, [[run] for run in runs(0, 1)]), handed(store, [runs(2)])
+    queue.has(first.batches[0], 0, "PENDING")
+    queue.has(first.batches[0], 1, "PENDING")
+    queue.has(second.batches[0], 0, "PENDING", job=101)
+    assert cancel(store, second.name).code == 0
+    assert queue.calls[-1] == ("scancel", "101")
+    assert first.batches[0].cancelled == frozenset()
+
+
+def test_two_cancels_add_up(store: Store, queue: FakeQueue) -> None:
+    a, b = runs(0, 1)
+    batch = handed(store, [[a], [b]]).batches[0]
+    queue.has(batch, 0, "PENDING")
+    queue.has(batch, 1, "PENDING")
+    cancel(store, a.run_id)
+    cancel(store, b.run_id)
+    assert batch.cancelled == {0, 1}
+
+
+@pytest.mark.parametrize("wrong", ["20200101-000000-0000", "ffff"])
+def test_what_is_not_there(store: Store, queue: FakeQueue, wrong: str) -> None:
+    submission = handed(store, [runs(0)])
+    queue.has(submission.batches[0], 0, "PENDING")
+    answer = cancel(store, wrong)
+    assert (answer.code, answer.out) == (2, "")
+    assert wrong in answer.err
+    assert submission.name in answer.err or "no run" in answer.err
+    assert "scancel" not in queue.asked
+
+
+def test_a_silent_scheduler_is_an_error_and_nothing_is_done(store: Store, queue: FakeQueue) -> None:
+    batch = handed(store, [runs(0)]).batches[0]
+    queue.silent = True
+    answer = cancel(store)
+    assert answer.code == 2
+    assert "does not answer" in answer.err
+    assert batch.cancelled == frozenset()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("said", "cancelled"), [("y\n", True), ("n\n", False), ("", False)])
+def test_on_a_terminal_it_asks(
+    store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, said: str, cancelled: bool
+) -> None:
+    batch = handed(store, [runs(0)]).batches[0]
+    queue.has(batch, 0, "RUNNING")
+    monkeypatch.setattr(sys, "stdin", Terminal(said))
+    monkeypatch.setattr(io, "StringIO", Terminal)  # what `steppe` collects the output in
+    answer = cancel(store)
+    assert answer.out.count("cancelling 1 running and 0 pending tasks with 1 runs to do") == 1
+    assert ("scancel" in queue.asked) == cancelled
+    assert submissions(store.root)[0].batches[0].cancelled == (frozenset({0}) if cancelled else frozenset())
+    queue.calls.clear()
+    assert cancel(store, "--yes").code == 0
+    assert queue.asked == ["squeue", "scancel"]

@@ -1,0 +1,225 @@
+"""`steppe retry`: which runs, as they were submitted the last time, and never twice."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm import dispatch
+from slurm.cluster import Cluster
+from slurm.dispatch import Plan
+from slurm.profiles import Profile
+from slurm.submission import FOLDER, Order, create
+from suite import scheduler
+from suite.spec import RunSpec
+from suite.store import Store
+from tests.slurm.fake_queue import ORDER, Answer, FakeQueue, handed, play, runs, steppe
+from tests.suite.records import begin, finish, make_run
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
+    return play(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+@dataclass
+class Sent:
+    """What would have been handed to the cluster: each call's runs, profile and order."""
+
+    calls: list[tuple[list[RunSpec | str], Profile, Order]] = field(default_factory=list)
+    surveyed: list[str] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[list[str]]:
+        return [sorted(map(str, call[0])) for call in self.calls]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch, queue: FakeQueue) -> Sent:
+    """Dispatch that writes a submission whose jobs all wait in the queue."""
+    noted = Sent()
+
+    def survey(profile: Profile) -> None:
+        noted.surveyed.append(profile.name)
+
+    def send(
+        store: Store,
+        run_ids: list[str],
+        profile: Profile,
+        order: Order,
+        *,
+        cluster: Cluster | None,
+        say: Callable[[str], None],
+        **_: Any,
+    ) -> tuple[Plan, Any]:
+        noted.calls.append((list(run_ids), profile, order))
+        submission = create(store.root, order, [[(run_id,) for run_id in run_ids]])
+        for task in range(len(run_ids)):
+            queue.has(submission.batches[0], task, "PENDING", job=1000 + len(noted.calls))
+        return Plan(order, profile), submission
+
+    monkeypatch.setattr(dispatch, "survey", survey)
+    monkeypatch.setattr(dispatch, "send", send)
+    return noted
+
+
+def retry(store: Store, *arguments: str) -> Answer:
+    return steppe("retry", *arguments, "--store", store.root)
+
+
+@pytest.fixture
+def mixed(store: Store, queue: FakeQueue) -> dict[str, RunSpec]:
+    """A run in each state."""
+    names = ("lost", "error", "interrupted", "cancelled", "failed", "done", "queued", "running", "local")
+    specs = dict(zip(names, runs(*range(len(names))), strict=True))
+    batch = handed(store, [[spec] for name, spec in specs.items() if name != "local"]).batches[0]
+    queue.has(batch, 0, "NODE_FAIL")
+    make_run(store, specs["error"]).note_trouble("error", "ValueError: no", job="100_1")
+    queue.has(batch, 1, "FAILED")
+    begin(store, specs["interrupted"])
+    queue.has(batch, 2, "TIMEOUT")
+    queue.has(batch, 3, "CANCELLED")
+    finish(store, specs["failed"], "failed")
+    finish(store, specs["done"])
+    queue.has(batch, 6, "PENDING", "Priority")
+    queue.has(batch, 7, "RUNNING")
+    begin(store, specs["local"])
+    return specs
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ((), ("lost", "error", "interrupted")),
+        (("--failed",), ("error",)),
+        (("--lost",), ("lost",)),
+        (("--cancelled",), ("cancelled",)),
+        (("--lost", "--cancelled"), ("lost", "cancelled")),
+    ],
+)
+def test_which_runs_and_never_twice(
+    store: Store, mixed: dict[str, RunSpec], sent: Sent, options: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    assert retry(store, *options).code == 0
+    assert sent.ids == [sorted(mixed[name].run_id for name in wanted)]
+    again = retry(store, *options)
+    assert again.code == 0
+    assert again.lines[-1] == "nothing to retry"
+    assert len(sent.calls) == 1
+
+
+def test_what_is_left_alone_is_said(store: Store, mixed: dict[str, RunSpec], sent: Sent) -> None:
+    lines = retry(store).lines
+    assert "1 failed: that is in the records, and they are not repeated" in lines
+    assert "1 cancelled: --cancelled retries them" in lines
+    assert any(line.startswith("1 never handed to a cluster") for line in lines)
+
+
+def test_runs_by_name(store: Store, mixed: dict[str, RunSpec], sent: Sent) -> None:
+    names = ("cancelled", "lost", "failed", "queued")
+    lines = retry(store, *(mixed[name].run_id for name in names)).lines
+    assert sent.ids == [sorted(mixed[name].run_id for name in names[:2])]
+    assert any("is failed: it has its record" in line for line in lines)
+    assert any("is queued and stays where it is (100_6)" in line for line in lines)
+
+
+def test_as_the_last_time_or_with_another_profile(
+    store: Store, queue: FakeQueue, sent: Sent, tmp_path: Path
+) -> None:
+    a, b, c = runs(0, 1, 2)
+    big = replace(ORDER, profile={"name": "big", "memory": "8G"}, workers=4, data="/data")
+    handed(store, [[a]])
+    handed(store, [[b]], order=big)
+    handed(store, [[c]], order=replace(big, command="something else"))
+    retry(store)
+    assert sorted(sent.ids) == sorted([[a.run_id], sorted([b.run_id, c.run_id])])
+    assert sorted(sent.surveyed) == ["big", "test"]
+    order = next(call[2] for call in sent.calls if call[1].name == "big")
+    assert (order.workers, order.data, order.command) == (4, "/data", f"steppe retry --store {store.root}")
+    queue.rows.clear()
+    sent.calls.clear()
+    profile = tmp_path / "huge.toml"
+    profile.write_text('memory = "64G"\nworkers = 3\n')
+    retry(store, "--profile", str(profile))
+    given = {call[1].memory for call in sent.calls}
+    assert given == {"64G"}
+    assert {call[2].workers for call in sent.calls} == {3}
+    assert {call[2].profile["memory"] for call in sent.calls} == {"64G"}
+
+
+def test_a_cluster_that_cannot_take_a_group_gets_none(
+    store: Store, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.errors import SteppeError
+
+    handed(store, [[runs(0)[0]]])
+    handed(store, [[runs(1)[0]]], order=replace(ORDER, profile={"name": "gone"}))
+
+    def survey(profile: Profile) -> None:
+        if profile.name == "gone":
+            raise SteppeError("no such partition")
+
+    monkeypatch.setattr(dispatch, "survey", survey)
+    answer = retry(store)
+    assert (answer.code, sent.calls) == (2, [])
+    assert answer.err == "steppe: error: no such partition\n"
+
+
+@pytest.mark.parametrize("arguments", [("--lost", "0"), ("ffff",)])
+def test_mistakes(store: Store, queue: FakeQueue, sent: Sent, arguments: tuple[str, ...]) -> None:
+    handed(store, [runs(0)])
+    answer = retry(store, *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert len(answer.err.splitlines()) == 1
+    assert sent.calls == []
+
+
+def test_without_a_submission_it_says_what_to_do(store: Store, queue: FakeQueue) -> None:
+    begin(store, runs(0)[0])
+    answer = retry(store)
+    assert answer.code == 2
+    assert "`steppe submit`" in answer.err
+
+
+def test_a_run_that_was_started_here_is_not_handed_over(
+    store: Store, mixed: dict[str, RunSpec], sent: Sent
+) -> None:
+    answer = retry(store, mixed["local"].run_id)
+    assert answer.code == 2
+    assert "never handed to a cluster" in answer.err
+
+
+def test_a_silent_scheduler_is_an_error_and_nothing_is_done(
+    store: Store, queue: FakeQueue, sent: Sent
+) -> None:
+    handed(store, [runs(0)])
+    queue.silent = True
+    answer = retry(store)
+    assert answer.code == 2
+    assert "does not answer" in answer.err
+    assert sent.calls == []
+
+
+def test_dispatch_looks_itself_and_lets_in_what_nobody_handed_over(store: Store, queue: FakeQueue) -> None:
+    """Who holds the lock finds a batch that a killed submitter left, as one to hand over."""
+    spec = runs(0)[0]
+    handed(store, [[spec]])
+    seen = []
+    with (store.root / FOLDER / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=lambda: seen.append(scheduler.look(store.root)))
+        thread.start()
+        thread.join()
+    assert seen[0] is not None
+    assert seen[0][spec.run_id].state == "left"
