@@ -43,18 +43,19 @@ class Parser(argparse.ArgumentParser):
 
 def commands() -> dict[str, str]:
     """Name and help line of every command, without importing any."""
-    return {name: _first_line(path) for name, (_, path) in sorted(_found().items())}
+    return {path.stem: _first_line(path) for path in _files()}
 
 
-def _found() -> dict[str, tuple[str, Path]]:
-    """Module and file of every command, by its name."""
+def modules() -> dict[str, str]:
+    """Name and module of every command, without importing any."""
+    return {path.stem: f"{path.parts[-3]}.cli.{path.stem}" for path in _files()}
+
+
+def _files() -> list[Path]:
+    """Return the commands' files in the order of their names."""
     top = Path(__file__).parent.parent.parent
-    return {
-        path.stem: (f"{package}.cli.{path.stem}", path)
-        for package in PACKAGES
-        for path in (top / package / "cli").glob("*.py")
-        if path.stem not in HELPERS
-    }
+    found = (path for package in PACKAGES for path in (top / package / "cli").glob("*.py"))
+    return sorted((path for path in found if path.stem not in HELPERS), key=lambda path: path.stem)
 
 
 def _first_line(path: Path) -> str:
@@ -115,7 +116,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in available:
         kind = "option" if name.startswith("-") else "command"
         raise unknown(kind, name, available if kind == "command" else ("--help", "--version"))
-    module = importlib.import_module(_found()[name][0])
+    module = importlib.import_module(modules()[name])
     parser = Parser(
         prog=f"steppe {name}",
         description=module.__doc__,

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from suite.cli import options
+from suite.declared import Declared
 from suite.registry import Found, Registry, match
 from suite.spec import OptimizerSpec, Param, resolve_params
 
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the names with a line each, or the parameters of those that match."""
-    rows = describe(options.registry(args), args.kind)
+    rows = describe(Declared(args.plugin), args.kind)
     if args.name is not None:
         names = match(args.name, [row["name"] for row in rows], args.kind.removesuffix("s"))
         rows = [row for row in rows if row["name"] in names]

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from suite.cli import options
+from suite.declared import Declared
 from suite.errors import SteppeError
 from suite.local.table import clean
 from suite.registry import Registry
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Print everything that the store knows about the run."""
     folder = Store(options.store_root(args)).find(args.run)
-    known = gather(folder, options.registry(args))
+    known = gather(folder, Declared(args.plugin))
     if args.json:
         options.print_json(known)
     else:

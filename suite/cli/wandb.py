@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.cli import Parser, leaderboard, options
+from suite.declared import Declared
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
 from suite.registry import Entry, Registry
@@ -62,7 +63,7 @@ def execute(args: argparse.Namespace) -> int:
     """Mirror what is not mirrored; 0 if everything is, 1 if some is not."""
     target = _target(args.wandb)
     store = Store(options.store_root(args))
-    registry = options.registry(args)
+    registry = Declared(args.plugin)
     folders = [store.find(prefix) for prefix in args.run] or [store.run(name) for name in store.run_ids()]
     orders, counts = _orders(store, [folder.run_id for folder in folders], registry, target)
     if not args.run:

@@ -260,8 +260,8 @@ def _names(folder: str) -> list[str]:
 def _waiting(placed: Placed | None, pulse: Pulse | None, trouble: Trouble | None, attempts: int) -> str:
     """Say in one of `WORDS` what a run is that has no record and that nobody works on."""
     if placed is not None and placed.state != "left":
-        if trouble is not None and trouble.job == placed.job:
-            return "error"
+        if trouble is not None and trouble.job == placed.job and trouble.outcome != "storage":
+            return "error"  # what the disk refused its task tries again
         return "preempted" if attempts and trouble is None else "queued"
     if trouble is not None:
         return "error"

@@ -1,6 +1,6 @@
 """What the W&B mirror costs a sweep, measured in the calls. The promise is less than 1 % of an epoch.
 
-    pytest tests/benchmarks/test_mirror.py --benchmark-enable
+    pytest tests/benchmarks/test_mirror.py --benchmark-enable -n0
 
 The processes that train make no call. The pool's makes one an event: two of them write a line into a pipe, of
 a run that started and of one that ended; the others, `progress`, return at once. An epoch of

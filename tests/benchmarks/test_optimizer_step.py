@@ -1,6 +1,6 @@
 """What optimizer steps cost, side by side in one run.
 
-    STEPPE_OFFICIAL=<folder> pytest tests/benchmarks/test_optimizer_step.py --benchmark-enable
+    STEPPE_OFFICIAL=<folder> pytest tests/benchmarks/test_optimizer_step.py --benchmark-enable -n0
 
 On a machine that others use as well, `--benchmark-timer=time.process_time` leaves out the waiting.
 

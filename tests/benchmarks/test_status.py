@@ -1,6 +1,6 @@
 """`steppe status` on 10,000 runs in 500 tasks, Python's start included. The promise is two seconds.
 
-pytest tests/benchmarks/test_status.py --benchmark-enable
+pytest tests/benchmarks/test_status.py --benchmark-enable -n0
 """
 
 from __future__ import annotations

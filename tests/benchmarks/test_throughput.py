@@ -4,7 +4,7 @@ Ordinary: PIL transforms, DataLoader with two workers, NCHW, fp32, torch.optim.S
 Ours: the suite's batches, objective and `sgd`, channels last, fp32 or bf16, the environment of its workers.
 Each side is a process; they train in turn, an epoch of 4,500 images each. A row's figures are its extra_info:
 
-    pytest tests/benchmarks/test_throughput.py --benchmark-enable -s --benchmark-json=throughput.json
+    pytest tests/benchmarks/test_throughput.py --benchmark-enable -n0 -s --benchmark-json=throughput.json
 
 One thread is how the suite runs (several processes); there the ordinary loop's workers
 have the other cores to themselves. Otherwise both use every core. With STEPPE_DATA set the images are

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli import Parser, commands
+from suite.cli import Parser, commands, modules
 from suite.errors import SteppeError
 from tests.docs.markdown import ROOT, Block, blocks, pages, spans
 
@@ -32,7 +32,7 @@ def steppe_lines(text: str) -> Iterator[str]:
 
 def parser_of(name: str) -> Parser:
     """The parser that the CLI makes for a command."""
-    module = importlib.import_module(f"suite.cli.{name}")
+    module = importlib.import_module(modules()[name])
     parser = Parser(prog=f"steppe {name}", allow_abbrev=False)
     module.configure(parser)
     parser.add_argument("--debug", action="store_true")

@@ -46,6 +46,9 @@ CLUSTER = {"nodes": 4, "cpus": 4, "kill_wait": 2, "slurmd_timeout": 5, "grace": 
 END_S = 3600.0
 """Longest time from the first submission to the last record."""
 
+MISSED = (SteppeError, ProcessLookupError, subprocess.TimeoutExpired)
+"""What it was aimed at ended just then, or is between two states, in which scancel tries for minutes."""
+
 CALM_S = 8.0
 """Time between two looks for runs that the queue lost."""
 
@@ -109,7 +112,7 @@ class Campaign:
         kinds = [self.kill_worker] * 8 + [self.kill_task] * 4 + [self.requeue] * 3 + [self.user_signal] * 3
         kinds += [self.terminate] * 2 + [self.lose_node] + [self.kill_controller]
         kind = self.random.choice(kinds)
-        with contextlib.suppress(SteppeError, ProcessLookupError):  # what it was aimed at ended just then
+        with contextlib.suppress(*MISSED):
             target = kind()
             if target is not None:
                 self.strikes[kind.__name__] += 1
@@ -143,7 +146,7 @@ class Campaign:
         if not rows:
             return None
         job = self.random.choice(sorted(rows))
-        self.testbed.ask(*command, job)
+        self.testbed.ask(*command, job, timeout_s=10)
         return f"task {job.partition('_')[2]}"
 
     def lose_node(self) -> str | None:

@@ -60,3 +60,11 @@ def cancel_all(testbed: Testbed) -> None:
         testbed.ask("scancel", "--user=root", "--signal=KILL", "--full")
         testbed.ask("scancel", "--user=root")
         wait_until(lambda: not testbed.ask("squeue", "--noheader", "--format=%i"), "an empty queue")
+
+
+def wait_noted(testbed: Testbed, job: int | str) -> None:
+    """Wait until the controller has the job on its disk: killed before that, it would not know it again."""
+    testbed.ask("scontrol", "update", f"jobid={job}", "comment=noted")
+    wait_until(
+        lambda: b"noted" in (testbed.folder / "state" / "job_state").read_bytes(), "the controller's note"
+    )

@@ -19,7 +19,7 @@ from suite.local.pool import run_pool
 from suite.store import Store
 from tests.slurm.campaign import ROOT, processes
 from tests.slurm.fates import Fate, fate
-from tests.slurm.queue import lose, wait_until
+from tests.slurm.queue import lose, wait_noted, wait_until
 from tests.slurm.sweeps import SMALL, TASK, Sweep
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
 
@@ -55,6 +55,7 @@ def lose_node(sweep: Sweep) -> None:
 
 
 def restart_controller(sweep: Sweep) -> None:
+    wait_noted(sweep.testbed, running(sweep, "%A"))
     sweep.testbed.kill("slurmctld")
     time.sleep(1.0)  # the cluster is without one for a while
     sweep.testbed.up()

@@ -15,7 +15,7 @@ from slurm.testbed import configuration, processes
 from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from tests.slurm.conftest import SIZES, need, owned
-from tests.slurm.queue import detail, lose, states, submit, wait_for, wait_until
+from tests.slurm.queue import detail, lose, states, submit, wait_for, wait_noted, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,10 +117,7 @@ def test_up_on_a_running_testbed_changes_nothing(calm: Testbed) -> None:
 def test_up_recovers_a_killed_controller_and_jobs_run_on(calm: Testbed, tmp_path: Path) -> None:
     job = submit(calm, tmp_path, WAIT_FOR_GO)
     wait_until(lambda: starts(tmp_path) == 1, "the job's start")
-    calm.ask("scontrol", "update", f"jobid={job}", "comment=noted")  # after a kill it knows what it has noted
-    wait_until(
-        lambda: b"noted" in (calm.folder / "state" / "job_state").read_bytes(), "the controller's note"
-    )
+    wait_noted(calm, job)
     before = pids(calm)
     calm.kill("slurmctld")
     assert not calm.status().up

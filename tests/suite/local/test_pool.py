@@ -186,6 +186,8 @@ def test_ctrl_c_twice_kills(tmp_path: Path) -> None:
     stubborn = next(iter(runs))
     pool = start_pool(store, runs)
     read_until(pool, set(list(runs)[1:]), "ended")
+    while store.run(stubborn).status() != "running":  # its worker may still be loading
+        time.sleep(0.02)
     pool.send_signal(signal.SIGINT)
     read_until_stopping(pool)
     assert pool.poll() is None
