@@ -179,7 +179,7 @@ def processes(module: str, store: Path) -> Iterator[int]:
 def runs(pid: int, module: str) -> bool:
     """Whether the process is a Python that executes the module, and not its srun."""
     words = arguments(pid)
-    return "python" in Path(words[0]).name and module in words
+    return module in words and "python" in Path(words[0]).name
 
 
 def arguments(pid: int) -> list[str]:
