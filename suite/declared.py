@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,10 @@ class Declared(Registry):
         """Optimizer entries by name."""
         if self.plugins or entry_points(group="steppe.optimizers"):
             return super().optimizers
-        sources = _sources()
+        try:
+            sources = _sources()
+        except OSError:  # a file went away between two looks
+            return super().optimizers
         known = _read(sources)
         if known is None:
             found = super().optimizers
@@ -48,7 +51,7 @@ class Declared(Registry):
 def _sources() -> str:
     digest = hashlib.sha256()
     for package in SOURCES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in sorted((ROOT / package).rglob("[!.]*.py")):  # editors keep hidden locks beside a file
             digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -65,19 +68,23 @@ def _read(sources: str) -> dict[str, Found] | None:
 
 def _write(sources: str, found: Mapping[str, Found]) -> None:
     """Keep what was found for the next time."""
-    content = {"sources": sources, "optimizers": [_plain(one) for one in found.values()]}
     try:
+        content = {"sources": sources, "optimizers": [_plain(one) for one in found.values()]}
         make_folder(CACHE.parent)
         write_whole(CACHE, json.dumps(content, indent=1).encode(), flush=False)
-    except SteppeError:  # a read-only clone loads its entries every time
-        pass
+    except (SteppeError, ValueError, TypeError):
+        pass  # a read-only clone, or an entry that JSON cannot tell of, is loaded every time
 
 
 def _plain(found: Found) -> dict[str, Any]:
     entry = found.entry
     out = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in _FUNCTIONS}
     params = {name: _param(param) for name, param in entry.params.items()}
-    return out | {"params": params, "zero": dict(out["zero"]), "path": str(found.path.relative_to(ROOT))}
+    return out | {
+        "params": params,
+        "zero": dict(out["zero"]),
+        "path": str(found.path.resolve().relative_to(ROOT)),
+    }
 
 
 def _param(param: Param) -> dict[str, Any]:
@@ -99,6 +106,11 @@ def _loading(optimizer: str, function: str) -> Callable[..., Any]:
     """Stand in for a function of an entry, which is loaded at the first call."""
 
     def call(*arguments: Any) -> Any:
-        return getattr(Registry().optimizer(optimizer).entry, function)(*arguments)
+        return getattr(_real().optimizer(optimizer).entry, function)(*arguments)
 
     return call
+
+
+@cache
+def _real() -> Registry:
+    return Registry()

@@ -81,7 +81,7 @@ def source_tree() -> str:
     """SHA-256 of the Python files of the suite, the tasks and the baselines: their names and their lines."""
     digest = hashlib.sha256()
     for package in SOURCE:
-        for path in sorted((ROOT / package).rglob("*.py"), key=lambda p: p.relative_to(ROOT).as_posix()):
+        for path in sorted((ROOT / package).rglob("[!.]*.py"), key=lambda p: p.relative_to(ROOT).as_posix()):
             text = path.read_bytes().replace(b"\r\n", b"\n")
             name = path.relative_to(ROOT).as_posix().encode()
             digest.update(b"%d %s\n%d\n" % (len(name), name, len(text)))

@@ -101,3 +101,19 @@ def test_where_nothing_can_be_kept_they_are_loaded(kept: Path) -> None:
 def test_plugins_are_loaded(kept: Path) -> None:
     assert Declared([PLUGIN]).optimizers == Registry([PLUGIN]).optimizers
     assert not kept.exists()
+
+
+def test_what_cannot_be_read_or_kept_only_costs_the_loading(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Registry().optimizers
+
+    def gone() -> str:
+        raise FileNotFoundError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(declared, "_sources", gone)
+        assert Declared().optimizers == real
+    monkeypatch.setattr(declared, "ROOT", declared.ROOT / "suite")  # entries from elsewhere
+    assert Declared().optimizers == real
+    assert not kept.exists()
