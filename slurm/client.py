@@ -16,7 +16,9 @@ _STEERING = ("SLURM", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCE
 _RANKS = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"})
 _SILENT = re.compile(
     r"unable to contact slurm|socket timed out|connection refused|communication (connection )?failure"
-    r"|zero bytes were transmitted|plugin initialization failed|authentication|munge",
+    r"|zero bytes were transmitted|plugin initialization failed|authentication|munge"
+    r"|message (send|receive) failure|unexpected message|transport endpoint|standby mode"
+    r"|controller not available",
     re.IGNORECASE,
 )
 _NOISE = re.compile(r"^(sbatch|squeue|scancel|scontrol|sinfo|sacct|sacctmgr): (error: |fatal: )?")

@@ -100,9 +100,9 @@ def look(profile: Profile) -> Cluster:
     accounted = config.get("AccountingStorageType", "").endswith("slurmdbd")
     return Cluster(
         name=config.get("ClusterName", ""),
-        max_array_size=_whole(config, "MaxArraySize", 1001),
+        max_array_size=_array_size(config),
         max_job_count=_whole(config, "MaxJobCount", 10_000),
-        max_submit=_max_submit(user, profile) if accounted else None,
+        max_submit=_max_submit(user, profile, config.get("ClusterName", "")) if accounted else None,
         in_queue=sum(words.values()),
         mine=sum(n for (owner, state), n in words.items() if owner == user and state in _WAITING_OR_RUNNING),
         partitions=_partitions(
@@ -123,6 +123,13 @@ def _user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def _array_size(config: Mapping[str, str]) -> int:
+    """Return how many tasks an array may have: its largest index, or fewer by the scheduler's parameters."""
+    size = _whole(config, "MaxArraySize", 1001)
+    tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
+    return min(size, int(tasks[1])) if tasks else size
 
 
 def _whole(config: Mapping[str, str], key: str, default: int) -> int:
@@ -175,9 +182,14 @@ def minutes_of(limit: str) -> float:
     return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
 
 
-def _max_submit(user: str, profile: Profile) -> int | None:
-    """Return the smallest limit on submitted jobs that accounting tells of; None where it tells none."""
+def _max_submit(user: str, profile: Profile, cluster: str) -> int | None:
+    """Return the limit on submitted jobs, of the user and of the profile's QOS; None where none is told.
+
+    Of several associations the loosest counts, as it is not known here which of them a job will be of.
+    """
     association = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
+    if cluster:
+        association.append(f"cluster={cluster}")
     if profile.account:
         association.append(f"account={profile.account}")
     commands = [[*association, "format=MaxSubmitJobs"]]
@@ -190,7 +202,9 @@ def _max_submit(user: str, profile: Profile) -> int | None:
             answer = ask(*command, timeout_s=30)
         except SteppeError:  # not everybody may ask; sbatch itself says when a limit is reached
             continue
-        limits += [int(line) for line in answer.split() if line.isdecimal()]
+        rows = [line.strip("|") for line in answer.splitlines()]
+        if rows and all(row.isdecimal() for row in rows):
+            limits.append(max(map(int, rows)))
     return min(limits, default=None)
 
 

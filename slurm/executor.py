@@ -17,7 +17,7 @@ from submitit.core.core import Job
 from submitit.core.utils import FailedSubmissionError
 
 import suite
-from slurm.client import ask
+from slurm.client import Silent, ask
 from slurm.profiles import Profile
 from slurm.submission import Batch
 from suite.errors import SteppeError
@@ -68,7 +68,8 @@ class ArrayExecutor(submitit.SlurmExecutor):
         try:
             job_id = self._get_job_id_from_submission_command(answer)
         except FailedSubmissionError:
-            raise SteppeError(f"`sbatch` gave no job id but {answer.strip()!r}") from None
+            # It did not refuse, so there is a job, which its name will tell.
+            raise Silent(f"`sbatch` gave no job id but {answer.strip()!r}") from None
         return submitit.SlurmJob(folder=self.folder, job_id=job_id)
 
 

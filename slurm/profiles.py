@@ -22,6 +22,7 @@ VARIABLE = "STEPPE_PROFILES"
 RESERVED = frozenset((
     "array", "job-name", "output", "error", "open-mode", "signal", "dependency", "requeue", "no-requeue",
     "nodes", "ntasks", "ntasks-per-node", "export", "wrap", "parsable", "test-only", "wait",
+    "quiet", "clusters", "cluster-constraint", "chdir",
 ))  # fmt: skip
 """Options of sbatch on which dispatch itself depends."""
 

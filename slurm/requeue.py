@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from slurm.client import ask
+from slurm.client import Silent, ask
 from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.local.signals import held
@@ -12,6 +13,9 @@ from suite.store import RunFolder
 
 IDLE_STARTS = 2
 """After so many starts in a row that brought no run further, a task is not requeued any more."""
+
+_PAUSES_S = (1.0, 2.0, 4.0)
+_ANSWER_S = 10.0
 
 _Marks = frozenset[tuple[Path, int]]
 
@@ -48,11 +52,28 @@ class Requeue:
         try:
             if idle or self._note.exists():  # before the request: it may end this process
                 write_whole(self._note, str(idle).encode())
-            with held():  # else the signals of the very requeue might strike the one who asks
-                ask("scontrol", "requeue", self._job)
+            self._ask()
         except SteppeError as error:
             return f"not requeued by itself ({error}); unless somebody else did: `steppe retry`"
         return "requeued"
+
+    def _ask(self) -> None:
+        """Ask until there is an answer: tasks that meet a limit together may be too many at a time."""
+        unheard = False
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                with held():  # else the signals of the very requeue might strike the one who asks
+                    ask("scontrol", "requeue", self._job, timeout_s=_ANSWER_S)
+                return
+            except Silent:
+                if pause_s is None:
+                    raise
+                unheard = True
+                time.sleep(pause_s)
+            except SteppeError:
+                if not unheard:
+                    raise
+                return  # it is refused as it was done at the time before
 
     def _idle(self) -> int:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,18 @@ _PENDING = {
 _FICKLE = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
 _OVER = _FICKLE | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
 _HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
-_NEVER = {"BadConstraints", "DependencyNeverSatisfied", "PartitionNodeLimit", "PartitionTimeLimit"}
+_NEVER = {
+    "AccountNotAllowed",
+    "BadConstraints",
+    "DependencyNeverSatisfied",
+    "InvalidAccount",
+    "InvalidQOS",
+    "JobHeldAdmin",
+    "PartitionInactive",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "QOSNotAllowed",
+}
 """Reasons of a wait that does not end by itself and that releasing the job does not end either."""
 
 _RANK = {"running": 2, "pending": 1, "left": 0}
@@ -69,10 +80,10 @@ class Task:
     @property
     def mend(self) -> str:
         """The command that helps where it waits for somebody."""
-        if self.state == "pending" and (self.word in _HELD or "held" in self.reason.lower()):
-            return f"scontrol release {self.job}"
         if self.state == "pending" and self.reason in _NEVER:
             return f"steppe cancel {self.batch.submission}"
+        if self.state == "pending" and (self.word in _HELD or "held" in self.reason.lower()):
+            return f"scontrol release {self.job}"
         return ""
 
 
@@ -86,10 +97,12 @@ def look(root: Path, *, patient: bool = False) -> dict[str, Placed]:
     batches = {(batch.submission, batch.number): batch for one in every for batch in _batches(one)}
     handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
     unfinished = {run_id for run_id in handed if not os.path.exists(f"{root}/runs/{run_id}/result.json")}
+    coming = every[-1].name if patient and every and lock.taken(root) else ""
+    # Looked at before the queue is: what is handed over in between is not in its answer.
+    unborn = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
     tasks = _newest(_queued(every, batches)) if unfinished else {}
     places = _places(batches, tasks)
     left = {key for run_id, key in places.items() if run_id in unfinished and key not in tasks}
-    unborn = every[-1].name if patient and every and lock.taken(root) else ""
     book = _book({batches[key[:2]] for key in left})
     workers = {one.name: one.order.workers for one in every}
     placed: dict[_Key, Placed] = {}
@@ -149,7 +162,7 @@ def _placed(task: Task, workers: int) -> Placed:
 
 def _queued(every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch]) -> list[Task]:
     """Ask squeue about all that the submitters of this store have in the queue, or had until lately."""
-    users = sorted({os.getuid(), *(os.stat(one.folder).st_uid for one in every)})
+    users = sorted({os.getuid(), *(owner for owner in map(_owner, every) if owner is not None)})
     text = client.ask(*_QUEUE, f"--user={','.join(map(str, users))}")
     now = time.time()
     tasks = [task for line in text.splitlines() if (task := _task(line, batches, now)) is not None]
@@ -158,6 +171,14 @@ def _queued(every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch
             with contextlib.suppress(SteppeError):
                 task.batch.set_job(task.job.partition("_")[0])
     return tasks
+
+
+def _owner(one: Submission) -> int | None:
+    """Return who submitted it; None where it was taken back since it was listed."""
+    try:
+        return one.folder.stat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Task | None:
@@ -201,10 +222,12 @@ def _newest(tasks: Iterable[Task]) -> dict[_Key, Task]:
 # -- what left it ------------------------------------------------------------------------------------
 
 
-def _gone(batch: Batch, number: int, book: Mapping[tuple[str, str], str], unborn: str) -> Task:
+def _gone(
+    batch: Batch, number: int, book: Mapping[tuple[str, str], str], unborn: Collection[tuple[str, int]]
+) -> Task:
     """Describe a task that the queue does not have."""
     job = batch.job
-    if job is None and batch.submission == unborn:
+    if (batch.submission, batch.number) in unborn:
         return Task(batch, number, "", "pending", "", "being submitted")
     if job is None:
         return Task(batch, number, "", "left", "", "never reached the queue")

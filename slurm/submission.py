@@ -162,7 +162,8 @@ def submissions(root: Path) -> list[Submission]:
         names = sorted(name for name in os.listdir(root / FOLDER) if _NAME.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [Submission(root / FOLDER / name) for name in names]
+    found = [Submission(root / FOLDER / name) for name in names]
+    return [one for one in found if one.folder.is_dir()]  # one that is refused is taken back
 
 
 def batch_of(job_name: str) -> tuple[str, int] | None:

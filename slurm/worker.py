@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from slurm.calls import Calls
+from slurm.client import ask
 from slurm.requeue import Requeue
 from slurm.submission import Batch, Order, Submission
 from suite.claim import latest_pulse
@@ -233,9 +234,10 @@ class _Shift:
         return []
 
     def _ask_to_go_on(self) -> None:
-        """Have the task requeued, once, after a warning; a last call may be a cancellation."""
-        cancelled = self._calls.last or self._task.index in self._batch.cancelled
-        if self._requeue.decided or self._calls.warned_s is None or cancelled:
+        """Have the task requeued, once, unless it is being cancelled, or requeued by somebody else."""
+        if self._requeue.decided or self._task.index in self._batch.cancelled:
+            return
+        if (self._calls.last or self._calls.warned_s is None) and not _has_grace(self._task.job):
             return
         say(self._requeue.request())
         if self._requeue.hopeless:
@@ -252,6 +254,19 @@ class _Shift:
     def _is_open(self, run_id: str) -> bool:
         run = self._store.run(run_id)
         return not _has_record(run) and not _failed_here(run, self._task.job)
+
+
+def _has_grace(job: str) -> bool:
+    """Whether the job still counts as running after a last call.
+
+    So it does in the grace time of a preemption without a warning: ended in it, it would not be requeued. One
+    that is cancelled, requeued or over its limit is completing.
+    """
+    try:
+        state = ask("squeue", "--noheader", f"--jobs={job}", "--format=%T", timeout_s=10)
+    except SteppeError:
+        return False
+    return state.strip() == "RUNNING"
 
 
 def _is_held(run: RunFolder) -> bool:

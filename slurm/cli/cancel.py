@@ -72,9 +72,11 @@ def _targets(root: Path, what: Sequence[str]) -> tuple[set[str], set[str]]:
 
 
 def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
+    """Choose what may be cancelled: in a store that people share, each cancels what is theirs."""
+    mine = [task for task in every if os.getuid() in (0, task.batch.folder.stat().st_uid)]
     if not runs and not names:
-        return list(every)
-    return [task for task in every if task.batch.submission in names or not runs.isdisjoint(task.runs)]
+        return mine
+    return [task for task in mine if task.batch.submission in names or not runs.isdisjoint(task.runs)]
 
 
 def _agreed(root: Path, found: Sequence[Task], runs: set[str]) -> bool:

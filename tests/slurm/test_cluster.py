@@ -137,6 +137,7 @@ def test_without_slurm_the_user_hears_where_to_go_on(monkeypatch: pytest.MonkeyP
         (Profile(name="p"), 37),
         (Profile(name="p", qos="long"), 12),
         (Profile(name="p", account="other"), None),
+        (Profile(name="p", account="free"), None),
     ],
 )
 def test_limits_on_submitting_are_asked_of_the_accounting(
@@ -148,9 +149,18 @@ def test_limits_on_submitting_are_asked_of_the_accounting(
         if command[0] == "sacctmgr" and "account=other" in command:
             raise SteppeError("`sacctmgr` refused: Access denied")
         if command[0] == "sacctmgr":
-            return "12\n" if "qos" in command else "\n37\n"  # an association without a limit, and one with
+            assert "qos" in command or "cluster=c" in command  # another cluster's limits are none of ours
+            # Of two associations that a job may be of, the one that lets more in counts.
+            rows = "37\n\n" if "account=free" in command else "5\n37\n"
+            return "12\n" if "qos" in command else rows
         return ""
 
     monkeypatch.setattr(cluster, "ask", ask)
     seen = cluster.look(profile)
     assert (seen.max_submit, seen.max_array_size, seen.max_job_count) == (limit, 5, 10_000)
+
+
+def test_the_scheduler_may_allow_fewer_tasks_than_indices(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = "MaxArraySize = 1001\nSchedulerParameters = bf_interval=2,max_array_tasks=200\n"
+    monkeypatch.setattr(cluster, "ask", lambda *command, **_: config if command[0] == "scontrol" else "")
+    assert cluster.look(Profile(name="p")).max_array_size == 200

@@ -77,7 +77,6 @@ def test_an_end_that_may_be_followed_by_a_requeue_is_not_believed_at_once(
     [
         ("PENDING", "launch failed requeued held", "scontrol release 100_0"),
         ("PENDING", "JobHeldUser", "scontrol release 100_0"),
-        ("PENDING", "JobHeldAdmin", "scontrol release 100_0"),
         ("REQUEUE_HOLD", "None", "scontrol release 100_0"),
         ("SPECIAL_EXIT", "None", "scontrol release 100_0"),
         ("PENDING", "DependencyNeverSatisfied", "steppe cancel {}"),

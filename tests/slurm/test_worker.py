@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from slurm.calls import Calls
+from slurm.client import Silent
 from slurm.requeue import IDLE_STARTS, Requeue
 from slurm.submission import Batch, Order, create
 from slurm.worker import Patience, Task, work
@@ -222,11 +223,24 @@ sys.exit(code)
 
 
 class Worker:
-    """A worker in a process group of its own, whose scontrol notes its calls and answers as told."""
+    """A worker in a process group of its own, whose scontrol notes its calls and answers as told.
 
-    def __init__(self, tmp_path: Path, batch: Batch, restart_count: int = 0, answer: int = 0) -> None:
+    `state` is what squeue says of its job after a last call.
+    """
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        batch: Batch,
+        restart_count: int = 0,
+        answer: int = 0,
+        state: str = "COMPLETING",
+    ) -> None:
         tools = tmp_path / "bin"
         tools.mkdir(exist_ok=True)
+        queue = tools / "squeue"
+        queue.write_text(f"#!/bin/sh\necho {state}\n")
+        queue.chmod(0o755)
         self._asked = tmp_path / "asked"
         script = tools / "scontrol"
         script.write_text(f'#!/bin/sh\necho "$@" >> {self._asked}\necho no such luck >&2\nexit {answer}\n')
@@ -283,6 +297,16 @@ def test_warned_it_saves_and_is_requeued(tmp_path: Path) -> None:
     assert "\nrequeued\n" in worker.said
     assert [run.status() for run in (first, second, third)] == ["interrupted", "interrupted", "queued"]
     assert [[*run.events()][-1]["event"] for run in (first, second)] == ["stopped", "stopped"]
+
+
+def test_in_the_grace_of_a_preemption_without_a_warning_it_is_requeued(tmp_path: Path) -> None:
+    batch, (run,) = pack(tmp_path / "store", "waits")
+    worker = Worker(tmp_path, batch, state="RUNNING")
+    wait_until(lambda: at_work(run), "at work")
+    worker.signal(signal.SIGTERM)
+    assert worker.end() == 1
+    assert worker.asked == ["requeue 7_0"]
+    assert run.status() == "interrupted"
 
 
 def test_at_the_last_call_it_saves_and_stays_ended_however_often_it_comes(tmp_path: Path) -> None:
@@ -365,7 +389,7 @@ def test_progress_allows_as_many_requeues_as_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr("slurm.requeue.ask", lambda *command: asked.append(command))
+    monkeypatch.setattr("slurm.requeue.ask", lambda *command, timeout_s: asked.append(command))
     run = make_run(Store(tmp_path), make_spec())
     (run.path / "attempts" / "1").mkdir(parents=True)
     saved = run.path / "attempts" / "1" / "checkpoint.pt"
@@ -378,3 +402,26 @@ def test_progress_allows_as_many_requeues_as_it_takes(
         assert requeue.request() == "requeued"
         assert not requeue.hopeless
     assert asked == [("scontrol", "requeue", "7_0")] * 5
+
+
+def test_a_scheduler_that_does_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def requeue(*answers: Exception | None) -> str:
+        left = iter(answers)
+
+        def ask(*command: str, timeout_s: float) -> str:
+            answer = next(left)
+            if answer is not None:
+                raise answer
+            return ""
+
+        monkeypatch.setattr("slurm.requeue.ask", ask)
+        monkeypatch.setattr("slurm.requeue._PAUSES_S", (0.0, 0.0))
+        return Requeue("7_0", tmp_path / f"idle-{len(answers)}-{answers[-1]}").request()
+
+    silent, refused = Silent("no answer"), SteppeError("refused")
+    assert requeue(silent, None) == "requeued"
+    assert requeue(silent, refused) == "requeued"  # it had been heard
+    assert "steppe retry" in requeue(refused)
+    assert "steppe retry" in requeue(silent, silent, silent)
