@@ -98,9 +98,19 @@ class Campaign:
             else:
                 time.sleep(0.5)
             if time.monotonic() - looked > CALM_S:
+                self.release()
                 self.steppe("retry", "--store", str(self.store))
                 self.retries += 1
                 looked = time.monotonic()
+
+    def release(self) -> None:
+        """Do what `steppe status` says of a task that SLURM holds after a launch that failed."""
+        with contextlib.suppress(*MISSED):
+            rows = self.testbed.ask("squeue", "-h", "--array", "--states=PD", "-o", "%i|%r").splitlines()
+            for job, _, reason in (row.partition("|") for row in rows):
+                if "held" in reason:
+                    self.testbed.ask("scontrol", "release", job)
+                    self.note("released", target=f"task {job.partition('_')[2]}", reason=reason)
 
     def done(self) -> list[str]:
         return [path.parent.name for path in self.store.glob("runs/*/result.json")]
