@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ from slurm.testbed import configuration, packages, processes
 from slurm.testbed.__main__ import main
 from slurm.testbed.settings import MAX_FOLDER, Settings, checked_folder, save, settle
 from suite.errors import SteppeError
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder whose name is not too long for a testbed, as that of several test processes' may be."""
+    with tempfile.TemporaryDirectory(prefix="r") as folder:
+        yield Path(folder)
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
