@@ -94,7 +94,7 @@ def look(root: Path, *, patient: bool = False) -> dict[str, Placed]:
     Raises SteppeError where SLURM does not answer; it is not asked where every run has its record.
     """
     every = submissions(root)
-    batches = {(batch.submission, batch.number): batch for one in every for batch in _batches(one)}
+    batches = _batches(every)
     handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
     unfinished = {run_id for run_id in handed if not os.path.exists(f"{root}/runs/{run_id}/result.json")}
     coming = every[-1].name if patient and every and lock.taken(root) else ""
@@ -116,15 +116,17 @@ def look(root: Path, *, patient: bool = False) -> dict[str, Placed]:
 def in_queue(root: Path) -> list[Task]:
     """List the tasks of this store that wait or run, by job."""
     every = submissions(root)
-    batches = {(batch.submission, batch.number): batch for one in every for batch in _batches(one)}
+    batches = _batches(every)
     return [task for task in _queued(every, batches) if task.state != "left"] if batches else []
 
 
-def _batches(submission: Submission) -> list[Batch]:
-    try:
-        return submission.batches
-    except FileNotFoundError:  # deleted since it was listed
-        return []
+def _batches(every: Iterable[Submission]) -> dict[tuple[str, int], Batch]:
+    """List the batches of these submissions by name and number."""
+    found: dict[tuple[str, int], Batch] = {}
+    for one in every:
+        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+            found |= {(one.name, batch.number): batch for batch in one.batches}
+    return found
 
 
 def _places(batches: Mapping[tuple[str, int], Batch], tasks: Mapping[_Key, Task]) -> dict[str, _Key]:

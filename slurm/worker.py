@@ -104,7 +104,7 @@ def work(batch: Batch, task: Task, calls: Calls, patience: Patience | None = Non
         pack = [store.run(run_id) for run_id in batch.packs[task.index]]
     except IndexError:
         raise SteppeError(f"{batch.folder}/packs.json has no pack {task.index}") from None
-    todo = [run.run_id for run in pack if not _has_record(run) and not _failed_here(run, task.job)]
+    todo = [run.run_id for run in pack if _is_open(run, task.job)]
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     start = f"{now}, job {task.job}, restart {task.restart_count}, node {node}"
@@ -125,10 +125,12 @@ def _has_record(run: RunFolder) -> bool:
         return False
 
 
-def _failed_here(run: RunFolder, job: str) -> bool:
-    """Whether an earlier start of this task met a fault that would only repeat itself."""
+def _is_open(run: RunFolder, job: str) -> bool:
+    """Whether it needs this task: not if an earlier start of it met a fault that would only repeat itself."""
+    if _has_record(run):
+        return False
     trouble = run.trouble()
-    return trouble is not None and trouble.job == job and trouble.outcome != "storage"
+    return trouble is None or trouble.job != job or trouble.outcome == "storage"
 
 
 class _Shift:
@@ -159,7 +161,7 @@ class _Shift:
             self._rounds(run_ids)
         if self._mirror is not None and (told := self._mirror.close(self._patience.wandb_s)):
             say(told)
-        if self._calls.any and any(self._is_open(run_id) for run_id in run_ids):
+        if self._calls.any and any(_is_open(self._store.run(run_id), self._task.job) for run_id in run_ids):
             self._ask_to_go_on()
 
     def _rounds(self, run_ids: Sequence[str]) -> None:
@@ -251,10 +253,6 @@ class _Shift:
                     with contextlib.suppress(SteppeError):
                         self._store.run(run_id).note_trouble("error", reason)
 
-    def _is_open(self, run_id: str) -> bool:
-        run = self._store.run(run_id)
-        return not _has_record(run) and not _failed_here(run, self._task.job)
-
 
 def _has_grace(job: str) -> bool:
     """Whether the job still counts as running after a last call.
@@ -279,7 +277,7 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     if order.wandb == "off":
         return None
     from suite.cli import wandb
-    from suite.registry import Registry
+    from suite.declared import Declared
     from suite.track import mode
 
     specs = []
@@ -289,7 +287,7 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     plugins = [Path(plugin) for plugin in order.plugins]
     try:
         with held():  # until the sidecar handles them
-            return wandb.sidecar(store, mode.choose(order.wandb), specs, Registry(plugins), plugins)
+            return wandb.sidecar(store, mode.choose(order.wandb), specs, Declared(plugins), plugins)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
         return None

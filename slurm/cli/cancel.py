@@ -43,7 +43,8 @@ def execute(args: argparse.Namespace) -> int:
     if not submissions(root):
         options.put(f"nothing of the store {root} was handed to a cluster")
         return 0
-    if not args.yes and sys.stdin.isatty() and sys.stdout.isatty():
+    asks = not args.yes and sys.stdin.isatty() and sys.stdout.isatty()
+    if asks:
         found = _chosen(in_queue(root), runs, names)
         if found and not _agreed(root, found, runs):
             options.put("nothing was cancelled")
@@ -54,7 +55,7 @@ def execute(args: argparse.Namespace) -> int:
         if not found:
             options.put("nothing of that is in the queue" if args.what else "nothing is in the queue")
             return 0
-        if args.yes or not sys.stdin.isatty() or not sys.stdout.isatty():
+        if not asks:
             options.put(_described(root, found, runs))
         _cancel(every, found)
     options.put("cancelled; what was in work saves and stops. `steppe retry --cancelled` goes on with it")

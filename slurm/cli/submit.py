@@ -47,13 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs side by side in a task (default: profile's)",
     )
-    group.add_argument(
-        "--checkpoint-s",
-        type=options.whole(0),
-        default=60,
-        metavar="S",
-        help="seconds between checkpoints (default: 60)",
-    )
+    options.add_checkpoint_s(group)
     group.add_argument(
         "--wandb",
         choices=mode.MODES,

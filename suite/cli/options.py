@@ -101,6 +101,17 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoint_s(parser: argparse._ActionsContainer) -> None:
+    """Add --checkpoint-s: how often runs save, to a parser or a group of its options."""
+    parser.add_argument(
+        "--checkpoint-s",
+        type=whole(0),
+        default=60,
+        metavar="S",
+        help="seconds between checkpoints (default: 60)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json: output for a program."""
     parser.add_argument("--json", action="store_true", help="print JSON")

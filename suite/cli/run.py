@@ -31,13 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_selectors(parser)
     options.add_store(parser)
     options.add_workers(parser)
-    parser.add_argument(
-        "--checkpoint-s",
-        type=options.whole(0),
-        default=60,
-        metavar="S",
-        help="seconds between checkpoints (default: 60)",
-    )
+    options.add_checkpoint_s(parser)
     wandb.add_mode(parser)
     options.add_json(parser)
 
