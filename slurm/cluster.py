@@ -220,20 +220,24 @@ def check(profile: Profile, cluster: Cluster) -> None:
     kinds = [kind for each in targets for kind in each.kinds]
     _check_gpus(profile, cluster, kinds, targets)
     sizes = {
-        "cpus": (profile.cpus, max((kind.cpus for kind in kinds), default=0), ""),
+        "cpus": (profile.cpus * profile.processes, max((kind.cpus for kind in kinds), default=0), ""),
         "memory": (megabytes(profile.memory), max((kind.memory_mb for kind in kinds), default=0), "M"),
     }
     for key, (wanted, most, unit) in sizes.items():
         if wanted > most:
             raise SteppeError(
-                f"profile {profile.name}: {key} = {getattr(profile, key)} is more than any node of partition "
-                f"{_names(targets)} has; valid: up to {most}{unit}"
+                f"profile {profile.name}: {key} = {getattr(profile, key)}{_times(profile, key)} is more than "
+                f"any node of partition {_names(targets)} has; valid: up to {most}{unit}"
             )
     if not any(_fits(profile, kind) for kind in kinds):
         raise SteppeError(
             f"profile {profile.name}: no node of partition {_names(targets)} has {profile.gpus} GPUs, "
             f"{profile.cpus} CPUs and {profile.memory or 'its default'} of memory together; lower one"
         )
+
+
+def _times(profile: Profile, key: str) -> str:
+    return f" for each of {profile.processes} processes" if key == "cpus" and profile.processes > 1 else ""
 
 
 def _check_gpus(
@@ -255,7 +259,7 @@ def _gpus(profile: Profile, kind: NodeKind) -> int:
 
 
 def _fits(profile: Profile, kind: NodeKind) -> bool:
-    enough = kind.cpus >= profile.cpus and kind.memory_mb >= megabytes(profile.memory)
+    enough = kind.cpus >= profile.cpus * profile.processes and kind.memory_mb >= megabytes(profile.memory)
     return enough and _gpus(profile, kind) >= profile.gpus
 
 

@@ -127,6 +127,12 @@ def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
             f"{cuda} of the runs are for a GPU and profile {profile.name} asks for none: "
             f"choose another profile, or --device cpu"
         )
+    ranks = sorted({spec.ranks for spec in specs} - {profile.ranks})
+    if ranks:
+        raise SteppeError(
+            f"profile {profile.name} gives each run {profile.ranks} ranks (nodes x processes), and some "
+            f"of the runs are for {ranks[0]}: choose another profile"
+        )
     cores = profile.side_by_side * max(spec.threads for spec in specs)
     if cores > profile.cpus:
         return [
@@ -147,7 +153,7 @@ def _loads(
     expected: dict[tuple[object, ...], float | None] = {}
     loads = []
     for run_id, spec in specs.items():
-        machine = spec.data, spec.precision, spec.device, spec.threads, spec.compile
+        machine = spec.data, spec.precision, spec.device, spec.threads, spec.compile, spec.ranks
         key = id(spec.task), id(spec.optimizer), spec.epochs, *machine
         if key not in expected:
             guess = forecast.seconds(spec.to_dict(), gradients.get(run_id))

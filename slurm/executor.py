@@ -84,15 +84,19 @@ def _parameters(batch: Batch, profile: Profile) -> dict[str, Any]:
         "qos": profile.qos or None,
         "constraint": profile.constraint or None,
         "gres": gpus if profile.gpus else None,
-        "nodes": 1,
-        "ntasks_per_node": 1,
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.processes,
         "cpus_per_task": profile.cpus,
         "mem": profile.memory or None,
         "time": profile.time_min,
         "wckey": None,  # submitit's own would be refused where such keys are controlled
         "stderr_to_stdout": True,
-        # Newer versions of srun do not take the number of CPUs from the job.
-        "srun_args": [f"--cpus-per-task={profile.cpus}"],
+        # Newer versions of srun do not take the number of CPUs from the job. One process that fails ends the
+        # task, as the others could only wait for it.
+        "srun_args": [
+            f"--cpus-per-task={profile.cpus}",
+            *(["--kill-on-bad-exit=1"] if profile.ranks > 1 else []),
+        ],
         "setup": [*profile.setup, _path_line()],
         "additional_parameters": {"requeue": True, "signal": f"USR2@{profile.signal_s}", **extra},
     }

@@ -21,14 +21,15 @@ VARIABLE = "STEPPE_PROFILES"
 
 RESERVED = frozenset((
     "array", "job-name", "output", "error", "open-mode", "signal", "dependency", "requeue", "no-requeue",
-    "nodes", "ntasks", "ntasks-per-node", "export", "wrap", "parsable", "test-only", "wait",
+    "ntasks", "export", "wrap", "parsable", "test-only", "wait",
     "quiet", "clusters", "cluster-constraint", "chdir",
 ))  # fmt: skip
 """Options of sbatch on which dispatch itself depends."""
 
 _KEYS_OF = {
-    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "gres": "gpus",
-    "gpus": "gpus", "gpus-per-node": "gpus", "cpus-per-task": "cpus", "mem": "memory", "time": "time_min",
+    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
+    "nodes": "nodes", "ntasks-per-node": "processes", "gres": "gpus", "gpus": "gpus", "gpus-per-node": "gpus",
+    "cpus-per-task": "cpus", "mem": "memory", "time": "time_min",
 }  # fmt: skip
 """Options of sbatch that have a key of their own."""
 
@@ -44,12 +45,18 @@ class Profile:
     qos: str = ""
     constraint: str = ""
     """Features that a node must have, as `sbatch --constraint` takes them."""
+    nodes: int = 1
+    """Nodes of a task."""
+    processes: int = 1
+    """Of a task on each of its nodes. Where there are several in all, they share every run: its ranks."""
     gpus: int = 0
+    """Of a task on each of its nodes."""
     gpu_type: str = ""
     """As `sinfo -o %G` lists it; empty is any."""
     cpus: int = 1
+    """Of each process."""
     memory: str = ""
-    """Of a task, with its unit: 500M, 16G; empty is the partition's default."""
+    """Of a task on each of its nodes, with its unit: 500M, 16G; empty is the partition's default."""
     time_min: int = 60
     """Time limit of a task. A run may take longer: it saves, and its task is requeued."""
     max_running: int = 0
@@ -80,6 +87,7 @@ class Profile:
             )
         if self.gpu_type and not self.gpus:
             raise SteppeError(f"profile {self.name}: gpu_type = {self.gpu_type!r} without gpus; add gpus = 1")
+        self._check_ranks()
         if self.signal_s >= 60 * self.time_min:
             raise SteppeError(
                 f"profile {self.name}: signal_s = {self.signal_s} is not within time_min = {self.time_min}; "
@@ -94,6 +102,25 @@ class Profile:
                     f"profile {self.name}: {text!r} has a line break in it; write it in one line"
                 )
 
+    def _check_ranks(self) -> None:
+        if self.ranks == 1:
+            return
+        if self.gpus not in (0, self.processes):
+            raise SteppeError(
+                f"profile {self.name}: gpus = {self.gpus} for {self.processes} processes a node; each takes "
+                f"one: valid: 0, {self.processes}"
+            )
+        if self.workers > 1:
+            raise SteppeError(
+                f"profile {self.name}: workers = {self.workers}, but the {self.ranks} processes of a task "
+                f"share one run at a time; valid: 0, 1"
+            )
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share a run."""
+        return self.nodes * self.processes
+
     @property
     def device(self) -> str:
         """Device kind of its runs."""
@@ -102,7 +129,7 @@ class Profile:
     @property
     def side_by_side(self) -> int:
         """Runs at a time in a task."""
-        return self.workers or max(1, self.gpus)
+        return 1 if self.ranks > 1 else self.workers or max(1, self.gpus)
 
     @property
     def usable_s(self) -> float:
@@ -127,6 +154,8 @@ class Profile:
 
 
 _BOUNDS: Mapping[str, tuple[int, int]] = {
+    "nodes": (1, 10_000),
+    "processes": (1, 1024),
     "gpus": (0, 1024),
     "cpus": (1, 100_000),
     "time_min": (1, 10_000_000),

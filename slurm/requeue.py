@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from slurm.client import Silent, ask
@@ -12,7 +13,12 @@ from suite.local.signals import held
 from suite.store import RunFolder
 
 IDLE_STARTS = 2
-"""After so many starts in a row that brought no run further, a task is not requeued any more."""
+"""After so many starts that used up their time and brought no run further, a task is not requeued again."""
+
+_USED_UP = 0.8
+_EARLY_S = 60.0
+"""A start has used up its time after this share of it, less these seconds: some of it went by before this
+process began, and SLURM, which looks at its limits once a minute, warns that much early."""
 
 _PAUSES_S = (1.0, 2.0, 4.0)
 _ANSWER_S = 10.0
@@ -23,18 +29,26 @@ _Marks = frozenset[tuple[Path, int]]
 class Requeue:
     """Asks SLURM, once, to start this task again, and counts the starts that led nowhere.
 
+    Made as the start begins. One that ends before its time was preempted: that it led nowhere tells nothing
+    of the next, and it is not counted.
+
     Args:
         job: SLURM's name of the task.
         note: file that keeps the count from one start to the next.
+        usable_s: seconds that a start has until SLURM warns of its time limit; 0: every start counts.
+        clock: for tests.
 
     """
 
-    def __init__(self, job: str, note: Path) -> None:
+    def __init__(
+        self, job: str, note: Path, usable_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.decided = False
         """Whether it was asked for, or given up."""
         self.hopeless = False
         """Whether it was given up, as it would lead nowhere."""
         self._job, self._note = job, note
+        self._clock, self._full_at = clock, clock() + _USED_UP * usable_s - _EARLY_S
         self._begun: dict[RunFolder, _Marks] = {}
 
     def begun(self, run: RunFolder) -> None:
@@ -45,10 +59,10 @@ class Requeue:
         """Requeue the task if its runs got on; return what came of it, in words for the log."""
         self.decided = True
         further = any(_marks(run) - before for run, before in self._begun.items())
-        idle = 0 if further else self._idle() + 1
+        idle = 0 if further else self._idle() + (self._clock() >= self._full_at)
         if idle >= IDLE_STARTS:
             self.hopeless = True
-            return f"not requeued: the last {idle} starts brought no run further"
+            return f"not requeued: {idle} starts brought no run further before their time limit"
         try:
             if idle or self._note.exists():  # before the request: it may end this process
                 write_whole(self._note, str(idle).encode())

@@ -18,7 +18,8 @@ from pathlib import Path
 from slurm import client, lock
 from slurm.submission import Batch, Submission, batch_of, submissions
 from suite.errors import SteppeError
-from suite.scheduler import Placed
+from suite.scheduler import WAIT_S, Placed
+from suite.store import Store
 
 GRACE_S = 15.0
 """How long a state in `_FICKLE` has to last before it is believed."""
@@ -87,24 +88,26 @@ class Task:
         return ""
 
 
-def look(root: Path, *, patient: bool = False) -> dict[str, Placed]:
+def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[str, Placed]:
     """Find the newest place of every run that was ever handed to SLURM; a place in the queue wins.
 
     `patient`: while somebody holds the lock, batches that SLURM has not got yet are on their way to it.
-    Raises SteppeError where SLURM does not answer; it is not asked where every run has its record.
+    Raises SteppeError where SLURM does not answer within `wait_s`; it is not asked where every run has its
+    record.
     """
-    every = submissions(root)
-    batches = _batches(every)
+    until = time.monotonic() + wait_s
+    every, store = submissions(root), Store(root)
+    batches = {key: batch for key, batch in _batches(every).items() if _has_packs(batch)}
     handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
-    unfinished = {run_id for run_id in handed if not os.path.exists(f"{root}/runs/{run_id}/result.json")}
+    unfinished = {run_id for run_id in handed if not store.is_done(run_id)}
     coming = every[-1].name if patient and every and lock.taken(root) else ""
     # Looked at before the queue is: what is handed over in between is not in its answer.
     unborn = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
-    tasks = _newest(_queued(every, batches)) if unfinished else {}
+    tasks = _newest(_queued(every, batches, wait_s)) if unfinished else {}
     places = _places(batches, tasks)
     left = {key for run_id, key in places.items() if run_id in unfinished and key not in tasks}
-    book = _book({batches[key[:2]] for key in left})
-    workers = {one.name: one.order.workers for one in every}
+    book = _book({batches[key[:2]] for key in left}, until - time.monotonic())
+    workers = {one.name: _workers(one) for one in every}
     placed: dict[_Key, Placed] = {}
     for key in set(places.values()):
         batch = batches[key[:2]]
@@ -117,7 +120,7 @@ def in_queue(root: Path) -> list[Task]:
     """List the tasks of this store that wait or run, by job."""
     every = submissions(root)
     batches = _batches(every)
-    return [task for task in _queued(every, batches) if task.state != "left"] if batches else []
+    return [task for task in _queued(every, batches, WAIT_S) if task.state != "left"] if batches else []
 
 
 def _batches(every: Iterable[Submission]) -> dict[tuple[str, int], Batch]:
@@ -127,6 +130,26 @@ def _batches(every: Iterable[Submission]) -> dict[tuple[str, int], Batch]:
         with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
             found |= {(one.name, batch.number): batch for batch in one.batches}
     return found
+
+
+def _has_packs(batch: Batch) -> bool:
+    """Read its packs; whoever takes a batch back deletes them, and damaged ones are an error."""
+    try:
+        return bool(batch.packs)
+    except SteppeError:
+        if (batch.folder / "packs.json").exists():
+            raise
+        return False
+
+
+def _workers(one: Submission) -> int:
+    """Read how many runs are side by side in its tasks; 1 where it is being taken back."""
+    try:
+        return one.order.workers
+    except SteppeError:
+        if (one.folder / "submission.json").exists():
+            raise
+        return 1
 
 
 def _places(batches: Mapping[tuple[str, int], Batch], tasks: Mapping[_Key, Task]) -> dict[str, _Key]:
@@ -162,10 +185,12 @@ def _placed(task: Task, workers: int) -> Placed:
 # -- the queue ---------------------------------------------------------------------------------------
 
 
-def _queued(every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch]) -> list[Task]:
+def _queued(
+    every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch], wait_s: float
+) -> list[Task]:
     """Ask squeue about all that the submitters of this store have in the queue, or had until lately."""
     users = sorted({os.getuid(), *(owner for owner in map(_owner, every) if owner is not None)})
-    text = client.ask(*_QUEUE, f"--user={','.join(map(str, users))}")
+    text = client.ask(*_QUEUE, f"--user={','.join(map(str, users))}", timeout_s=wait_s)
     now = time.time()
     tasks = [task for line in text.splitlines() if (task := _task(line, batches, now)) is not None]
     for task in tasks:
@@ -237,7 +262,7 @@ def _gone(
     return Task(batch, number, f"{job}_{number}", "left", reason.partition(" ")[0], reason)
 
 
-def _book(batches: Iterable[Batch]) -> dict[tuple[str, str], str]:
+def _book(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]:
     """Ask sacct how the tasks of these batches ended, by job and task; nothing without accounting.
 
     Tasks that ended before they began stand in one line, 123_[0-3,7], which is that of the task "".
@@ -246,7 +271,7 @@ def _book(batches: Iterable[Batch]) -> dict[tuple[str, str], str]:
     if not names:
         return {}
     try:
-        text = client.ask(*_BOOK, f"--jobs={','.join(sorted(names))}")
+        text = client.ask(*_BOOK, f"--jobs={','.join(sorted(names))}", timeout_s=wait_s)
     except SteppeError:
         return {}
     return {(job, task): reason for job, task, name, reason in _lines(text) if names.get(job) == name}

@@ -22,13 +22,16 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from slurm.calls import Calls
 from slurm.client import ask
+from slurm.peer import Step, lend
+from slurm.profiles import Profile
 from slurm.requeue import Requeue
 from slurm.submission import Batch, Order, Submission
 from suite.claim import latest_pulse
 from suite.errors import SteppeError
 from suite.heartbeat import STALE_S
 from suite.local.display import Display
-from suite.local.pool import Event, run_pool
+from suite.local.pool import Place, run_pool
+from suite.local.process import Event
 from suite.local.screen import Screen
 from suite.local.signals import held
 from suite.local.worker import ENTRY
@@ -81,15 +84,19 @@ class Task:
 
 
 def main() -> int:
-    """Work on the pack of this task; only the first process of several does."""
+    """Work on the pack of this task; of several processes the first does, and the others lend it theirs."""
     calls = Calls()
     parser = argparse.ArgumentParser(prog="python -m slurm.worker")
     parser.add_argument("batch", type=Path, help="a batch folder of a submission")
     args = parser.parse_args()
-    if int(os.environ.get("SLURM_PROCID") or 0) > 0:
-        return 0
+    batch = Batch(args.batch.resolve())
     try:
-        return work(Batch(args.batch.resolve()), Task.current(), calls)
+        step = Step.current()
+        if step.rank:
+            return lend(step, Submission(batch.folder.parent).order)
+        with step.listen() or contextlib.nullcontext() as callers:
+            place = Place(step.n, step.address, callers)
+            return work(batch, Task.current(), calls, place=place)
     except SteppeError as error:
         say(f"steppe: error: {error}")
         return 2
@@ -97,7 +104,14 @@ def main() -> int:
         calls.close()
 
 
-def work(batch: Batch, task: Task, calls: Calls, patience: Patience | None = None, entry: str = ENTRY) -> int:
+def work(
+    batch: Batch,
+    task: Task,
+    calls: Calls,
+    patience: Patience | None = None,
+    entry: str = ENTRY,
+    place: Place | None = None,
+) -> int:
     """Bring the task's runs to records, as far as the calls let it; return the exit code."""
     store, order = Store(batch.folder.parents[2]), Submission(batch.folder.parent).order
     try:
@@ -112,7 +126,7 @@ def work(batch: Batch, task: Task, calls: Calls, patience: Patience | None = Non
     if task.index in batch.cancelled:  # an earlier start of it was, and SLURM brought it back
         say("cancelled by `steppe cancel`: `steppe retry --cancelled` goes on with it")
     elif todo:
-        _Shift(batch, store, order, task, calls, patience or Patience(), entry).work(todo)
+        _Shift(batch, store, order, task, calls, patience or Patience(), entry, place or Place()).work(todo)
     n_records = sum(map(_has_record, pack))
     say(f"--- job {task.job}: {n_records} of {len(pack)} runs have their records")
     return 0 if n_records == len(pack) else 1
@@ -145,10 +159,13 @@ class _Shift:
         calls: Calls,
         patience: Patience,
         entry: str,
+        place: Place,
     ) -> None:
+        self._place = place
         self._batch, self._store, self._order, self._task = batch, store, order, task
         self._calls, self._patience, self._entry = calls, patience, entry
-        self._requeue = Requeue(task.job, batch.folder / f"idle-{task.index}")
+        usable_s = Profile.from_dict(order.profile).usable_s
+        self._requeue = Requeue(task.job, batch.folder / f"idle-{task.index}", usable_s)
         self._outcomes: dict[str, str] = {}
         self._busy_until: float | None = None
         self._display: Display | None = None
@@ -198,6 +215,7 @@ class _Shift:
             job=task.job,
             restart_count=task.restart_count,
             asked=self._asked,
+            place=self._place,
         )
 
     def _tell(self, event: Event) -> None:

@@ -18,6 +18,7 @@ from suite.objective import Loss
 from suite.precision import autocast_dtype, configure
 from suite.registry import Registry
 from suite.seeds import Streams
+from suite.select import check_ranks
 from suite.spec import OptimizerSpec, Param, RunSpec, Task
 from suite.store import RunFolder, Store
 
@@ -48,6 +49,7 @@ class Context:
 def prepare(spec: RunSpec, folder: RunFolder, registry: Registry, data_root: Path | None) -> Context:
     """Resolve the spec's entries and data and set the process up; raises SteppeError on any disagreement."""
     task, entry = registry.resolve_task(spec.task), registry.resolve_optimizer(spec.optimizer)
+    check_ranks(task, spec.ranks)
     store = Store(folder.path.parent.parent)
     source_hashes = registry.pin(spec, store)
     device = configure(spec)

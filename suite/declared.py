@@ -1,18 +1,21 @@
-"""What optimizers declare, known without loading them: their files import torch, which takes seconds.
+"""What optimizers declare, known without loading them: their files import torch, seconds and 500 MB of it.
 
-The parameters, versions and summaries of the built-in optimizers are kept in one file beside their bytecode,
-under a hash of every source that they may depend on: like bytecode it is made when it is missing or old, and
-nothing is lost by deleting it. The functions of an entry load the real one when they are called.
+The parameters, versions, summaries and costs of the built-in optimizers are kept in one file beside their
+bytecode, under a hash of every source that they may depend on: like bytecode it is made when it is missing
+or old, and nothing is lost by deleting it. What is not in it is asked of a process that loads the entries
+and ends (`suite.declaring`), so that this one never does; where that gives no answer, they are loaded here.
+With plugins, by option or entry point, everything is loaded here: their files are to be executed anyway.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from functools import cache, cached_property
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache, cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,16 +23,26 @@ from typing import Any
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
 from suite.registry import Found, Registry
-from suite.spec import OptimizerSpec, Param
+from suite.spec import EntryRef, OptimizerSpec, Param, canonical_json
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "baselines" / "__pycache__" / f"declared.{sys.implementation.cache_tag}.json"
 SOURCES = ("baselines", "suite")
-_FUNCTIONS = ("cost", "build")
+FUNCTIONS = ("cost", "build")
+"""Fields of an entry that no file can keep."""
+
+Answer = dict[str, Any]
+"""What `suite.declaring` says, the content of the file: `sources`, `optimizers`, `costs`."""
+Pair = tuple[str, dict[str, Any]]
+"""An optimizer by name, and hyperparameters."""
 
 
 class Declared(Registry):
     """A registry for those who train nothing; with plugins it is the usual one, as they are to be loaded."""
+
+    def __init__(self, plugins: Sequence[str | Path] = ()) -> None:
+        super().__init__(plugins)
+        self._named: list[EntryRef] = []
 
     @cached_property
     def optimizers(self) -> dict[str, Found]:
@@ -37,18 +50,83 @@ class Declared(Registry):
         if self.plugins or entry_points(group="steppe.optimizers"):
             return super().optimizers
         try:
-            sources = _sources()
-        except OSError:  # a file went away between two looks
+            kept = json.loads(CACHE.read_bytes())
+            if kept["sources"] == sources():
+                return self._found(kept)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            pass  # missing or damaged
+        answer = _ask(())
+        if answer is None:
             return super().optimizers
-        known = _read(sources)
-        if known is None:
-            found = super().optimizers
-            _write(sources, found)
-            return found
-        return known
+        _write(answer)
+        return self._found(answer)
+
+    def _found(self, answer: Answer) -> dict[str, Found]:
+        costs = Costs(answer, self._named)
+        return {one["name"]: _entry(one, costs) for one in answer["optimizers"]}
+
+    def reference(self, kind: str, name: str, overrides: dict[str, str]) -> EntryRef:
+        """Resolve a selector's name and overrides to a reference with every parameter filled in."""
+        out = super().reference(kind, name, overrides)
+        if kind == "optimizer":
+            self._named.append(out)
+        return out
 
 
-def _sources() -> str:
+class Costs:
+    """Declared costs, each known by the hyperparameters that it was reckoned from and by their values."""
+
+    def __init__(self, answer: Answer, named: Collection[EntryRef]) -> None:
+        """Start from an answer; `named` are the references whose costs are asked for together."""
+        self._sources = answer["sources"]
+        self._named = named
+        self._asked: set[str] = set()
+        self._known: dict[str, dict[tuple[str, ...], dict[tuple[Any, ...], float]]] = {}
+        self._take(answer)
+
+    def __call__(self, optimizer: str, hyper: Mapping[str, Any]) -> float:
+        """Return the cost of the optimizer at these hyperparameters; loads the entry if nobody tells it."""
+        cost = self._find(optimizer, hyper)
+        if cost is None:
+            self._ask(optimizer, hyper)
+            cost = self._find(optimizer, hyper)
+        return float(_real(optimizer).cost(hyper)) if cost is None else cost
+
+    def _find(self, optimizer: str, hyper: Mapping[str, Any]) -> float | None:
+        for keys, costs in self._known.get(optimizer, {}).items():
+            cost = costs.get(tuple(hyper.get(key) for key in keys))
+            if cost is not None:
+                return cost
+        return None
+
+    def _ask(self, optimizer: str, hyper: Mapping[str, Any]) -> None:
+        """Ask for this cost and for those of all that was named, each once, and keep the answer."""
+        wanted = [(optimizer, dict(hyper)), *((one.name, dict(one.params)) for one in self._named)]
+        pairs = {canonical_json(pair): pair for pair in wanted if self._find(*pair) is None}
+        new = [pair for text, pair in pairs.items() if text not in self._asked]
+        self._asked |= pairs.keys()
+        answer = _ask(new) if new else None
+        if answer is None:
+            return
+        self._take(answer)
+        if answer["sources"] == self._sources:  # else they were edited since: the next command asks anew
+            _write({**answer, "costs": self._rows()})
+
+    def _take(self, answer: Answer) -> None:
+        for name, rows in answer["costs"].items():
+            known = self._known.setdefault(name, {})
+            for keys, values, cost in rows:
+                known.setdefault(tuple(keys), {})[tuple(values)] = _number(cost)
+
+    def _rows(self) -> dict[str, list[list[Any]]]:
+        return {
+            name: [[keys, values, cost] for keys, costs in known.items() for values, cost in costs.items()]
+            for name, known in self._known.items()
+        }
+
+
+def sources() -> str:
+    """Return the hash of every file that the declarations may depend on."""
     digest = hashlib.sha256()
     for package in SOURCES:
         for path in sorted((ROOT / package).rglob("[!.]*.py")):  # editors keep hidden locks beside a file
@@ -56,61 +134,68 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _read(sources: str) -> dict[str, Found] | None:
+def _ask(pairs: Sequence[Pair]) -> Answer | None:
+    """Let a process load the entries; None where it cannot be started or breaks off.
+
+    Raises SteppeError where it found that the entries cannot be loaded.
+    """
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
-        kept = json.loads(CACHE.read_bytes())
-        if kept["sources"] != sources:
-            return None
-        return {one["name"]: _found(one) for one in kept["optimizers"]}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "suite.declaring"],
+            input=json.dumps(pairs),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": path},
+            check=False,
+        )
+        answer: Answer = json.loads(done.stdout)
+    except (OSError, ValueError):
         return None
+    if "error" in answer:
+        error = SteppeError(answer["error"])
+        error.add_note(done.stderr)
+        raise error
+    return answer
 
 
-def _write(sources: str, found: Mapping[str, Found]) -> None:
-    """Keep what was found for the next time."""
+def _write(answer: Answer) -> None:
+    """Keep it for the next time, where that is allowed."""
     try:
-        content = {"sources": sources, "optimizers": [_plain(one) for one in found.values()]}
         make_folder(CACHE.parent)
-        write_whole(CACHE, json.dumps(content, indent=1).encode(), flush=False)
-    except (SteppeError, ValueError, TypeError):
-        pass  # a read-only clone, or an entry that JSON cannot tell of, is loaded every time
+        write_whole(CACHE, json.dumps(answer).encode(), flush=False)
+    except SteppeError:
+        pass  # a read-only clone asks every time
 
 
-def _plain(found: Found) -> dict[str, Any]:
-    entry = found.entry
-    out = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in _FUNCTIONS}
-    params = {name: _param(param) for name, param in entry.params.items()}
-    return out | {
-        "params": params,
-        "zero": dict(out["zero"]),
-        "path": str(found.path.resolve().relative_to(ROOT)),
-    }
-
-
-def _param(param: Param) -> dict[str, Any]:
-    out = {f.name: getattr(param, f.name) for f in fields(param)}
-    return out | {"implies": [[value, dict(implied)] for value, implied in param.implies.items()]}
-
-
-def _found(one: dict[str, Any]) -> Found:
-    path = ROOT / one.pop("path")
+def _entry(one: Mapping[str, Any], costs: Costs) -> Found:
     params = {
         name: Param(**{**param, "choices": tuple(param["choices"]), "implies": dict(param["implies"])})
-        for name, param in one.pop("params").items()
+        for name, param in one["params"].items()
     }
-    functions: dict[str, Any] = {name: _loading(one["name"], name) for name in _FUNCTIONS}
-    return Found(OptimizerSpec(params=params, **one, **functions), path, plugin=False)
+    name = one["name"]
+    rest = {key: value for key, value in one.items() if key not in ("params", "path")}
+    entry = OptimizerSpec(params=params, cost=partial(costs, name), build=partial(_build, name), **rest)
+    return Found(entry, ROOT / one["path"], plugin=False)
 
 
-def _loading(optimizer: str, function: str) -> Callable[..., Any]:
-    """Stand in for a function of an entry, which is loaded at the first call."""
+def _number(cost: object) -> float:
+    if isinstance(cost, int | float):
+        return cost
+    raise ValueError(f"{cost!r} is no cost")
 
-    def call(*arguments: Any) -> Any:
-        return getattr(_real().optimizer(optimizer).entry, function)(*arguments)
 
-    return call
+def _build(optimizer: str, *arguments: Any) -> Any:
+    return _real(optimizer).build(*arguments)
+
+
+def _real(optimizer: str) -> OptimizerSpec:
+    entry = _loaded().optimizer(optimizer).entry
+    assert isinstance(entry, OptimizerSpec)
+    return entry
 
 
 @cache
-def _real() -> Registry:
+def _loaded() -> Registry:
     return Registry()

@@ -10,6 +10,10 @@ class SteppeError(Exception):
     """A mistake in what the user gave us; the CLI prints it as one line and exits with code 2."""
 
 
+class RankLostError(SteppeError):
+    """Another process of the run ended, or cannot be reached."""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], mend: str = "") -> SteppeError:
     """Error for a name that is not among `choices`: nearest match first, then every valid choice."""
     valid = sorted(choices)

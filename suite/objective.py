@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from suite.errors import SteppeError
 from suite.models.dropout import SharedDropout, share_dropout
+from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -76,13 +77,12 @@ class StatsSwitch:
             self._on = on
 
 
-def slice_bounds(n: int, part: int, parts: int) -> tuple[int, int]:
-    """Bounds [low, high) of one of `parts` consecutive slices of n examples; sizes differ by at most 1."""
-    return part * n // parts, (part + 1) * n // parts
-
-
 class BatchObjective:
-    """The engine's objective: a model, a loss, and the mini-batch given by the last `load`."""
+    """The engine's objective: a model, a loss, and the mini-batch given by the last `load`.
+
+    Of several `ranks` each evaluates its slice of the slice, and what comes out is the same in all of them:
+    gradient, loss, `correct` and meter are those of the whole.
+    """
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class BatchObjective:
         *,
         separable: bool = True,
         autocast: torch.dtype | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.meter = Meter()
         self.correct: Tensor | None = None
@@ -101,6 +102,8 @@ class BatchObjective:
         self._streams = streams
         self._separable = separable
         self._autocast = autocast
+        self._ranks = Ranks() if ranks is None else ranks
+        self._params = [p for p in model.parameters() if p.requires_grad]
         self._stats = StatsSwitch(model)
         self._dropout: list[SharedDropout] = share_dropout(model)
         self._step = -1
@@ -122,29 +125,46 @@ class BatchObjective:
         low, high = slice_bounds(n, part, parts)
         if low == high:
             return self._targets.new_zeros((), dtype=torch.float32)
-        inputs, targets = self._inputs[low:high], self._targets[low:high]
         self._stats.set(track_stats)
         # Random draws of library code inside the model: the same for every evaluation of this slice.
         # The -1 keeps them apart from the layers' own draws, which count from 0 there.
-        self._streams.seed_global("dropout", self._step, -1, part, parts)
+        place = (self._ranks.rank,) if self._ranks.n > 1 else ()
+        self._streams.seed_global("dropout", self._step, -1, part, parts, *place)
+        loss, correct = self._evaluate(*self._ranks.bounds(low, high), count=high > self._seen)
+        self._seen = max(self._seen, high)
+        self.meter.sample_gradients += high - low
+        if correct is not None:
+            self.correct = correct if self.correct is None else self.correct + correct
+        return loss
+
+    def _evaluate(self, low: int, high: int, *, count: bool) -> tuple[Tensor, Tensor | None]:
+        """Add the gradient of examples [low, high) and of the other ranks'; return loss and correct ones."""
+        self._ranks.begin(self._params)
+        loss, correct = self._pass(low, high, count=count) if low < high else (None, None)
+        if self._ranks.n == 1:
+            assert loss is not None
+            return loss, correct
+        numbers = self._params[0].new_zeros(2)
+        if loss is not None:
+            numbers[0] = loss
+        if correct is not None:
+            numbers[1] = correct
+        numbers = self._ranks.add_up(self._params, numbers)
+        return numbers[0], numbers[1] if count else None
+
+    def _pass(self, low: int, high: int, *, count: bool) -> tuple[Tensor, Tensor | None]:
+        n = len(self._targets)
+        inputs, targets = self._inputs[low:high], self._targets[low:high]
         for layer in self._dropout:
             layer.begin_pass(low, high, self._streams, self._step)
         with torch.autocast(inputs.device.type, dtype=self._autocast, enabled=self._autocast is not None):
             outputs = self._model(inputs)
         loss = self._loss(outputs.float() if self._autocast else outputs, targets)
-        if parts > 1:
+        if high - low < n:
             loss = loss * ((high - low) / n)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.meter.sample_gradients += high - low
-        self._count(outputs, targets, high)
-        return loss.detach()
-
-    def _count(self, outputs: Tensor, targets: Tensor, high: int) -> None:
-        if high <= self._seen:
-            return
-        self._seen = high
-        correct = (outputs.detach().argmax(1) == targets).sum()
-        self.correct = correct if self.correct is None else self.correct + correct
+        correct = (outputs.detach().argmax(1) == targets).sum() if count else None
+        return loss.detach(), correct
 
 
 class ClosureObjective:

@@ -2,7 +2,7 @@
 
 A dispatcher is a top-level package that keeps a folder of its own name in the store and defines
 
-    state.look(root: Path, *, patient: bool) -> dict[str, Placed]
+    state.look(root: Path, *, patient: bool, wait_s: float) -> dict[str, Placed]
 
 by run id, for every run that was ever handed to it; SteppeError where the scheduler does not answer.
 """
@@ -17,6 +17,12 @@ DISPATCHERS = ("slurm",)
 
 STATES = ("pending", "running", "left")
 """left: the job is not in the queue any more, whatever became of the run."""
+
+WAIT_S = 60.0
+"""How long an answer may take."""
+
+GLANCE_S = 10.0
+"""The same for who goes on without one."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,18 @@ class Placed:
     """The command that helps where it waits for somebody, not for its turn."""
 
 
-def look(root: Path, *, patient: bool = False) -> dict[str, Placed] | None:
+def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[str, Placed] | None:
     """Ask about the runs of the store at `root`; None where none was ever handed to a scheduler.
 
     `patient` is who only wants to know: what somebody else is about to hand over is pending then. Who holds
     the lock on that himself may not be, as what the scheduler does not have is for him to hand over.
+    After `wait_s` a scheduler that does not answer counts as silent.
     """
     placed: dict[str, Placed] = {}
     asked = False
     for name in DISPATCHERS:
         if (root / name).is_dir():
             asked = True
-            placed.update(importlib.import_module(f"{name}.state").look(root, patient=patient))
+            dispatcher = importlib.import_module(f"{name}.state")
+            placed.update(dispatcher.look(root, patient=patient, wait_s=wait_s))
     return placed if asked else None

@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from suite.errors import SteppeError, unknown
 from suite.registry import Found, Registry, match
-from suite.spec import PRECISIONS, EntryRef, RunSpec
+from suite.spec import PRECISIONS, EntryRef, OptimizerSpec, RunSpec, Task
 
 VIEWS = ("epochs", "sample-gradients")
 """What is held equal between optimizers: passes over the data, or cost (protocol rule 2)."""
@@ -113,6 +114,7 @@ def expand(
     device: str = "cpu",
     threads: int = 1,
     compile: bool = False,
+    ranks: int = 1,
 ) -> list[RunSpec]:
     """Every run that the selectors span, each once, ordered by task, then seed, then optimizer.
 
@@ -133,6 +135,7 @@ def expand(
         device: device kind, `cpu` or `cuda`.
         threads: CPU threads of one process.
         compile: whether the model is compiled.
+        ranks: processes that share every mini-batch.
 
     Raises:
         SteppeError: unknown name, parameter or value; missing data.
@@ -146,6 +149,7 @@ def expand(
     for task_ref in select(registry, "task", tasks):
         task = registry.resolve_task(task_ref)
         dataset = choose_dataset(task, data_root, data_name)
+        check_ranks(task, ranks)
         for seed, optimizer in itertools.product(seeds, chosen):
             epochs = task.epochs * budget
             if view == "sample-gradients":
@@ -161,6 +165,7 @@ def expand(
                 device=device,
                 threads=threads,
                 compile=compile,
+                ranks=ranks,
             )
             specs[spec.run_id] = spec
     return list(specs.values())
@@ -177,9 +182,35 @@ def _check(budget: float, view: str, precision: str, device: str) -> None:
         raise SteppeError(f"precision tf32 needs a CUDA device, not {device}; valid there: fp32, bf16")
 
 
+def check_ranks(task: Task, ranks: int) -> None:
+    """Raise SteppeError where so many processes cannot share a mini-batch of the task."""
+    if not 1 <= ranks <= task.batch_size:
+        raise SteppeError(
+            f"{ranks} ranks for task {task.name}; valid: 1 to {task.batch_size}, the size of its mini-batches"
+        )
+    if ranks > 1 and not task.separable:
+        raise SteppeError(
+            f"task {task.name}: its batch loss is no mean over examples, so that ranks cannot share a "
+            f"mini-batch; valid: 1"
+        )
+
+
 def declared_cost(registry: Registry, reference: EntryRef) -> float:
     """Sample-gradients per example and step that the entry declares for these hyperparameters."""
-    return float(registry.resolve_optimizer(reference).cost(reference.params))
+    return cost_of(registry.resolve_optimizer(reference), reference.params)
+
+
+def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
+    """Do the same with the entry itself; a SteppeError names the one that cannot tell."""
+    try:
+        return float(entry.cost(hyper))
+    except SteppeError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SteppeError(
+            f"optimizer {entry.name} cannot tell its cost: {reason}; mend the `cost` of its entry"
+        ) from error
 
 
 def arguments(spec: RunSpec, registry: Registry) -> list[str]:
@@ -204,6 +235,7 @@ def arguments(spec: RunSpec, registry: Registry) -> list[str]:
     out += ["--device", spec.device]
     out += ["--threads", str(spec.threads)] if spec.threads != 1 else []
     out += ["--compile"] if spec.compile else []
+    out += ["--ranks", str(spec.ranks)] if spec.ranks != 1 else []
     if spec.task.plugin_source is not None or spec.optimizer.plugin_source is not None:
         out += ["--plugin", "FILE"]
     return out

@@ -249,10 +249,14 @@ class RunSpec:
     device: str = "cpu"
     threads: int = 1
     compile: bool = False
+    ranks: int = 1
+    """Processes that share every mini-batch; each normalises its own slice where the model has BatchNorm."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, the content of spec.json."""
+        """Plain JSON data, the content of spec.json; `ranks` is left out where one process does it all."""
         out = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.ranks == 1:  # so that runs have the ids they had before there were ranks
+            del out["ranks"]
         for part in ("task", "optimizer"):
             entry = out[part]
             out[part] = {f.name: getattr(entry, f.name) for f in fields(entry)}

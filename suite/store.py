@@ -79,6 +79,10 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def is_done(self, run_id: str) -> bool:
+        """Whether the run has a record, which is not read: thousands are asked for."""
+        return os.path.exists(f"{self.root}/runs/{run_id}/result.json")
+
     def index(self) -> index.Records:
         """List every record, slim, by run id; damaged ones are skipped, see `.skipped` of the answer."""
         return index.load(self.root)

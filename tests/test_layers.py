@@ -16,10 +16,10 @@ LAYERS = [
     layer.split()
     for layer in (
         "errors",
-        "spec seeds code_hash registry declared schedule stats files heartbeat claim checkpoint slim index "
-        "attempt store provenance published scheduler",
-        "data models objective params sharpness evaluate precision select",
-        "train record context local track",
+        "spec seeds code_hash registry declared declaring schedule stats files heartbeat claim checkpoint "
+        "slim index attempt store provenance published scheduler",
+        "data models objective params sharpness evaluate precision select ranks group",
+        "train steps follow record context local track",
         "report conformance scaffold",
         "cli",
     )

@@ -74,10 +74,17 @@ def _targets(root: Path, what: Sequence[str]) -> tuple[set[str], set[str]]:
 
 def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
     """Choose what may be cancelled: in a store that people share, each cancels what is theirs."""
-    mine = [task for task in every if os.getuid() in (0, task.batch.folder.stat().st_uid)]
+    mine = [task for task in every if _is_mine(task)]
     if not runs and not names:
         return mine
     return [task for task in mine if task.batch.submission in names or not runs.isdisjoint(task.runs)]
+
+
+def _is_mine(task: Task) -> bool:
+    try:
+        return os.getuid() in (0, task.batch.folder.stat().st_uid)
+    except FileNotFoundError:  # deleted since it was listed
+        return False
 
 
 def _agreed(root: Path, found: Sequence[Task], runs: set[str]) -> bool:
@@ -91,7 +98,8 @@ def _agreed(root: Path, found: Sequence[Task], runs: set[str]) -> bool:
 def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
     """Say what will be cancelled, and what else of a task if runs were named."""
     n_running = sum(task.state == "running" for task in found)
-    open_runs = {run_id for task in found for run_id in task.runs if not _has_record(root, run_id)}
+    store = Store(root)
+    open_runs = {run_id for task in found for run_id in task.runs if not store.is_done(run_id)}
     lines = [
         f"cancelling {n_running} running and {len(found) - n_running} pending tasks "
         f"with {len(open_runs)} runs to do"
@@ -102,10 +110,6 @@ def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
             more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
             lines.append(f"task {task.job} also holds {', '.join(others[:_NAMED])}{more}")
     return "\n".join(lines)
-
-
-def _has_record(root: Path, run_id: str) -> bool:
-    return os.path.exists(f"{root}/runs/{run_id}/result.json")
 
 
 def _cancel(every: Iterable[Task], found: Iterable[Task]) -> None:

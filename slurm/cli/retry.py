@@ -63,8 +63,7 @@ def execute(args: argparse.Namespace) -> int:
             "give either runs or --failed, --lost, --cancelled: runs are taken whatever they are"
         )
     store = Store(Path(os.path.abspath(options.store_root(args))))  # logs are named by whole paths
-    known = {one.name: one for one in submissions(store.root)}
-    if not known:
+    if not submissions(store.root):
         raise SteppeError(
             f"nothing of the store {store.root} was ever handed to a cluster: `steppe submit` does that, and "
             f"what was started here goes on with its `steppe run`"
@@ -75,10 +74,11 @@ def execute(args: argparse.Namespace) -> int:
     for line in sight.damaged:
         options.put(f"left out: {line}")
     chosen = _named(store, sight, args.run) if args.run else _in_state(sight, wanted or set(_DEFAULT))
-    if not chosen:
+    groups = _groups(chosen, {one.name: one for one in submissions(store.root)}, args)
+    if not groups:
         options.put("nothing to retry")
         return 0
-    _submit(store, _groups(chosen, known, args), dry_run=args.dry_run)
+    _submit(store, groups, dry_run=args.dry_run)
     return 0
 
 
@@ -124,13 +124,20 @@ def _named(store: Store, sight: Sight, names: Iterable[str]) -> list[Seen]:
 
 
 def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse.Namespace) -> list[Group]:
-    """Put together what is submitted alike: as the last time, but for a profile given now."""
+    """Put together what is submitted alike: as the last time, but for a profile given now.
+
+    `known` is listed after the look that chose them: what is not there was taken back in between.
+    """
     profile = load(args.profile) if args.profile else None
     members: dict[str, list[str]] = defaultdict(list)
     orders: dict[str, Order] = {}
     for run in chosen:
         assert run.placed is not None
-        order = replace(known[run.placed.submission].order, command=_command(args))
+        submission = known.get(run.placed.submission)
+        if submission is None:
+            options.put(f"left out: {run.run_id}, as submission {run.placed.submission} was just taken back")
+            continue
+        order = replace(submission.order, command=_command(args))
         if profile is not None:
             order = replace(order, profile=profile.to_dict(), workers=profile.side_by_side)
         key = json.dumps(asdict(order), sort_keys=True)

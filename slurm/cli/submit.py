@@ -23,6 +23,8 @@ from slurm.submission import Order, Submission
 from suite.cli import options
 from suite.cli.plan import n_train
 from suite.cli.run import say
+from suite.declared import Declared
+from suite.errors import SteppeError
 from suite.registry import Registry
 from suite.select import declared_cost
 from suite.spec import RunSpec
@@ -68,7 +70,8 @@ def execute(args: argparse.Namespace) -> int:
     cluster = dispatch.survey(profile)
     if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
         args.device = profile.device
-    registry = options.registry(args)
+    args.ranks = _ranks(args.ranks, profile)
+    registry = Declared(args.plugin)
     specs = {spec.run_id: spec for spec in options.specs(args, registry)}
     store = Store(Path(os.path.abspath(options.store_root(args))))
     order = _order(args, profile, wandb)
@@ -96,6 +99,16 @@ def _profile(args: argparse.Namespace) -> Profile:
     profile = profiles.load(args.profile)
     given = {key: getattr(args, key) for key in ("pack", "workers") if getattr(args, key) is not None}
     return replace(profile, **given)
+
+
+def _ranks(requested: int, profile: Profile) -> int:
+    """Return the processes of a run, which are the profile's to say."""
+    if requested not in (1, profile.ranks):
+        raise SteppeError(
+            f"--ranks {requested}, but profile {profile.name} has nodes x processes = {profile.ranks}: leave "
+            f"--ranks out, or choose another profile"
+        )
+    return profile.ranks
 
 
 def _wandb(requested: str | None) -> str:

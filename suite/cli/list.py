@@ -8,6 +8,7 @@ from typing import Any
 from suite.cli import options
 from suite.declared import Declared
 from suite.registry import Found, Registry, match
+from suite.select import cost_of
 from suite.spec import OptimizerSpec, Param, resolve_params
 
 KINDS = ("tasks", "optimizers", "measures")
@@ -53,7 +54,7 @@ def _entry(found: Found) -> dict[str, Any]:
     row: dict[str, Any] = {"name": entry.name, "version": entry.version}
     defaults = resolve_params(entry.params, {}, entry.name)
     if isinstance(entry, OptimizerSpec):
-        row |= {"cost": entry.cost(defaults), "source": entry.source}
+        row |= {"cost": cost_of(entry, defaults), "source": entry.source}
     else:
         row |= {"tier": entry.tier, "data": [d.name for d in entry.make(**defaults).data]}
     row["summary"] = entry.summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import math
 import os
@@ -21,6 +22,9 @@ from suite.spec import PRECISIONS, RunSpec
 
 STORE = "runs"
 """The store where neither --store nor STEPPE_STORE names one."""
+
+GPU_TRACES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")
+"""What drivers of GPUs leave where torch could use one: Linux, Jetson, WSL, ROCm."""
 
 
 def add_selectors(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +65,13 @@ def add_selectors(parser: argparse.ArgumentParser) -> None:
         "--threads", type=whole(1), default=1, metavar="N", help="CPU threads of a process (default: 1)"
     )
     group.add_argument("--compile", action="store_true", help="compile the model; not bit-exact")
+    group.add_argument(
+        "--ranks",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="processes that share a mini-batch (default: 1)",
+    )
     add_data(parser)
     add_plugins(parser)
 
@@ -152,6 +163,7 @@ def selector_arguments(args: argparse.Namespace) -> list[str]:
         "precision": "fp32",
         "device": "auto",
         "threads": 1,
+        "ranks": 1,
         "data": None,
         "data_set": "",
         "store": None,
@@ -166,12 +178,12 @@ def selector_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def default_workers(spec: RunSpec) -> int:
-    """Count processes: one a core, divided by the threads of each; one a GPU."""
+    """Count runs at a time: as many as have a core for each thread, or a GPU for each process."""
     if spec.device == "cuda":
-        import torch
+        from suite.local.process import visible_gpus
 
-        return max(1, torch.cuda.device_count())
-    return max(1, len(os.sched_getaffinity(0)) // spec.threads)
+        return max(1, len(visible_gpus()) // spec.ranks)
+    return max(1, len(os.sched_getaffinity(0)) // (spec.threads * spec.ranks))
 
 
 def registry(args: argparse.Namespace) -> Registry:
@@ -198,13 +210,23 @@ def data_root(args: argparse.Namespace) -> Path | None:
 
 
 def device(args: argparse.Namespace) -> str:
-    """Return the device kind of the runs; `auto` asks torch whether it sees a GPU."""
+    """Return the device kind of the runs; `auto` asks torch, where there may be a GPU, whether it sees it."""
     chosen = str(args.device)
-    if chosen == "auto":
-        import torch
+    if chosen != "auto":
+        return chosen
+    if not _gpu_possible():
+        return "cpu"
+    import torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return chosen
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _gpu_possible() -> bool:
+    """Whether there are traces of a driver and GPUs are not hidden: no torch sees one elsewhere."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    traces = (path for pattern in GPU_TRACES for path in glob.iglob(pattern))
+    return any(traces) or shutil.which("nvidia-smi") is not None
 
 
 def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
@@ -222,6 +244,7 @@ def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
         device=device(args),
         threads=args.threads,
         compile=args.compile,
+        ranks=args.ranks,
     )
 
 

@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from suite.cli import options
+from suite.declared import Declared
 from suite.local.forecast import Forecast, Guess
 from suite.local.table import count, duration
 from suite.local.watch import WORDS, Watch
@@ -38,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print what `steppe run` with the same options would do, and what it would cost."""
-    registry = options.registry(args)
+    registry = Declared(args.plugin)
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
     sight = Watch(store).look()

@@ -12,11 +12,13 @@ import contextlib
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 from suite.cli import options, wandb
 from suite.errors import SteppeError
 from suite.local.display import Display
-from suite.local.pool import Event, PoolResult, run_pool, visible_gpus
+from suite.local.pool import Place, PoolResult, run_pool
+from suite.local.process import Event, visible_gpus
 from suite.spec import RunSpec
 from suite.store import Store
 from suite.track import mode
@@ -46,8 +48,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     target = mode.choose(args.wandb)
     registry = options.registry(args)
     specs = options.specs(args, registry)
-    if any(spec.device == "cuda" for spec in specs) and not visible_gpus():
-        raise SteppeError("no GPU is visible here: --device cpu, or run it where `nvidia-smi -L` lists one")
+    _check_gpus(specs, args.ranks)
     store = Store(options.store_root(args))
     for spec in specs:  # also of those that are done: an entry edited since is not silently "done"
         registry.pin(spec, store)
@@ -72,6 +73,18 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     return code
 
 
+def _check_gpus(specs: Sequence[RunSpec], ranks: int) -> None:
+    if not any(spec.device == "cuda" for spec in specs):
+        return
+    n = len(visible_gpus())
+    if not n:
+        raise SteppeError("no GPU is visible here: --device cpu, or run it where `nvidia-smi -L` lists one")
+    if n < ranks:
+        raise SteppeError(
+            f"--ranks {ranks}, but {n} GPU{'s are' if n > 1 else ' is'} visible: one for each rank"
+        )
+
+
 def run_todo(
     store: Store, todo: list[str], args: argparse.Namespace, default_workers: int, mirror: Mirror | None
 ) -> PoolResult:
@@ -91,6 +104,7 @@ def run_todo(
             data_root=options.data_root(args),
             checkpoint_s=args.checkpoint_s,
             on_event=tell,
+            place=Place(args.ranks),
         )
 
 

@@ -12,11 +12,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from suite.cli import options
 from suite.declared import Declared
 from suite.errors import SteppeError
+from suite.local.asker import Answer, Asker, glance
 from suite.local.table import clean
 from suite.registry import Registry
 from suite.report.sparkline import levels, sparkline
@@ -43,9 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print everything that the store knows about the run."""
-    folder = Store(options.store_root(args)).find(args.run)
-    known = gather(folder, Declared(args.plugin))
+    """Print everything that the store knows about the run, and where the scheduler has it."""
+    store = Store(options.store_root(args))
+    folder = store.find(args.run)
+    answer = Answer({}) if store.is_done(folder.run_id) else Asker(store.root, ask=glance)()
+    known = gather(folder, Declared(args.plugin), answer)
     if args.json:
         options.print_json(known)
     else:
@@ -53,9 +57,10 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def gather(folder: RunFolder, registry: Registry) -> dict[str, Any]:
-    """Collect spec, state, record, curve, events and command as plain data."""
+def gather(folder: RunFolder, registry: Registry, answer: Answer) -> dict[str, Any]:
+    """Collect spec, state, record, curve, events and command as plain data; `answer` is the scheduler's."""
     spec = folder.spec()
+    placed = answer.placed.get(folder.run_id)
     record = dict(folder.result() or {})
     record.pop("correct", None)
     record.pop("spec", None)
@@ -63,6 +68,8 @@ def gather(folder: RunFolder, registry: Registry) -> dict[str, Any]:
         "run_id": folder.run_id,
         "path": str(folder.path),
         "status": folder.status(),
+        "placed": asdict(placed) if placed else {},
+        "scheduler_silent": answer.silent,
         "trouble": _trouble(folder),
         "spec": spec.to_dict(),
         "command": command(spec, registry),
@@ -93,6 +100,8 @@ def render(known: Mapping[str, Any], *, numbers: bool = False) -> str:
     """Write the gathered facts for a person, section by section; `numbers`: the curves as a table."""
     spec, record = known["spec"], known["record"]
     lines = [f"run {known['run_id']}: {known['status']}", f"  folder   {known['path']}"]
+    if queue := _queue(known["placed"], known["scheduler_silent"]):
+        lines.append(f"  queue    {clean(queue)}")
     lines += [f"  command  {clean(known['command'])}", ""]
     if known["trouble"]:
         lines += ["trouble", *_tree(known["trouble"]), ""]
@@ -105,6 +114,18 @@ def render(known: Mapping[str, Any], *, numbers: bool = False) -> str:
     if known["events"]:
         lines += ["", "events", *(_event(event) for event in known["events"])]
     return "\n".join(lines)
+
+
+def _queue(placed: Mapping[str, Any], silent: str) -> str:
+    """Say where the scheduler has the run; nothing where it was never handed to one."""
+    if silent:
+        return f"not known now: {silent}"
+    if not placed:
+        return ""
+    reason, node, job, log, mend = (placed[key] for key in ("reason", "node", "job", "log", "mend"))
+    state = placed["state"] + (f" on {node}" if node else "") + (f" ({reason})" if reason else "")
+    facts = [state, job and f"job {job}", log if Path(log).is_file() else "", mend and f"`{mend}`"]
+    return ", ".join(filter(None, facts))
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from suite.cli import options
 from suite.errors import SteppeError
-from suite.local.asker import Asker
+from suite.local.asker import Asker, glance
 from suite.local.screen import Screen
 from suite.local.table import (
     duration,
@@ -80,10 +80,9 @@ def execute(args: argparse.Namespace) -> int:
             "--watch is for people and takes neither --json nor --runs; a program asks `steppe status --json`"
         )
     store = Store(options.store_root(args))
-    watch = Watch(store, Asker(store.root))
     if args.watch:
-        return _code(follow(watch, Screen(sys.stdout), args.interval))
-    sight = watch.look()
+        return _code(follow(Watch(store, Asker(store.root)), Screen(sys.stdout), args.interval))
+    sight = Watch(store, Asker(store.root, ask=glance)).look()
     if args.json:
         options.print_json({"runs": [_plain(run) for run in sight.runs], **_totals(sight)})
     elif not sight.runs:

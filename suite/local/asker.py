@@ -34,6 +34,11 @@ def _look(root: Path) -> Mapping[str, Placed] | None:
     return scheduler.look(root, patient=True)
 
 
+def glance(root: Path) -> Mapping[str, Placed] | None:
+    """Ask for who knows enough without an answer, and does not wait long for it."""
+    return scheduler.look(root, patient=True, wait_s=scheduler.GLANCE_S)
+
+
 class Asker:
     """Gives the newest answer about the store at `root` and sees to it that there is a next one."""
 

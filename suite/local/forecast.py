@@ -8,6 +8,7 @@ sample-gradients.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Measured:
     train_s: float
     evaluate_s: float
     measure_s: float | None
-    """Of the sharpness measures at the end; None where the run is not there yet."""
+    """Of the sharpness measures, at the end and before; None where the run is not there yet."""
     n_train: int | None = None
 
     @cached_property
@@ -51,7 +52,7 @@ class _Rate:
     train_s: float  # a sample-gradient
     gradients: float  # an epoch
     evaluate_s: float  # an epoch
-    measure_s: float  # a run
+    measure_s: float  # a measuring
 
 
 def of_record(record: Mapping[str, Any]) -> Measured | None:
@@ -93,14 +94,15 @@ class Forecast:
             rate = self._rates.get(_key(spec, like))
             if rate is not None:
                 n = rate.gradients * spec["epochs"] if sample_gradients is None else sample_gradients
-                seconds = rate.train_s * n + rate.evaluate_s * spec["epochs"] + rate.measure_s
-                return Guess(seconds, like)
+                measure_s = rate.measure_s * _measurings(spec)
+                return Guess(rate.train_s * n + rate.evaluate_s * spec["epochs"] + measure_s, like)
         return None
 
     def measure_s(self, spec: Mapping[str, Any]) -> float:
-        """Return the seconds of the measures at the end of such a run; 0 where none was timed."""
+        """Return the seconds of all measures of such a run; 0 where none was timed."""
         rates = (self._rates.get(_key(spec, like)) for like in LIKE)
-        return next((rate.measure_s for rate in rates if rate is not None and rate.measure_s), 0.0)
+        once_s = next((rate.measure_s for rate in rates if rate is not None and rate.measure_s), 0.0)
+        return once_s * _measurings(spec)
 
     def n_train(self, spec: Mapping[str, Any]) -> int | None:
         """Return how many examples a finished run of that task on that data trained on."""
@@ -108,7 +110,7 @@ class Forecast:
 
 
 def _rate(some: list[Measured]) -> _Rate:
-    measures = [one.measure_s for one in some if one.measure_s is not None]
+    measures = [one.measure_s / _measurings(one.spec) for one in some if one.measure_s is not None]
     return _Rate(
         train_s=fmean(one.train_s / one.sample_gradients for one in some),
         gradients=fmean(one.sample_gradients / one.epochs for one in some),
@@ -117,9 +119,20 @@ def _rate(some: list[Measured]) -> _Rate:
     )
 
 
+def _measurings(spec: Mapping[str, Any]) -> int:
+    """Return how often such a run measures: once, unless its task has a parameter for more along training.
+
+    The last of them takes what is left of the measures, too, which is counted as if each did.
+    """
+    every = spec["task"]["params"].get("measure_every")
+    if not isinstance(every, int) or every < 1:
+        return 1
+    return max(1, math.ceil(float(spec["epochs"]) / every))
+
+
 def _key(spec: Mapping[str, Any], like: str) -> str:
     task, optimizer = spec["task"], spec["optimizer"]
-    machine = [spec["precision"], spec["device"], spec["threads"], spec["compile"]]
+    machine = [spec["precision"], spec["device"], spec["threads"], spec["compile"], spec.get("ranks", 1)]
     same: list[Any] = [_entry(task), spec["data"], *machine]
     if like != "task":
         same.append(optimizer["name"])

@@ -9,36 +9,24 @@ kills. A run that the code or its input ended leaves its reason in its folder.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import selectors
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
-import time
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import suite
 from suite.errors import SteppeError
-from suite.local.signals import counted, held
+from suite.local.network import pick_up, towards
+from suite.local.process import Event, Process, Worker, environment, visible_gpus, worker_command
+from suite.local.signals import counted
+from suite.local.team import Team
 from suite.local.worker import CHECKPOINT_S, ENTRY, NO_FAULT, outcome_of
+from suite.spec import RunSpec
 from suite.store import Store
 
-Event = dict[str, Any]
-_ROOT = Path(suite.__file__).resolve().parent.parent
 _POLL_S = 0.2
-_EXIT_S = 20.0
-_SAME_KILL_S = 1.0
-"""Whoever kills a whole job may strike a worker first: only one who outlives it by so much can say why."""
-
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Tensors in huge pages: without, 12 % of a ResNet's step on a CPU are page faults. The bits are the same."""
 
 
 @dataclass
@@ -67,6 +55,7 @@ def run_pool(
     job: str = "",
     restart_count: int = 0,
     asked: Callable[[], int] | None = None,
+    place: Place | None = None,
 ) -> PoolResult:
     """Execute the runs, whose specs are in the store, and return when all ended or the user stopped them.
 
@@ -84,14 +73,14 @@ def run_pool(
         restart_count: how often the scheduler restarted it, see `RunFolder.start`.
         asked: how often a stop was asked for, called a few times a second: once, runs save; twice, they are
             killed. Without it, the signals are counted that come while the pool runs.
+        place: how many processes a run has, and where they are; one, unless given.
 
     """
-    command = [sys.executable, "-P", "-m", "suite.local.worker", f"--entry={entry}"]
-    command += [f"--checkpoint-s={checkpoint_s}", f"--job={job}", f"--restart-count={restart_count}"]
-    command += [f"--plugin={plugin}" for plugin in plugins]
-    if data_root is not None:
-        command.append(f"--data={data_root}")
-    pool = _Pool(Store(store_root), deque(run_ids), command, on_event, job)
+    place = place or Place()
+    command = worker_command(plugins, data_root)
+    command += [f"--entry={entry}", f"--address={place.address}", f"--checkpoint-s={checkpoint_s}"]
+    command += [f"--job={job}", f"--restart-count={restart_count}"]
+    pool = _Pool(Store(store_root), deque(run_ids), command, on_event, job, place)
     with counted() if asked is None else contextlib.nullcontext(asked) as requests:
         try:
             pool.serve(max(1, workers), requests)
@@ -100,82 +89,16 @@ def run_pool(
     return pool.result
 
 
-def visible_gpus() -> list[str]:
-    """Return the GPUs as CUDA_VISIBLE_DEVICES names them: those it lists, else all that the driver lists."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [name.strip() for name in listed.split(",") if name.strip()]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    try:
-        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [str(i) for i, line in enumerate(x for x in answer.stdout.splitlines() if x.startswith("GPU "))]
+@dataclass(frozen=True)
+class Place:
+    """Where the processes of a run are."""
 
-
-class _Worker:
-    """A worker process and the run it has in hand."""
-
-    def __init__(self, command: list[str], gpu: str | None) -> None:
-        environment = {**HUGE_PAGES, **os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        self.run_id: str | None = None
-        # What is said outside a run, for instance by an import that fails.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        with held():  # until it handles them
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
-            )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._stdin, self.stdout = self.process.stdin, self.process.stdout
-        self._rest = b""
-
-    def give(self, run_id: str, spec: Path) -> None:
-        """Hand over a run; a worker that died meanwhile is noticed by the end of its stdout."""
-        self.run_id = run_id
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.write(json.dumps({"run": str(spec)}).encode() + b"\n")
-            self._stdin.flush()
-
-    def read(self) -> list[Event] | None:
-        """Return the events that have arrived, None at the end of the process."""
-        chunk = os.read(self.stdout.fileno(), 1 << 16)
-        if not chunk:
-            return None
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def release(self) -> None:
-        """Tell the worker that nothing more comes."""
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.close()
-
-    def cause_of_death(self) -> str:
-        """Wait for the process and describe its end in one line."""
-        code = self.process.wait()
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        if code < 0:
-            if code == -signal.SIGKILL:
-                time.sleep(_SAME_KILL_S)
-            hint = "; out of memory?" if code == -signal.SIGKILL else ""
-            return f"its worker process was killed by {signal.Signals(-code).name}{hint}"
-        return f"its worker process ended with exit code {code}" + (f": {said[-1]}" if said else "")
-
-    def close(self) -> None:
-        """End the process, by force if it does not end by itself, and free what belongs to it."""
-        self.release()
-        try:
-            self.process.wait(_EXIT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.stdout.close()
-        self._errors.close()
+    ranks: int = 1
+    """Processes of each run."""
+    address: str = "127.0.0.1"
+    """Of this machine, at which the others reach rank 0."""
+    callers: socket.socket | None = None
+    """Where the others call from their nodes; None: they are started here. One run at a time, then."""
 
 
 class _Pool:
@@ -188,18 +111,22 @@ class _Pool:
         command: list[str],
         on_event: Callable[[Event], None],
         job: str,
+        place: Place,
     ) -> None:
         self.result = PoolResult()
         self._store, self._queue, self._command, self._on_event = store, queue, command, on_event
-        self._job = job
+        self._job, self._place = job, place
         self._gpus = visible_gpus()
-        self._slots: list[_Worker | None] = []
+        self._network = towards(place.address) if place.ranks > 1 else {}
+        self._teams: list[Team] = []
         self._stopped = False
         self._selector = selectors.DefaultSelector()
+        if place.callers is not None:
+            self._selector.register(place.callers, selectors.EVENT_READ, None)
 
     def serve(self, n_workers: int, asked: Callable[[], int]) -> None:
         """Hand out runs and pass events on until nothing is left to do."""
-        self._slots = [None] * min(n_workers, len(self._queue))
+        self._teams = [Team() for _ in range(min(n_workers, len(self._queue)))]
         answered = 0
         while True:
             if answered < min(asked(), 2):
@@ -207,60 +134,119 @@ class _Pool:
                 self._stop(kill=answered == 2)
             if not self._stopped:
                 self._hand_out()
-            if not any(worker and worker.run_id for worker in self._slots):
+            if not any(team.busy for team in self._teams):
                 break
             for key, _ in self._selector.select(_POLL_S):
-                self._listen(key.data)
+                if key.data is None:
+                    self._answer()
+                else:
+                    self._listen(*key.data)
+            for team in self._teams:
+                team.kill_stuck()
+                if (event := team.told()) is not None:
+                    self._end(event["run_id"], event)
         self.result.interrupted.extend(self._queue)
 
     def _hand_out(self) -> None:
-        for slot, worker in enumerate(self._slots):
-            while self._queue and (worker is None or worker.run_id is None):
+        for team in self._teams:
+            while self._queue and not team.busy:
                 run_id = self._queue.popleft()
                 folder = self._store.run(run_id)
                 try:
                     spec = folder.spec()
+                    self._check_ranks(spec)
                 except SteppeError as error:
                     self._end(run_id, {"outcome": outcome_of(error), "message": str(error), "log": ""})
                     continue
-                if worker is None:
-                    worker = self._start(slot)
+                if 0 not in team.workers:
+                    self._start(team, 0)
                 names = {"task": spec.task.name, "optimizer": spec.optimizer.name, "seed": spec.seed}
                 self._on_event({"event": "started", "run_id": run_id, **names})
-                worker.give(run_id, folder.path.resolve() / "spec.json")
+                team.start(run_id, {"run": str(folder.path.resolve() / "spec.json")})
 
-    def _start(self, slot: int) -> _Worker:
-        gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        worker = _Worker(self._command, gpu)
-        self._slots[slot] = worker
-        self._selector.register(worker.stdout, selectors.EVENT_READ, slot)
-        return worker
+    def _check_ranks(self, spec: RunSpec) -> None:
+        if spec.ranks != self._place.ranks:
+            raise SteppeError(
+                f"the run is for {spec.ranks} ranks and here are {self._place.ranks}: run it with --ranks "
+                f"{spec.ranks}, or submit it with a profile of as many processes"
+            )
 
-    def _listen(self, slot: int) -> None:
-        worker = self._slots[slot]
-        assert worker is not None
+    def _start(self, team: Team, rank: int) -> None:
+        here = self._teams.index(team) * self._place.ranks + rank
+        gpu = self._gpus[here % len(self._gpus)] if self._gpus else None
+        self._enter(team, rank, Process(self._command, environment(gpu, self._network)))
+
+    def _enter(self, team: Team, rank: int, worker: Worker) -> None:
+        team.workers[rank] = worker
+        self._selector.register(worker.channel, selectors.EVENT_READ, (team, rank))
+
+    def _answer(self) -> None:
+        """Take a call from another node, which says its rank first."""
+        assert self._place.callers is not None
+        picked_up = pick_up(self._place.callers)
+        if picked_up is None:
+            return
+        caller, rank = picked_up
+        if not 0 < rank < self._place.ranks:
+            caller.close()
+            return
+        team = self._teams[0]
+        if (old := team.workers.get(rank)) is not None:
+            self._bury(team, rank, old)
+        self._enter(team, rank, caller)
+        team.call(rank)
+
+    def _listen(self, team: Team, rank: int) -> None:
+        worker = team.workers.get(rank)
+        if worker is None:  # buried a moment ago
+            return
         events = worker.read()
         if events is None:
-            self._bury(slot, worker)
+            self._bury(team, rank, worker)
             return
         for event in events:
-            if event["event"] == "ended":
-                worker.run_id = None
-                self._end(event["run_id"], event)
+            if event["event"] == "meet":
+                self._meet(team, event)
+            elif event["event"] == "ended":
+                self._ended(team, rank, event)
                 if event["last"]:  # this worker ends now; take none of its successors' runs
-                    self._bury(slot, worker)
+                    self._bury(team, rank, worker)
                     return
             else:
                 self._on_event(event)
 
-    def _bury(self, slot: int, worker: _Worker) -> None:
-        self._selector.unregister(worker.stdout)
-        self._slots[slot] = None
-        if worker.run_id is not None:
-            log = self._store.root / "logs" / f"{worker.run_id}.log"
-            outcome = "interrupted" if self._stopped else "error"
-            message, where = worker.cause_of_death(), str(log) if log.exists() else ""
-            self._end(worker.run_id, {"outcome": outcome, "message": message, "log": where})
+    def _meet(self, team: Team, event: Event) -> None:
+        """Call the other processes of a run to rank 0, which awaits them at a port."""
+        if self._place.callers is None and not self._stopped:
+            for rank in range(1, self._place.ranks):
+                if rank not in team.workers:
+                    self._start(team, rank)
+        path = self._store.run(event["run_id"]).path.resolve() / "spec.json"
+        team.meet({"run": str(path), "address": self._place.address, "port": event["port"]})
+
+    def _ended(self, team: Team, rank: int, event: Event) -> None:
+        team.workers[rank].run_id = None
+        if rank == 0:
+            team.over()
+            if event["lost"]:
+                team.parting = event
+            else:
+                self._end(event["run_id"], event)
+        elif event["outcome"] != "done" and not event["lost"]:
+            team.lost(rank, event["message"])
+
+    def _bury(self, team: Team, rank: int, worker: Worker) -> None:
+        self._selector.unregister(worker.channel)
+        del team.workers[rank]
+        run_id = worker.run_id
+        if run_id is not None:
+            cause = worker.cause_of_death()
+            if rank:
+                team.lost(rank, cause)
+            else:
+                log = self._store.root / "logs" / f"{run_id}.log"
+                outcome, where = "interrupted" if self._stopped else "error", str(log) if log.exists() else ""
+                self._end(run_id, {"outcome": outcome, "message": team.over() or cause, "log": where})
         worker.close()
 
     def _end(self, run_id: str, event: Event) -> None:
@@ -279,17 +265,16 @@ class _Pool:
         self._stopped = True
         message = "killing" if kill else "saving at the next step; Ctrl-C kills"
         self._on_event({"event": "stopping", "message": message})
-        for worker in filter(None, self._slots):
-            worker.release()
-            with contextlib.suppress(ProcessLookupError):
-                worker.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        for team in self._teams:
+            team.stop(kill=kill)
 
     def close(self) -> None:
         """Leave no process behind, whatever happened."""
-        for worker in filter(None, self._slots):
+        workers = [worker for team in self._teams for worker in team.workers.values()]
+        for worker in workers:
             if worker.run_id is not None:  # only after an exception in this process
-                worker.process.terminate()
+                worker.signal(signal.SIGTERM)
             worker.release()
-        for worker in filter(None, self._slots):
+        for worker in workers:
             worker.close()
         self._selector.close()

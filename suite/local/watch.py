@@ -364,7 +364,7 @@ def _left(seen: Iterable[Seen], forecast: Forecast, side_by_side: int) -> float 
 def _cost_key(run: Seen) -> tuple[Any, ...]:
     """What runs of the same cost have in common, quickly: thousands differ by their seed only."""
     spec = run.spec
-    machine = spec["precision"], spec["device"], spec["threads"], spec["compile"]
+    machine = spec["precision"], spec["device"], spec["threads"], spec["compile"], spec.get("ranks", 1)
     entries = [(entry["name"], repr(entry["params"])) for entry in (spec["task"], spec["optimizer"])]
     return (*entries, spec["data"], spec["epochs"], machine)
 

@@ -2,10 +2,13 @@
 
 Each line of stdin is JSON, {"run": path of a spec.json}; each line of stdout is an event, a JSON object:
 
-    {"event": "progress", ...}                                         what the training loop tells
-    {"event": "ended", "run_id", "outcome", "message", "log", "last"}  outcome as in `OUTCOMES`
+    {"event": "progress", ...}                       what the training loop tells
+    {"event": "meet", "run_id", "port"}              rank 0 of several processes awaits the others there
+    {"event": "ended", "run_id", "outcome", "message", "log", "last", "lost"}  outcome as in `OUTCOMES`
 
-`last` says that the process ends now.
+`last` says that the process ends now, `lost` that another process of the run was lost. A process that is
+called to the run of another has {"rank", "address", "port"} in its line: it follows, and obeys no signal
+before that run is over.
 
 Prints of library code do not reach stdout: they go to logs/RUN_ID.log of the store, as does the traceback of
 an exception, after which the process ends, because what raised may have left it in any state. SIGTERM and
@@ -26,12 +29,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from suite.claim import RunBusy
-from suite.errors import SteppeError
+from suite.errors import RankLostError, SteppeError
 from suite.files import StorageError
 from suite.local.signals import SAVE, release
 from suite.registry import Registry
@@ -78,17 +81,26 @@ def main() -> int:
     emit = _reserve_stdout()
     faulthandler.enable(file=2)  # a segfault says where, in the log of the run that it ended
     registry = Registry(args.plugin)
-    for line in sys.stdin:
-        folder = RunFolder(Path(json.loads(line)["run"]).parent)
-        with _log(folder) as log:
-            event = _serve(folder, registry, args, stop, emit)
+    for line in _lines():
+        order = json.loads(line)
+        folder = RunFolder(Path(order["run"]).parent)
+        with _log(folder, order.get("rank", 0)) as log:
+            event = _serve(folder, order, registry, args, stop, emit)
         gc.collect()
         where = str(log) if log and log.exists() else ""
         last = event["outcome"] == "error" or stop()
-        emit({"event": "ended", "run_id": folder.run_id, "log": where, "last": last, **event})
+        emit({"event": "ended", "run_id": folder.run_id, "log": where, "last": last, "lost": False, **event})
+        if event.get("lost"):
+            os._exit(0)  # a sum over GPUs that never ends would hold up an orderly exit for ever
         if last:
             return 0
     return 0
+
+
+def _lines() -> Iterator[str]:
+    """Give what comes on stdin, which may be a line to another node that is cut."""
+    with contextlib.suppress(ConnectionError):
+        yield from sys.stdin
 
 
 def _arguments() -> argparse.Namespace:
@@ -97,30 +109,32 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--checkpoint-s", type=float, default=CHECKPOINT_S)
     parser.add_argument("--entry", default=ENTRY, help="the function that executes a run, as module:function")
+    parser.add_argument("--address", default="127.0.0.1", help="where the other processes reach this one")
     parser.add_argument("--job", default="", help="the scheduler's name of the job")
     parser.add_argument("--restart-count", type=int, default=0, help="how often the scheduler restarted it")
     return parser.parse_args()
 
 
 def _serve(
-    folder: RunFolder, registry: Registry, args: argparse.Namespace, stop: Stop, emit: Emit
-) -> dict[str, str]:
-    if stop():
+    folder: RunFolder,
+    order: Mapping[str, Any],
+    registry: Registry,
+    args: argparse.Namespace,
+    stop: Stop,
+    emit: Emit,
+) -> dict[str, Any]:
+    following = "rank" in order
+    if stop() and not following:
         return {"outcome": "interrupted", "message": ""}
     try:
         _set_threads(folder.spec().threads)
-        module, _, function = args.entry.partition(":")
-        run_one = getattr(importlib.import_module(module), function)  # here torch is loaded
-        outcome = run_one(
-            folder,
-            registry,
-            args.data,
-            stop=stop,
-            progress=lambda row: emit({"event": "progress", **row}),
-            checkpoint_s=args.checkpoint_s,
-            restart_count=args.restart_count,
-            job=args.job,
-        )
+        if following:
+            outcome = _follow(folder, order, registry, args)
+        else:
+            outcome = _lead(folder, registry, args, stop, emit)
+    except RankLostError as error:
+        traceback.print_exc()
+        return {"outcome": "error", "message": str(error), "lost": True}
     except SteppeError as error:
         return {"outcome": outcome_of(error), "message": str(error)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one run's defect must not stop the others
@@ -130,6 +144,33 @@ def _serve(
     if outcome == "interrupted" and not stop():
         return {"outcome": "busy", "message": "taken over by another process"}
     return {"outcome": outcome, "message": ""}
+
+
+def _lead(folder: RunFolder, registry: Registry, args: argparse.Namespace, stop: Stop, emit: Emit) -> str:
+    """Execute the run, alone or as rank 0."""
+    module, _, function = args.entry.partition(":")
+    run_one = getattr(importlib.import_module(module), function)  # here torch is loaded
+    outcome: str = run_one(
+        folder,
+        registry,
+        args.data,
+        stop=stop,
+        progress=lambda row: emit({"event": "progress", **row}),
+        checkpoint_s=args.checkpoint_s,
+        restart_count=args.restart_count,
+        job=args.job,
+        address=args.address,
+        meet=lambda port: emit({"event": "meet", "run_id": folder.run_id, "port": port}),
+    )
+    return outcome
+
+
+def _follow(folder: RunFolder, order: Mapping[str, Any], registry: Registry, args: argparse.Namespace) -> str:
+    """Take part in the run of another process."""
+    from suite.follow import follow  # here torch is loaded
+
+    place = {key: order[key] for key in ("rank", "address", "port")}
+    return follow(folder, registry, args.data, **place)
 
 
 def outcome_of(error: SteppeError) -> str:
@@ -161,9 +202,13 @@ def _reserve_stdout() -> Emit:
 
 
 @contextlib.contextmanager
-def _log(folder: RunFolder) -> Iterator[Path | None]:
-    """Send everything that prints to logs/RUN_ID.log; a log that stayed empty is removed."""
-    path = folder.path.parent.parent / "logs" / f"{folder.run_id}.log"
+def _log(folder: RunFolder, rank: int) -> Iterator[Path | None]:
+    """Send everything that prints to logs/RUN_ID.log, of another rank to logs/RUN_ID.RANK.log.
+
+    A log that stayed empty is removed.
+    """
+    name = f"{folder.run_id}.{rank}.log" if rank else f"{folder.run_id}.log"
+    path = folder.path.parent.parent / "logs" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

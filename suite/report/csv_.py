@@ -25,13 +25,13 @@ def render(board: Leaderboard) -> str:
     return out.getvalue()
 
 
-_HEAD = ("protocol", "track", "task", "data", "tier", "precision", "device", "compiled", "view", "budget",
-         "budget_s", "optimizer", "epochs")  # fmt: skip
+_HEAD = ("protocol", "track", "task", "data", "tier", "precision", "device", "compiled", "ranks", "view",
+         "budget", "budget_s", "optimizer", "epochs")  # fmt: skip
 
 
 def _cells(table: Table, row: Row, names: list[str]) -> dict[str, Any]:
     head = (table.protocol, UNTUNED, table.task, table.data, table.tier, table.precision, table.device,
-            table.compiled, table.view, table.budget, table.seconds, row.optimizer,
+            table.compiled, table.ranks, table.view, table.budget, table.seconds, row.optimizer,
             row.epochs)  # fmt: skip
     verdict = row.verdict
     cells: dict[str, Any] = dict(zip(_HEAD, head, strict=True))

@@ -78,7 +78,7 @@ def _accuracy(table: Table, labels: dict[str, str]) -> Iterator[str]:
     said = [
         "Test accuracy, mean and 95 % t interval over seeds; means are over completed runs",
         f"{notes.seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; {table.precision} on "
-        f"{table.device}{', compiled' if table.compiled else ''}; protocol {table.protocol}",
+        f"{table.device}{notes.of_execution(table)}; protocol {table.protocol}",
         "Cost in sample-gradients, 1x being one gradient an example over the task's budget",
         "The verdict compares with the highest mean, paired by seed, with Holm's correction",
     ]

@@ -86,6 +86,8 @@ class Table:
     precision: str
     device: str
     compiled: bool
+    ranks: int
+    """Processes of each run that shared every mini-batch."""
     tier: str
     view: str
     budget: float
@@ -169,7 +171,7 @@ def names(board: Leaderboard) -> tuple[str, ...]:
 
 
 def _order(table: Table) -> tuple[Any, ...]:
-    conditions = (table.task, table.data, table.precision, table.device, table.compiled)
+    conditions = (table.task, table.data, table.precision, table.device, table.compiled, table.ranks)
     return (*conditions, REPORT_VIEWS.index(table.view), table.budget, table.fingerprints)
 
 
@@ -185,7 +187,7 @@ def _task_label(run: Run, tasks: Mapping[str, TaskInfo]) -> str:
 
 def _conditions(run: Run) -> tuple[str, ...]:
     spec = run.setting.spec
-    return spec.data, spec.protocol, spec.precision, spec.device, str(spec.compile)
+    return spec.data, spec.protocol, spec.precision, spec.device, str(spec.compile), str(spec.ranks)
 
 
 def _sift(
@@ -289,6 +291,7 @@ class _Stratum:
             precision=first.precision,
             device=first.device,
             compiled=first.compile,
+            ranks=first.ranks,
             tier=info.tier,
             view=place.view,
             budget=place.budget,

@@ -55,10 +55,9 @@ def _table(table: Table) -> Iterator[str]:
     where = f"{text.markdown(table.task)} on {text.markdown(table.data)}"
     yield f"## {where}: {VIEW_TITLES[table.view]}, {table.budget:g}x ({UNTUNED})"
     yield ""
-    compiled = ", compiled" if table.compiled else ""
     yield (
         f"{notes.seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; "
-        f"{text.markdown(table.precision)} on {text.markdown(table.device)}{compiled}; "
+        f"{text.markdown(table.precision)} on {text.markdown(table.device)}{notes.of_execution(table)}; "
         f"protocol {text.markdown(table.protocol)}."
     )
     yield ""

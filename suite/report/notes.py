@@ -8,6 +8,12 @@ from suite.report.leaderboard import Row, Table
 from suite.report.views import NEAR
 
 
+def of_execution(table: Table) -> str:
+    """Say, where it is not as usual, how the runs were executed: to be added to the name of the device."""
+    compiled = ", compiled" if table.compiled else ""
+    return compiled + (f", {table.ranks} ranks" if table.ranks > 1 else "")
+
+
 def of_comparison(table: Table) -> Iterator[str]:
     """Say which rows are compared and what the comparison is worth."""
     if table.seconds is not None:

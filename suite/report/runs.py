@@ -39,7 +39,8 @@ class Setting:
         """Name all that records of one table must share, beside the budget, as a hash."""
         spec = self.spec.to_dict()
         keys = ("task", "data", "data_checksum", "protocol", "precision", "device", "compile")
-        return sha256_text(canonical_json([*(spec[key] for key in keys), self.split, self.task_source]))
+        shared = [*(spec[key] for key in keys), self.split, self.task_source]
+        return sha256_text(canonical_json([*shared, self.spec.ranks] if self.spec.ranks > 1 else shared))
 
     @cached_property
     def optimizer_key(self) -> str:

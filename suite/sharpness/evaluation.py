@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from suite.objective import slice_bounds
 from suite.params import FlatParams
+from suite.ranks import slice_bounds
 from suite.sharpness.point import Point, SubsetLoss
 
 

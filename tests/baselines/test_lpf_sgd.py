@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.lpf_sgd import gamma_at
-from suite.objective import slice_bounds
+from suite.ranks import slice_bounds
 from tests.baselines.helpers import TOTAL_STEPS, Training, batch, flat, watch
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from suite.local.pool import HUGE_PAGES
+from suite.local.process import HUGE_PAGES
 from suite.precision import PerturbationProbe
 from tests.benchmarks.throughput_sides import EPOCHS, Ours, load_setting, make
 

@@ -88,7 +88,7 @@ class Campaign:
         self.steppe("submit", *self.selectors, "--profile", str(self.store.parent / "profile.toml"))
         end = time.monotonic() + END_S
         looked = time.monotonic()
-        while (left := self.n_runs - len(self.done())) or self.strikes.total() < kills:
+        while (left := self.n_runs - len(done(self.store))) or self.strikes.total() < kills:
             assert time.monotonic() < end, f"{left} runs not done after {END_S:g} s"
             if not left:
                 break
@@ -112,9 +112,6 @@ class Campaign:
                     self.testbed.ask("scontrol", "release", job)
                     self.note("released", target=f"task {job.partition('_')[2]}", reason=reason)
 
-    def done(self) -> list[str]:
-        return [path.parent.name for path in self.store.glob("runs/*/result.json")]
-
     # -- faults ----------------------------------------------------------------------------------
 
     def strike(self) -> None:
@@ -126,7 +123,7 @@ class Campaign:
             target = kind()
             if target is not None:
                 self.strikes[kind.__name__] += 1
-                self.note(kind.__name__, n=self.strikes.total(), target=target, done=len(self.done()))
+                self.note(kind.__name__, n=self.strikes.total(), target=target, done=len(done(self.store)))
 
     def kill_worker(self) -> str | None:
         return self._kill(WORKER)
@@ -204,6 +201,11 @@ def parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+def done(store: Path) -> list[str]:
+    """The runs that have records."""
+    return [run_id for run_id in Store(store).run_ids() if Store(store).is_done(run_id)]
 
 
 def folders(store: Path) -> list[RunFolder]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slurm import client
 from slurm.client import Silent
 from slurm.submission import Batch, Order, Submission, create
-from suite.cli import main
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store import Store
@@ -34,9 +28,12 @@ class FakeQueue:
     """Lines of sacct; None where accounting is off."""
     silent: bool = False
     calls: list[tuple[str, ...]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    """How long whoever asked would have waited, for each of the calls."""
 
     def __call__(self, *command: str, timeout_s: float = 60) -> str:
         self.calls.append(command)
+        self.waits.append(timeout_s)
         if self.silent:
             raise Silent("SLURM does not answer (`squeue`: Unable to contact slurm controller)")
         if command[0] == "squeue":
@@ -85,25 +82,3 @@ def handed(store: Store, *batches: Sequence[Sequence[RunSpec]], order: Order = O
 def runs(*seeds: int) -> list[RunSpec]:
     """Specs that differ in their seeds."""
     return [make_spec(seed) for seed in seeds]
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def steppe(*arguments: str | Path) -> Answer:
-    """Call the command line."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = main([str(argument) for argument in arguments])
-    return Answer(code, out.getvalue(), err.getvalue())

@@ -13,7 +13,7 @@ import pytest
 from slurm.testbed.cluster import Testbed
 from suite.cli import main
 from suite.store import Store
-from tests.slurm.campaign import processes
+from tests.slurm.campaign import done, processes
 from tests.slurm.fates import Fate, compare, fate
 from tests.slurm.queue import wait_until
 from tests.suite.runner import PLUGIN
@@ -70,7 +70,7 @@ class Sweep:
         return {run["run_id"]: run["status"] for run in runs}
 
     def done(self) -> list[str]:
-        return [path.parent.name for path in self.store.glob("runs/*/result.json")]
+        return done(self.store)
 
     def wait_working(self) -> None:
         """Wait until a run has saved something and is not done."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from slurm import client
 from slurm.submission import submissions
 from suite.store import Store
-from tests.slurm.fake_queue import Answer, FakeQueue, handed, play, runs, steppe
+from tests.slurm.fake_queue import FakeQueue, handed, play, runs
+from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.records import finish
 
 
@@ -104,6 +107,21 @@ def test_a_silent_scheduler_is_an_error_and_nothing_is_done(store: Store, queue:
     assert answer.code == 2
     assert "does not answer" in answer.err
     assert batch.cancelled == frozenset()
+
+
+def test_a_submission_that_was_deleted_just_then_is_passed_over(
+    store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission = handed(store, [runs(0)])
+    queue.has(submission.batches[0], 0, "PENDING")
+
+    def ask(*command: str, **options: float) -> str:
+        shutil.rmtree(submission.folder, ignore_errors=True)
+        return queue(*command, **options)
+
+    monkeypatch.setattr(client, "ask", ask)
+    answer = cancel(store)
+    assert (answer.code, answer.out) == (0, "nothing is in the queue\n")
 
 
 class Terminal(io.StringIO):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from slurm import dispatch
+from slurm import client, dispatch
 from slurm.cluster import Cluster
 from slurm.dispatch import Plan
 from slurm.profiles import Profile
 from slurm.submission import FOLDER, Order, create
 from suite import scheduler
+from suite.local.watch import Watch
 from suite.spec import RunSpec
 from suite.store import Store
-from tests.slurm.fake_queue import ORDER, Answer, FakeQueue, handed, play, runs, steppe
+from tests.slurm.fake_queue import ORDER, FakeQueue, handed, play, runs
+from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.records import begin, finish, make_run
 
 
@@ -209,6 +212,39 @@ def test_a_silent_scheduler_is_an_error_and_nothing_is_done(
     assert answer.code == 2
     assert "does not answer" in answer.err
     assert sent.calls == []
+
+
+def test_what_somebody_submits_just_then_is_known(
+    store: Store, queue: FakeQueue, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = runs(0, 1)
+    handed(store, [[a]])
+
+    def watch(*arguments: Any) -> Watch:
+        handed(store, [[b]])
+        return Watch(*arguments)
+
+    monkeypatch.setattr("slurm.cli.retry.Watch", watch)
+    assert retry(store).code == 0
+    assert sent.ids == [sorted([a.run_id, b.run_id])]
+
+
+def test_what_is_taken_back_just_then_is_left_out(
+    store: Store, queue: FakeQueue, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = runs(0, 1)
+    handed(store, [[a]])
+    taken = handed(store, [[b]])
+
+    def ask(*command: str, **options: float) -> str:
+        shutil.rmtree(taken.folder, ignore_errors=True)
+        return queue(*command, **options)
+
+    monkeypatch.setattr(client, "ask", ask)
+    answer = retry(store)
+    assert answer.code == 0
+    assert f"left out: {b.run_id}, as submission {taken.name} was just taken back" in answer.lines
+    assert sent.ids == [[a.run_id]]
 
 
 def test_dispatch_looks_itself_and_lets_in_what_nobody_handed_over(store: Store, queue: FakeQueue) -> None:

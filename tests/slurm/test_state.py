@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from slurm import state
 from slurm.client import Silent
 from slurm.submission import FOLDER, submissions
 from suite import scheduler
+from suite.errors import SteppeError
 from suite.store import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.records import finish, make_spec
@@ -175,6 +177,29 @@ def test_two_jobs_of_one_batch(store: Store, queue: FakeQueue) -> None:
     queue.has(batch, 0, "RUNNING", job=100)
     queue.has(batch, 0, "CANCELLED", job=101)
     assert state.look(store.root)[ONE.run_id].job == "100_0"
+
+
+@pytest.mark.parametrize("gone", ["0/packs.json", "submission.json", "0", "."])
+def test_a_submission_that_is_taken_back_just_then(
+    store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    a, b = runs(0, 1)
+    handed(store, [[a]])
+    taken = handed(store, [[b]])
+    listed = submissions(store.root)
+    path = taken.folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    monkeypatch.setattr(state, "submissions", lambda _: listed)
+    assert state.look(store.root)[a.run_id].state == "left"
+    assert state.in_queue(store.root) == []
+
+
+@pytest.mark.parametrize("damaged", ["0/packs.json", "submission.json"])
+def test_one_that_is_damaged_is_named(store: Store, queue: FakeQueue, damaged: str) -> None:
+    path = handed(store, [[ONE]]).folder / damaged
+    path.write_text("{")
+    with pytest.raises(SteppeError, match=f"{damaged} is half-written or corrupt"):
+        state.look(store.root)
 
 
 # -- accounting --------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from suite.scheduler import Placed
 from suite.spec import RunSpec
 from suite.store import Store
 from tests.slurm.conftest import need, owned
-from tests.slurm.fake_queue import handed, runs, steppe
+from tests.slurm.fake_queue import handed, runs
 from tests.slurm.queue import lose, submit, wait_for, wait_until
+from tests.suite.cli.conftest import steppe
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
 
 ROOT = Path(__file__).resolve().parents[2]

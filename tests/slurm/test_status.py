@@ -18,7 +18,8 @@ from suite.local.screen import Screen
 from suite.local.watch import Watch
 from suite.spec import RunSpec
 from suite.store import Store
-from tests.slurm.fake_queue import FakeQueue, handed, play, runs, steppe
+from tests.slurm.fake_queue import FakeQueue, handed, play, runs
+from tests.suite.cli.conftest import steppe
 from tests.suite.records import begin, finish, make_record, make_run
 
 
@@ -154,6 +155,39 @@ def test_a_silent_scheduler_leaves_the_view_of_the_store(store: Store, queue: Fa
     assert len(answer.err.splitlines()) == 1
     plain = steppe("status", "--store", store.root, "--json").json
     assert plain["scheduler_silent"].startswith("SLURM does not answer")
+
+
+def test_a_scheduler_that_hangs_holds_status_up_for_a_moment_only(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec,) = runs(0)
+    handed(store, [[spec]])
+    program = tmp_path / "bin" / "squeue"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setattr(scheduler, "GLANCE_S", 0.2)
+    answer = steppe("status", "--store", store.root)
+    assert answer.code == 0
+    assert "1 run: 1 queued" in answer.lines
+    assert "SLURM does not answer: `squeue` took over 0.2 s" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_who_needs_the_truth_waits_longer_for_it(
+    store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "follow", lambda watch, *_: watch.look())
+    handed(store, [runs(0)]).batches[0].set_job("100")
+    steppe("status", "--store", store.root)
+    assert queue.asked == ["squeue", "sacct"]
+    assert queue.waits[0] == scheduler.GLANCE_S >= queue.waits[1]
+    for command in (("status", "--watch"), ("retry", "--dry-run"), ("cancel",)):
+        queue.waits.clear()
+        queue.silent = True
+        steppe(*command, "--store", store.root)
+        assert queue.waits[0] == scheduler.WAIT_S > scheduler.GLANCE_S
 
 
 def test_what_is_left_is_shared_over_the_running_tasks(store: Store, queue: FakeQueue) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slurm.executor import ROOT
 from slurm.submission import submissions
 from slurm.testbed.cluster import Testbed
 from suite.files import write_whole
@@ -158,6 +161,29 @@ def test_without_slurm_the_user_hears_where_to_go_on(cli: Cli, monkeypatch: pyte
     assert "no `sbatch` on PATH" in answer.err
     assert "run it here with `steppe run`" in answer.err
     assert "python -m slurm.testbed up" in answer.err
+
+
+ALONE = """
+import sys
+from slurm import dispatch, executor
+from slurm.cluster import Cluster
+from suite.cli import main
+dispatch.survey = lambda profile: Cluster("fake", 1001, 10_000, None, 0, 0, {})
+executor.ask = lambda *command: "Submitted batch job 100"
+runs = ["-t", "digits-cnn", "-o", "*", "-o", "nso[k=2]", "-s", "0-1", "--store", "store"]
+assert main(["submit", *runs, "--profile", "testbed", "--dry-run"]) == 0
+assert main(["submit", *runs, "--profile", "testbed"]) == 0
+sys.exit("torch" in sys.modules)
+"""
+
+
+def test_it_leaves_torch_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(Store(tmp_path / "store").run_ids()) == 14
+    (submission,) = submissions(tmp_path / "store")
+    assert [batch.job for batch in submission.batches] == ["100"]
 
 
 def test_a_silent_controller_is_an_error_and_nothing_is_written(

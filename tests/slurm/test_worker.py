@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from slurm.calls import Calls
-from slurm.client import Silent
-from slurm.requeue import IDLE_STARTS, Requeue
+from slurm.requeue import IDLE_STARTS
 from slurm.submission import Batch, Order, create
 from slurm.worker import Patience, Task, work
 from suite.errors import SteppeError
@@ -359,7 +358,8 @@ def test_a_requeue_that_is_refused_is_said_and_harmless(tmp_path: Path) -> None:
 
 
 def test_starts_that_lead_nowhere_come_to_an_end(tmp_path: Path) -> None:
-    batch, (run, waiting) = pack(tmp_path / "store", "waits", "fine")
+    short = {"signal_s": 30, "time_min": 1}  # which SLURM may warn of as soon as a start begins
+    batch, (run, waiting) = pack(tmp_path / "store", "waits", "fine", profile=short)
     for start in range(IDLE_STARTS):
         worker = Worker(tmp_path, batch, restart_count=start)
         wait_until(lambda start=start: at_work(run) and attempts(run) == start + 1, "at work")
@@ -368,8 +368,19 @@ def test_starts_that_lead_nowhere_come_to_an_end(tmp_path: Path) -> None:
         assert len(worker.asked) == min(start + 1, IDLE_STARTS - 1)
     trouble = run.trouble()
     assert trouble is not None
-    assert "its time limit of 5 min is too short" in trouble.message
+    assert "its time limit of 1 min is too short" in trouble.message
     assert (run.status(), waiting.status()) == ("error", "queued")
+
+
+def test_preempted_starts_do_not_end_it(tmp_path: Path) -> None:
+    batch, (run,) = pack(tmp_path / "store", "waits")
+    for start in range(3):
+        worker = Worker(tmp_path, batch, restart_count=start)
+        wait_until(lambda start=start: at_work(run) and attempts(run) == start + 1, "at work")
+        worker.signal(signal.SIGUSR2)
+        assert worker.end() == 1
+        assert len(worker.asked) == start + 1
+    assert run.status() == "interrupted"
 
 
 def test_a_run_that_does_not_come_to_save_is_requeued_in_time(tmp_path: Path) -> None:
@@ -383,45 +394,3 @@ def test_a_run_that_does_not_come_to_save_is_requeued_in_time(tmp_path: Path) ->
     assert worker.end() == -signal.SIGKILL
     assert run.trouble() is None  # who was killed with it does not tell a tale
     assert worker.asked == ["requeue 7_0"]
-
-
-def test_progress_allows_as_many_requeues_as_it_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr("slurm.requeue.ask", lambda *command, timeout_s: asked.append(command))
-    run = make_run(Store(tmp_path), make_spec())
-    (run.path / "attempts" / "1").mkdir(parents=True)
-    saved = run.path / "attempts" / "1" / "checkpoint.pt"
-    for start in range(5):
-        requeue = Requeue("7_0", tmp_path / "idle-0")
-        requeue.begun(run)
-        if start != 2:  # one that led nowhere is forgiven, once the next got on
-            saved.write_text(str(start))
-            os.utime(saved, ns=(start, start + 1))
-        assert requeue.request() == "requeued"
-        assert not requeue.hopeless
-    assert asked == [("scontrol", "requeue", "7_0")] * 5
-
-
-def test_a_scheduler_that_does_not_answer_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def requeue(*answers: Exception | None) -> str:
-        left = iter(answers)
-
-        def ask(*command: str, timeout_s: float) -> str:
-            answer = next(left)
-            if answer is not None:
-                raise answer
-            return ""
-
-        monkeypatch.setattr("slurm.requeue.ask", ask)
-        monkeypatch.setattr("slurm.requeue._PAUSES_S", (0.0, 0.0))
-        return Requeue("7_0", tmp_path / f"idle-{len(answers)}-{answers[-1]}").request()
-
-    silent, refused = Silent("no answer"), SteppeError("refused")
-    assert requeue(silent, None) == "requeued"
-    assert requeue(silent, refused) == "requeued"  # it had been heard
-    assert "steppe retry" in requeue(refused)
-    assert "steppe retry" in requeue(silent, silent, silent)

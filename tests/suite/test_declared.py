@@ -1,17 +1,27 @@
-"""What optimizers declare is known without loading them, and never out of date."""
+"""What optimizers declare is known without loading them here, and never out of date."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from suite import declared
-from suite.declared import Declared
+from suite import declared, declaring
+from suite.declared import Answer, Declared, Pair
+from suite.errors import SteppeError
 from suite.registry import Registry
+from suite.select import declared_cost, select
 from suite.spec import OptimizerSpec
 from tests.suite.runner import PLUGIN
+
+GRID = ("nso[k=1|2|3,two_point=true|false,lambda=0|0.25]", "nso[clean_pass=true,sigma=0.02]",
+        "sam[rho=0.1|0.2]", "lpf-sgd,sgd[lr=0.3],adabelief,adam")  # fmt: skip
 
 
 @pytest.fixture
@@ -21,50 +31,98 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note every loading of the optimizers."""
-    noted: list[str] = []
-    monkeypatch.setattr(
-        Registry, "_find", lambda self, package, *rest, old=Registry._find: (
-            noted.append(package) or old(self, package, *rest)
-        )
-    )  # fmt: skip
-    return noted
+@pytest.fixture
+def asked(kept: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[Pair]]:
+    """The questions; what is to answer them is called here, and not in a process of its own."""
+    questions: list[list[Pair]] = []
+
+    def ask(pairs: Sequence[Pair]) -> Answer:
+        questions.append(list(pairs))
+        answer: Answer = json.loads(json.dumps(declaring.tell(json.loads(json.dumps(pairs)))))
+        return answer
+
+    monkeypatch.setattr(declared, "_ask", ask)
+    monkeypatch.setattr(declared, "_loaded", no_loading)
+    return questions
 
 
-def test_entries_are_the_same_with_and_without_loading(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Registry().optimizers
-    noted = loads(monkeypatch)
-    assert Declared().optimizers == real
-    assert noted == ["baselines"]
-    known = Declared().optimizers
-    assert noted == ["baselines"]
-    assert list(known) == list(real)
-    for name, found in known.items():
-        entry, other = found.entry, real[name].entry
-        assert isinstance(entry, OptimizerSpec)
-        assert isinstance(other, OptimizerSpec)
-        assert (found.path, found.plugin, found.source_hash) == (
-            real[name].path,
-            False,
-            real[name].source_hash,
-        )
-        for part in ("name", "version", "summary", "source", "params", "zero", "perturbs"):
-            assert getattr(entry, part) == getattr(other, part)
-        assert list(entry.params) == list(other.params)
-        hyper = {name: param.default for name, param in entry.params.items()}
-        assert entry.cost(hyper) == other.cost(hyper)  # loads the entry
+def no_loading() -> Registry:
+    raise AssertionError("the entries were loaded here")
 
 
-def test_a_changed_source_loads_them_again(
-    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def entry(registry: Registry, name: str) -> OptimizerSpec:
+    found = registry.optimizer(name).entry
+    assert isinstance(found, OptimizerSpec)
+    return found
+
+
+def costs(registry: Registry) -> dict[str, float]:
+    return {
+        f"{one.name} {sorted(one.params.items())}": declared_cost(registry, one)
+        for one in select(registry, "optimizer", GRID)
+    }
+
+
+def test_entries_are_those_that_loading_gives(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Registry()
+    known = Declared()
+    assert list(known.optimizers) == list(real.optimizers)  # told by a process of its own
+    monkeypatch.setattr(declared, "_ask", None)
+    for registry in (known, Declared()):  # the second reads the file
+        for name, found in registry.optimizers.items():
+            other = real.optimizers[name]
+            assert (found.path, found.plugin, found.source_hash) == (other.path, False, other.source_hash)
+            one, two = entry(registry, name), entry(real, name)
+            for part in ("name", "version", "summary", "source", "params", "zero", "perturbs"):
+                assert getattr(one, part) == getattr(two, part)
+            assert list(one.params) == list(two.params)
+            hyper = {name: param.default for name, param in one.params.items()}
+            assert one.cost(hyper) == two.cost(hyper)
+
+
+def test_costs_are_those_of_the_entries_and_asked_for_together(asked: list[list[Pair]]) -> None:
+    real = costs(Registry())
+    assert len(real) == 19
+    assert len(set(real.values())) > 4
+    assert costs(Declared()) == real
+    assert [len(pairs) > 1 for pairs in asked] == [False, True]
+    assert {name for name, _ in asked[1]} == {"nso"}
+    assert costs(Declared()) == real
+    assert len(asked) == 2
+
+
+def test_hyperparameters_that_do_not_count_are_no_question(asked: list[list[Pair]]) -> None:
+    registry = Declared()
+    (one,) = select(registry, "optimizer", ["nso[sigma=0.123,lr=0.3]"])
+    assert declared_cost(registry, one) == 2
+    (one,) = select(registry, "optimizer", ["sam[rho=0.123]"])
+    assert declared_cost(registry, one) == 2
+    assert asked == [[]]
+
+
+def test_a_changed_source_makes_them_anew(
+    asked: list[list[Pair]], kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Declared().optimizers
-    noted = loads(monkeypatch)
-    monkeypatch.setattr(declared, "_sources", lambda: "other")
-    assert Declared().optimizers
-    assert noted == ["baselines"]
-    assert json.loads(kept.read_text())["sources"] == "other"
+    assert costs(Declared())
+    for module in (declared, declaring):
+        monkeypatch.setattr(module, "sources", lambda: "other")
+    assert list(Declared().optimizers)
+    assert asked[2:] == [[]]
+    content = json.loads(kept.read_text())
+    assert content["sources"] == "other"
+    assert len(content["costs"]["nso"]) == 1  # those of the old sources are gone
+
+
+def test_costs_of_sources_edited_meanwhile_are_not_kept_with_the_old(
+    asked: list[list[Pair]], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Declared()
+    assert registry.optimizers
+    before = kept.read_bytes()
+    monkeypatch.setattr(declaring, "sources", lambda: "other")
+    (one,) = select(registry, "optimizer", ["nso[k=5]"])
+    assert declared_cost(registry, one) == 10
+    assert kept.read_bytes() == before
 
 
 def test_every_source_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,30 +130,41 @@ def test_every_source_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for package in declared.SOURCES:
         (tmp_path / package / "deep").mkdir(parents=True)
         (tmp_path / package / "deep" / "a.py").write_text("a = 1")
-    seen = {declared._sources()}
+    seen = {declared.sources()}
     for change in (
         lambda: (tmp_path / "baselines" / "deep" / "a.py").write_text("a = 2"),
         lambda: (tmp_path / "suite" / "b.py").write_text(""),
         lambda: (tmp_path / "suite" / "b.py").rename(tmp_path / "suite" / "c.py"),
     ):
         change()
-        assert declared._sources() not in seen
-        seen.add(declared._sources())
+        assert declared.sources() not in seen
+        seen.add(declared.sources())
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b'{"sources": "SAME", "optimizers": [{"name": "x"}]}']
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"sources": "SAME", "optimizers": [{"name": "x"}], "costs": {}}',
+        '{"sources": "SAME", "optimizers": []}',
+        '{"sources": "SAME", "optimizers": [], "costs": {"sgd": [[["lr"], [0.1], "1"]]}}',
+        '{"sources": "SAME", "optimizers": [], "costs": {"sgd": [[["lr"], [[]], 1]]}}',
+    ],
 )
-def test_a_damaged_file_is_made_anew(kept: Path, content: bytes) -> None:
+def test_a_damaged_file_is_made_anew(asked: list[list[Pair]], kept: Path, content: str) -> None:
     kept.parent.mkdir()
-    kept.write_bytes(content.replace(b"SAME", declared._sources().encode()))
+    kept.write_text(content.replace("SAME", declared.sources()))
     assert "sam" in Declared().optimizers
-    assert "sam" in kept.read_text()
+    assert "sam" in Declared().optimizers
+    assert asked == [[]]
 
 
-def test_where_nothing_can_be_kept_they_are_loaded(kept: Path) -> None:
+def test_where_nothing_can_be_kept_it_is_asked_for_every_time(asked: list[list[Pair]], kept: Path) -> None:
     kept.parent.write_text("a file in the way")
-    assert "sam" in Declared().optimizers
+    assert costs(Declared()) == costs(Declared())
+    assert len(asked) == 4
 
 
 def test_plugins_are_loaded(kept: Path) -> None:
@@ -103,17 +172,68 @@ def test_plugins_are_loaded(kept: Path) -> None:
     assert not kept.exists()
 
 
-def test_what_cannot_be_read_or_kept_only_costs_the_loading(
-    kept: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false", "/bin/ls"])
+def test_without_an_answer_they_are_loaded_here(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    real = Registry().optimizers
-
-    def gone() -> str:
-        raise FileNotFoundError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(declared, "_sources", gone)
-        assert Declared().optimizers == real
-    monkeypatch.setattr(declared, "ROOT", declared.ROOT / "suite")  # entries from elsewhere
-    assert Declared().optimizers == real
+    monkeypatch.setattr(sys, "executable", program)
+    assert Declared().optimizers == Registry().optimizers
     assert not kept.exists()
+
+
+def test_a_cost_that_nobody_tells_is_asked_of_the_entry(
+    asked: list[list[Pair]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Declared()
+    (one,) = select(registry, "optimizer", ["nso[k=5]"])
+    assert registry.optimizers
+    monkeypatch.setattr(declaring, "_costs", lambda *_: iter(()))
+    monkeypatch.setattr(declared, "_loaded", Registry)
+    assert [declared_cost(registry, one) for _ in range(3)] == [10, 10, 10]
+    assert [len(pairs) for pairs in asked] == [0, 1]  # once was enough
+
+
+class Clone:
+    """A copy of the sources, whose `steppe list` is called as a user does."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for package in ("suite", "tasks", "baselines"):
+            shutil.copytree(
+                declared.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+
+    def costs(self) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from suite.cli import main; sys.exit(main(['list', 'optimizers']))"
+        environment = {**os.environ, "PYTHONPATH": str(self.root)}
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code], env=environment, cwd=self.root, capture_output=True, text=True
+        )
+
+
+def test_an_edited_entry_is_seen_and_a_broken_one_is_one_line(tmp_path: Path) -> None:
+    clone = Clone(tmp_path)
+    path = tmp_path / "baselines" / "sgd.py"
+    sound = path.read_text()
+    path.write_text(sound.replace("cost=lambda hyper: 1,", "cost=lambda hyper: print('7') or 7,"))
+    answer = clone.costs()
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout.splitlines()[-1].split()[:3] == ["sgd", "1", "7"]
+    path = path.with_name("adabelief.py")  # the first
+    path.write_text("import no_such_module_anywhere\n")
+    answer = clone.costs()
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == (
+        f"steppe: error: {path} cannot be imported: ModuleNotFoundError: No module named "
+        f"'no_such_module_anywhere'; mend or remove the file\n"
+    )
+
+
+def test_what_went_wrong_can_be_traced(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, '{"error": "a.py cannot be imported"}', "Traceback: line 7")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(SteppeError, match=r"^a\.py cannot be imported") as caught:
+        _ = Declared().optimizers
+    assert caught.value.__notes__ == ["Traceback: line 7"]

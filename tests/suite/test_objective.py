@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.errors import SteppeError
-from suite.objective import BatchObjective, StatsSwitch, as_objective, slice_bounds
+from suite.objective import BatchObjective, StatsSwitch, as_objective
+from suite.ranks import slice_bounds
 from suite.seeds import Streams
 
 N = 11

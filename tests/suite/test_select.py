@@ -8,7 +8,7 @@ import pytest
 
 from suite.errors import SteppeError
 from suite.registry import Registry
-from suite.select import expand, parse_seeds, parse_selector, parse_selectors, select
+from suite.select import declared_cost, expand, parse_seeds, parse_selector, parse_selectors, select
 
 SIX = {"sgd", "adam", "sam", "lpf-sgd", "nso", "adabelief"}
 
@@ -109,6 +109,15 @@ def test_expand_orders_by_seed_then_optimizer_and_drops_repeats() -> None:
     assert [(s.seed, s.optimizer.name) for s in specs] == [(1, "sgd"), (1, "sam"), (0, "sgd"), (0, "sam")]
     assert len({s.run_id for s in specs}) == 4
     assert all(s.data_checksum and s.device == "cpu" for s in specs)
+
+
+def test_a_cost_that_cannot_be_told_names_its_entry(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN.replace("lambda hyper: 2.0", "lambda hyper: hyper['k']"))
+    registry = Registry([path])
+    (reference,) = select(registry, "optimizer", ["mine"])
+    with pytest.raises(SteppeError, match=r"^optimizer mine cannot tell its cost: KeyError: 'k'; mend the"):
+        declared_cost(registry, reference)
 
 
 def test_views_hold_epochs_or_cost_equal() -> None:

@@ -61,7 +61,8 @@ def groups(tables: Iterable[Table]) -> list[Group]:
     """Gather tables into pages, in the order of the leaderboard; its name depends on its stratum only."""
     by_key: dict[str, list[Table]] = {}
     for table in tables:
-        shared = (table.task, table.data, table.protocol, table.precision, table.device, table.compiled)
+        shared = [table.task, table.data, table.protocol, table.precision, table.device, table.compiled]
+        shared += [table.ranks] if table.ranks > 1 else []
         by_key.setdefault(canonical_json(shared), []).append(table)
     unlike = _unlike([some[0] for some in by_key.values()])
     return [
@@ -108,7 +109,9 @@ def _unlike(tables: Sequence[Table]) -> list[str]:
 
 
 def _conditions(table: Table) -> tuple[str, ...]:
-    return table.precision, table.device, "compiled" if table.compiled else "not compiled", table.protocol
+    compiled = "compiled" if table.compiled else "not compiled"
+    ranks = f"{table.ranks} rank{'s' if table.ranks > 1 else ''}"
+    return table.precision, table.device, compiled, ranks, table.protocol
 
 
 def pages_of_runs(found: Iterable[Group]) -> Mapping[str, tuple[Group, str]]:

@@ -118,6 +118,7 @@ def _environment() -> Environment:
         "entry": _entry,
         "strips": _strips,
         "notes": _notes,
+        "of_execution": notes.of_execution,
         "train_seconds": notes.train_seconds,
     }
     environment.globals |= {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import zlib
 from collections.abc import Callable
@@ -27,6 +29,10 @@ class Answer:
     err: str
 
     @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
     def json(self) -> Any:
         return json.loads(self.out)
 
@@ -34,20 +40,20 @@ class Answer:
 Cli = Callable[..., Answer]
 
 
+def steppe(*arguments: str | Path) -> Answer:
+    """Call the command line."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main([str(argument) for argument in arguments])
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     """Call `steppe` in an empty working folder, without the caller's environment."""
     for name in ("STEPPE_DATA", "STEPPE_STORE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path) -> Answer:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return call
+    return steppe
 
 
 def record_of(spec: RunSpec, n_correct: int) -> dict[str, Any]:

@@ -50,10 +50,12 @@ def test_listing_tasks_and_measures_leaves_torch_alone() -> None:
     assert "torch" not in loaded
 
 
-def test_plan_and_list_leave_the_model_zoos_alone() -> None:
+def test_plan_and_list_leave_torch_and_the_model_zoos_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # whether a GPU is of use, torch alone knows
     loaded = loaded_by(
         "from suite.cli import main\n"
-        "assert main(['plan', '-t', 'digits-cnn', '-o', '*']) == 0\n"
-        "assert main(['list', 'optimizers']) == 0"
+        "assert main(['plan', '-t', 'digits-cnn', '-o', '*', '-o', 'nso[k=2]']) == 0\n"
+        "assert main(['plan', '-t', 'digits-cnn', '-o', 'nso', '--view', 'sample-gradients']) == 0\n"
+        "assert main(['list', 'optimizers', '*']) == 0"
     )
-    assert not {"torchvision", "timm", "wandb", "sklearn", "pyarrow"} & set(loaded)
+    assert not set(HEAVY) - {"numpy"} & set(loaded)

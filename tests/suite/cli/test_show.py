@@ -42,7 +42,8 @@ def curves(n: int = 200) -> dict[str, object]:
         for i in range(n)
     ]
     known: dict[str, object] = dict.fromkeys(("run_id", "status", "path", "command"), "x")
-    return {**known, "spec": make_spec().to_dict(), "record": {}, "curve": rows, "events": [], "trouble": {}}
+    known |= {"spec": make_spec().to_dict(), "record": {}, "curve": rows, "events": [], "trouble": {}}
+    return {**known, "placed": {}, "scheduler_silent": ""}
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 160])

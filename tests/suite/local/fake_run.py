@@ -31,6 +31,7 @@ def run_one(
     checkpoint_s: float,
     restart_count: int,
     job: str,
+    **_: object,
 ) -> str:
     spec = folder.spec()
     kind = spec.optimizer.name

@@ -40,6 +40,25 @@ def test_without_a_count_of_gradients_it_goes_by_epochs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("every", "epochs", "wanted_s"),
+    [(0, 20.0, 5.0), (1, 4.0, 10.0), (2, 4.0, 10.0), (2, 5.0, 15.0), (2, 1.0, 5.0), (None, 20.0, 5.0)],
+)
+def test_measures_along_training_take_their_time_each(
+    every: int | None, epochs: float, wanted_s: float
+) -> None:
+    """Of 2 epochs it is known that their measures took 5 s together."""
+    params = {} if every is None else {"measure_every": every}
+    one = measured("sgd", 10.0)
+    known = replace(one, spec={**one.spec, "task": {**one.spec["task"], "params": params}})
+    asked = {**known.spec, "seed": 9, "epochs": epochs}
+    forecast = Forecast([known])
+    assert forecast.measure_s(asked) == pytest.approx(wanted_s)
+    guess = forecast.seconds(asked)
+    assert guess is not None
+    assert guess.seconds == pytest.approx(5.5 * epochs + wanted_s)
+
+
+@pytest.mark.parametrize(
     "change",
     [{"precision": "bf16"}, {"device": "cuda"}, {"threads": 2}, {"compile": True}, {"data": "other"}],
 )

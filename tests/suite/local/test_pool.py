@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from suite.files import StorageError
-from suite.local.pool import PoolResult, run_pool, visible_gpus
+from suite.local.pool import PoolResult, run_pool
+from suite.local.process import visible_gpus
 from suite.store import RunFolder, Store
 from tests.suite.records import make_run, make_spec
 

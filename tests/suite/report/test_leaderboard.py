@@ -17,12 +17,12 @@ def tables(records, view="epochs"):
 @pytest.mark.parametrize(
     "other",
     [{"data": "images"}, {"precision": "bf16"}, {"device": "cuda"}, {"noise": 0.4}, {"task": "digits"},
-     {"compile": True}, {"data_checksum": "11"}],
+     {"compile": True}, {"data_checksum": "11"}, {"ranks": 2}],
 )  # fmt: skip
 def test_strata_never_mix(other):
     found = tables([*seeds("sgd", [0.6, 0.7]), *seeds("sgd", [0.8, 0.9], **other)])
     assert [table.rows[0].n for table in found] == [2, 2]
-    heads = {(t.task, t.data, t.precision, t.device, t.compiled) for t in found}
+    heads = {(t.task, t.data, t.precision, t.device, t.compiled, t.ranks) for t in found}
     assert len(heads) == 2  # and their headings differ
 
 

@@ -6,11 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from suite.attempt import Attempt
-from suite.registry import Registry
 from suite.spec import RunSpec
 from suite.store import RunFolder, Store
 from tests.suite.records import make_record, make_run
@@ -65,15 +63,7 @@ def record_of(spec: RunSpec) -> dict[str, Any]:
 
 
 def run_one(
-    folder: RunFolder,
-    registry: Registry,
-    data_root: Path | None,
-    *,
-    stop: Callable[[], bool],
-    progress: Callable[[dict[str, Any]], None],
-    checkpoint_s: float,
-    restart_count: int,
-    job: str,
+    folder: RunFolder, *_: object, stop: Callable[[], bool], progress: Callable[..., None], **__: object
 ) -> str:
     with folder.start() as attempt:
         if folder.spec().optimizer.name == "waits":

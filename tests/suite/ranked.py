@@ -1,0 +1,121 @@
+"""Steps of every optimizer in several processes at once, for test_group.py."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import nn
+
+from suite.group import join, lead
+from suite.objective import BatchObjective
+from suite.ranks import Ranks
+from suite.registry import Registry
+from suite.seeds import NormalStream, Streams
+from suite.spec import BuildContext
+
+OPTIMIZERS = {
+    "sgd": {},
+    "adam": {},
+    "sam": {},
+    "lpf-sgd": {"M": "4", "scale": "tensor"},
+    "nso": {"k": "2"},
+    "adabelief": {},
+}
+SIZES = (16, 7, 2)
+"""Examples of the mini-batches; the last one has fewer than there are processes."""
+
+N = 3
+
+
+def net() -> nn.Module:
+    """Without BatchNorm, whose statistics are those of a slice; with dropout, whose mask is the batch's."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(384, 4)
+    )
+    return model.double().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def steps(ranks: Ranks) -> dict[str, Any]:
+    """Three steps of every optimizer: what a process knows afterwards."""
+    registry = Registry()
+    out: dict[str, Any] = {}
+    for name, overrides in OPTIMIZERS.items():
+        reference = registry.reference("optimizer", name, overrides)
+        model = net()
+        entry = registry.resolve_optimizer(reference)
+        context = BuildContext(len(SIZES), NormalStream(3))
+        optimizer = entry.build(list(model.parameters()), reference.params, context)
+        objective = BatchObjective(model, nn.functional.cross_entropy, Streams(3), ranks=ranks)
+        told = []
+        for step, n in enumerate(SIZES):
+            generator = torch.Generator().manual_seed(step)
+            inputs = torch.randn(n, 3, 8, 8, generator=generator, dtype=torch.float64)
+            objective.load(step, inputs.to(memory_format=torch.channels_last), torch.arange(n) % 4)
+            loss = optimizer.step(objective)  # type: ignore[arg-type]
+            assert objective.correct is not None
+            told += [float(loss), float(objective.correct)]  # type: ignore[arg-type]
+        weights = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        out[name] = {"weights": weights, "told": told, "meter": vars(objective.meter).copy()}
+    return out
+
+
+def _member(rank: int, n: int, pipe: Connection, what: str) -> None:
+    torch.set_num_threads(1)
+    group: AbstractContextManager[Ranks | None]
+    if rank == 0:
+        group = lead(n, "127.0.0.1", pipe.send, lambda: False)
+    else:
+        group = join(rank, n, "127.0.0.1", pipe.recv())
+    with group as ranks:
+        assert ranks is not None
+        pipe.send(globals()[what](ranks))
+
+
+def shared(ranks: Ranks) -> tuple[Any, list[bool], Any]:
+    """What rank 0 says is what all know."""
+    state = {"w": torch.arange(5.0), "n": 3, "name": "sgd"} if ranks.rank == 0 else None
+    flags = [ranks.agreed(flag) for flag in ((True, False) if ranks.rank == 0 else (False, True))]
+    return ranks.share(state), flags, ranks.share(None)
+
+
+def leaves(ranks: Ranks) -> str:
+    """The last one goes away in the midst of things; the others notice."""
+    if ranks.rank == ranks.n - 1:
+        return "left"
+    model = net()
+    objective = BatchObjective(model, nn.functional.cross_entropy, Streams(3), ranks=ranks)
+    objective.load(0, torch.zeros(16, 3, 8, 8, dtype=torch.float64), torch.arange(16) % 4)
+    try:
+        objective()
+    except Exception as error:  # noqa: BLE001 - what it is, is the question
+        return f"{type(error).__name__}: {error}"
+    return "noticed nothing"
+
+
+def together(what: str, n: int = N) -> list[Any]:
+    """What each of n fresh processes returns from the function of that name."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["suite.train", "suite.sharpness.lambda_max", "torch._dynamo"])
+    pipes = [context.Pipe() for _ in range(n)]
+    processes = [context.Process(target=_member, args=(r, n, pipes[r][1], what)) for r in range(n)]
+    for process in processes:
+        process.start()
+    port = pipes[0][0].recv()
+    for ours, _ in pipes[1:]:
+        ours.send(port)
+    out = [ours.recv() for ours, _ in pipes]
+    for process in processes:
+        process.join(60)
+    return out
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
