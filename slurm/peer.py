@@ -1,28 +1,32 @@
 """A process of a task beside its first one: lends a worker process to the pool of that one.
 
 The first process listens where SLURM's environment tells the others: on the node from which `srun` started
-them, at a port that the job's id gives. What they say to each other is as open to the cluster's network as
-what torch.distributed says.
+them, at a port that the job's id gives, and lets in who knows the submission's key. What torch.distributed
+says is open to the cluster's network.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from slurm.submission import Order
+from slurm.submission import Submission
 from suite.errors import SteppeError
 from suite.local.network import call, towards
 from suite.local.process import environment, visible_gpus, worker_command
 from suite.local.signals import held
 
 ARRIVAL_S = 120.0
-"""Seconds for the first process to appear; if it had nothing to do, it may be gone by now."""
+"""Seconds for the first process to appear."""
+
+PATIENCE_S = 10.0
+"""Seconds that a worker process has to end after its line was cut; then it is killed."""
 
 _GONE_S = 5.0
 _TURN_S = 0.5
@@ -75,26 +79,31 @@ class Step:
             ) from error
 
 
-def lend(step: Step, order: Order) -> int:
-    """Lend worker processes, one after the other, until the first process of the task is gone."""
+def lend(step: Step, submission: Submission, over: Callable[[], bool]) -> int:
+    """Lend worker processes, one after the other, until the first process of the task is gone.
+
+    Returns 1 where it never came, though the work is not `over`.
+    """
+    order, key = submission.order, submission.key
     gpus = visible_gpus()
     env = environment(gpus[step.local % len(gpus)] if gpus else None, towards(step.address))
     command = worker_command(order.plugins, order.data)
     patience_s = ARRIVAL_S
-    while (line := _reach(step, patience_s)) is not None:
+    while (line := _reach(step, key, patience_s)) is not None:
         _work(line, command, env)
         patience_s = _GONE_S
-    if patience_s == ARRIVAL_S:
+    if patience_s == ARRIVAL_S and not over():
         where = f"{step.address}:{step.port}"
         print(f"rank {step.rank}: nobody answered at {where} within {ARRIVAL_S:.0f} s", file=sys.stderr)
+        return 1
     return 0
 
 
-def _reach(step: Step, patience_s: float) -> socket.socket | None:
+def _reach(step: Step, key: str, patience_s: float) -> socket.socket | None:
     until = time.monotonic() + patience_s
     while True:
         try:
-            return call(step.address, step.port, step.rank)
+            return call(step.address, step.port, step.rank, key)
         except OSError:
             if time.monotonic() > until:
                 return None
@@ -102,6 +111,18 @@ def _reach(step: Step, patience_s: float) -> socket.socket | None:
 
 
 def _work(line: socket.socket, command: Sequence[str], env: dict[str, str]) -> None:
-    with line, held():  # held: until the worker handles signals
-        process = subprocess.Popen(command, stdin=line.fileno(), stdout=line.fileno(), env=env)
-    process.wait()
+    """Have a worker process at this end of the line, until it ends or the line is cut."""
+    cut = select.poll()
+    cut.register(line, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    until: float | None = None
+    with line:
+        with held():  # until it handles them
+            process = subprocess.Popen(command, stdin=line.fileno(), stdout=line.fileno(), env=env)
+        while process.poll() is None:
+            if until is None and cut.poll(1000 * _TURN_S):
+                until = time.monotonic() + PATIENCE_S
+            elif until is not None:
+                time.sleep(_TURN_S)
+                if time.monotonic() > until:  # it waits for a process that is gone
+                    process.kill()
+    time.sleep(_TURN_S)

@@ -2,6 +2,7 @@
 
     STORE/slurm/NAME/                 NAME is the time and a random tail, so that names sort by time
         submission.json               the order: profile, data, plugins, what every worker needs
+        key                           a secret by which the processes of a task know each other
         N/                            batch N, one job array; its folder holds script and logs
             packs.json                the run ids of each array task, in the order in which they run
             job                       the job's id, once the cluster gave it
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,6 +137,14 @@ class Submission:
             raise SteppeError(f"{path} is missing or damaged: {_MEND}") from None
 
     @property
+    def key(self) -> str:
+        """A secret that only its owner can read."""
+        try:
+            return (self.folder / "key").read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SteppeError(f"{self.folder / 'key'} cannot be read ({error}): {_MEND}") from error
+
+    @property
     def batches(self) -> list[Batch]:
         """Its job arrays in order."""
         names = sorted(int(name) for name in os.listdir(self.folder) if name.isdecimal())
@@ -151,6 +161,7 @@ def create(root: Path, order: Order, batches: Sequence[Sequence[Pack]]) -> Submi
         write_whole(fresh / str(number) / "packs.json", content)
     text = json.dumps(asdict(order), indent=1, sort_keys=True) + "\n"
     write_whole(fresh / "submission.json", text.encode())
+    write_whole(fresh / "key", secrets.token_hex(16).encode(), mode=0o600)
     with storing(final):
         os.rename(fresh, final)
     return Submission(final)

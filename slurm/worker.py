@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _LATE = 0.75
 """Share of the time between warning and end that runs have to save before the task is requeued with them."""
 
+_PASSES = ("storage", "lost")
+"""Faults that another start of a task may not meet again."""
+
 _ARRIVAL_S = 1.0
 """Seconds within which a signal that struck a run's process strikes this one, too."""
 
@@ -92,11 +95,12 @@ def main() -> int:
     batch = Batch(args.batch.resolve())
     try:
         step = Step.current()
+        task, submission = Task.current(), Submission(batch.folder.parent)
         if step.rank:
-            return lend(step, Submission(batch.folder.parent).order)
+            return lend(step, submission, lambda: all(map(_has_record, _pack(batch, task))))
         with step.listen() or contextlib.nullcontext() as callers:
-            place = Place(step.n, step.address, callers)
-            return work(batch, Task.current(), calls, place=place)
+            place = Place(step.n, step.address, callers, submission.key if callers else "")
+            return work(batch, task, calls, place=place)
     except SteppeError as error:
         say(f"steppe: error: {error}")
         return 2
@@ -114,10 +118,7 @@ def work(
 ) -> int:
     """Bring the task's runs to records, as far as the calls let it; return the exit code."""
     store, order = Store(batch.folder.parents[2]), Submission(batch.folder.parent).order
-    try:
-        pack = [store.run(run_id) for run_id in batch.packs[task.index]]
-    except IndexError:
-        raise SteppeError(f"{batch.folder}/packs.json has no pack {task.index}") from None
+    pack = _pack(batch, task)
     todo = [run.run_id for run in pack if _is_open(run, task.job)]
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
@@ -132,6 +133,14 @@ def work(
     return 0 if n_records == len(pack) else 1
 
 
+def _pack(batch: Batch, task: Task) -> list[RunFolder]:
+    store = Store(batch.folder.parents[2])
+    try:
+        return [store.run(run_id) for run_id in batch.packs[task.index]]
+    except IndexError:
+        raise SteppeError(f"{batch.folder}/packs.json has no pack {task.index}") from None
+
+
 def _has_record(run: RunFolder) -> bool:
     try:
         return run.result() is not None
@@ -144,7 +153,7 @@ def _is_open(run: RunFolder, job: str) -> bool:
     if _has_record(run):
         return False
     trouble = run.trouble()
-    return trouble is None or trouble.job != job or trouble.outcome == "storage"
+    return trouble is None or trouble.job != job or trouble.outcome in _PASSES
 
 
 class _Shift:

@@ -52,15 +52,16 @@ def storing(path: Path) -> Iterator[None]:
         raise storage_error(path, error) from error
 
 
-def write_whole(path: Path, data: bytes, *, flush: bool = True) -> None:
+def write_whole(path: Path, data: bytes, *, flush: bool = True, mode: int = 0o666) -> None:
     """Create or replace `path` at once: it holds the old bytes or all of `data`, never a part.
 
     `flush=False` leaves the flushing to the system, for files that can be written again from what is known.
+    `mode` is who may do what with it, less what the process's umask forbids.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with storing(path):
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             try:
                 _write_all(descriptor, data)
                 if flush:

@@ -20,7 +20,7 @@ def follow(
     """
     spec = folder.spec()
     context = prepare(spec, folder, registry, data_root)
-    with join(rank, spec.ranks, address, port) as ranks:
+    with join(rank, spec.ranks, spec.device, address, port) as ranks:
         steps = Steps(context, ranks)
         state = ranks.share()
         if state is not None:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from suite.errors import RankLostError
+from suite.errors import RankLostError, SteppeError
 from suite.ranks import Ranks, slice_bounds
 
 JOIN_S = 900.0
@@ -40,12 +40,12 @@ class Group(Ranks):
     sum. A parameter that no process's loss reaches gets a gradient of zeros, where one process leaves None.
     """
 
-    def __init__(self, rank: int, n: int, store: dist.TCPStore) -> None:  # type: ignore[name-defined]
+    def __init__(self, rank: int, n: int, store: dist.TCPStore, device: str) -> None:  # type: ignore[name-defined]
         """Meet the others, all of whom have joined `store`; at most one group of a process at a time."""
         self.rank, self.n = rank, n
         self._flag = torch.zeros(1, dtype=torch.uint8)
         self._flat: Tensor | None = None
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         with _others():
             dist.init_process_group(backend, store=store, rank=rank, world_size=n, timeout=_SILENCE)
 
@@ -74,8 +74,12 @@ class Group(Ranks):
         return shared
 
     def bounds(self, low: int, high: int) -> tuple[int, int]:
-        """See `Ranks`: the rank-th of `n` consecutive slices, whose sizes differ by one where they must."""
-        first, last = slice_bounds(high - low, self.rank, self.n)
+        """See `Ranks`: one of `n` consecutive slices, whose sizes differ by one where they must.
+
+        They are dealt out from the end: where there are too few examples, rank 0 has one, as the running
+        statistics of BatchNorm are its own.
+        """
+        first, last = slice_bounds(high - low, self.n - 1 - self.rank, self.n)
         return low + first, low + last
 
     def begin(self, params: Sequence[nn.Parameter]) -> None:
@@ -99,6 +103,19 @@ class Group(Ranks):
             torch._foreach_copy_(grads, views)  # whoever keeps a gradient keeps it from the next sum
         return tail.clone()
 
+    def check(self, params: Sequence[nn.Parameter]) -> None:
+        """See `Ranks`; compares sums over the bits."""
+        bits = sum(p.detach().contiguous().view(torch.int32).sum(dtype=torch.int64) for p in params)
+        found = int(bits)
+        extremes = torch.tensor([found, -found])
+        with _others():
+            dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+        if int(extremes[0]) != -int(extremes[1]):
+            raise SteppeError(
+                "the processes of this run came to different weights: their processors or GPUs are unlike; "
+                "ask for one kind (gpu_type or constraint of the profile)"
+            )
+
     def _views(self, params: Sequence[nn.Parameter], k: int) -> tuple[list[Tensor], Tensor]:
         """One vector with room for every gradient, in its parameter's memory order, and k numbers."""
         size = sum(p.numel() for p in params)
@@ -113,12 +130,12 @@ class Group(Ranks):
 
 @contextmanager
 def lead(
-    n: int, address: str, announce: Callable[[int], None], stop: Callable[[], bool]
+    n: int, device: str, address: str, announce: Callable[[int], None], stop: Callable[[], bool]
 ) -> Iterator[Ranks | None]:
     """Be rank 0 of `n` processes while the block runs; None where a stop was asked for before all had come.
 
-    `announce` is told the port at `address`, one of this machine's, on which the others `join` this process.
-    Raises RankLostError where they do not come within `JOIN_S`.
+    `device` is the device kind of the run. `announce` is told the port at `address`, which is this machine's,
+    on which the others `join` this process. Raises RankLostError where they do not come within `JOIN_S`.
     """
     if n == 1:
         yield Ranks()
@@ -135,17 +152,17 @@ def lead(
         if time.monotonic() > deadline:
             raise RankLostError(f"only {joined + 1} of {n} processes came within {JOIN_S:.0f} s")
         time.sleep(_TURN_S)
-    with _present(Group(0, n, store)) as group:
+    with _present(Group(0, n, store, device)) as group:
         yield group
 
 
 @contextmanager
-def join(rank: int, n: int, address: str, port: int) -> Iterator[Group]:
+def join(rank: int, n: int, device: str, address: str, port: int) -> Iterator[Group]:
     """Be a further process of the run whose rank 0 is at this place, while the block runs."""
     with _others():
         store = _store(address, port)
         store.add(_JOINED, 1)
-    with _present(Group(rank, n, store)) as group:
+    with _present(Group(rank, n, store, device)) as group:
         yield group
 
 
@@ -164,8 +181,12 @@ def _store(address: str, port: int, master: int | None = None) -> dist.TCPStore:
 def _present(group: Group) -> Iterator[Group]:
     try:
         yield group
-    finally:
+    except RankLostError:
+        raise  # an orderly end of the group would wait for who is lost; the process ends instead
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @contextmanager

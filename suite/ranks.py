@@ -42,6 +42,9 @@ class Ranks:
     def begin(self, params: Sequence[nn.Parameter]) -> None:
         """Prepare for an evaluation whose gradient `add_up` will add to what `.grad` holds."""
 
+    def check(self, params: Sequence[nn.Parameter]) -> None:
+        """Raise SteppeError where the processes do not hold the same weights, bit for bit."""
+
     def add_up(self, params: Sequence[nn.Parameter], numbers: Tensor) -> Tensor:
         """Leave in every process's `.grad` the sum over all of them, and return the sum of `numbers` (k,)."""
         return numbers

@@ -21,7 +21,7 @@ class Steps:
     """Takes the steps of one run, in each of its processes alike."""
 
     def __init__(self, context: Context, ranks: Ranks) -> None:
-        self.context = context
+        self.context, self._ranks = context, ranks
         spec = context.spec
         self.model = build_model(context)
         self.optimizer = context.entry.build(
@@ -88,6 +88,8 @@ class Steps:
             sums["correct"] += self.objective.correct
         sums["examples"] += len(targets)
         self.step += 1
+        if self.step % context.batches.steps_per_epoch == 0:
+            self._ranks.check(list(self.model.parameters()))
 
     def _probed_step(self, name: str, cast: Callable[[Tensor], Tensor]) -> Tensor:
         probe = PerturbationProbe(self.objective, self.model, cast)

@@ -40,7 +40,7 @@ class Trouble:
     """Why a run ended without a record; it stands until another attempt at the run starts."""
 
     outcome: str
-    """One of `suite.local.worker.OUTCOMES`: mistake, error or storage."""
+    """One of `suite.local.worker.OUTCOMES`: mistake, error, lost or storage."""
     message: str
     """One line."""
     log: str

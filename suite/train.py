@@ -73,10 +73,13 @@ def run_one(
     with attempt:
         attempt.provenance(attempt_provenance(spec))
         try:
-            with lead(spec.ranks, address, meet, stop) as ranks:
+            with lead(spec.ranks, spec.device, address, meet, stop) as ranks:
                 if ranks is None:
                     return "interrupted"
-                return Trainer(context, attempt, stop, progress, checkpoint_s, ranks).run()
+                trainer = Trainer(context, attempt, stop, progress, checkpoint_s, ranks)
+                if not trainer.train():
+                    return "interrupted"
+            return trainer.finish()  # alone: the others are free meanwhile
         except RunSuperseded as error:
             print(error, file=sys.stderr, flush=True)
             return "interrupted"
@@ -123,14 +126,16 @@ class Trainer:
 
     # -- the loop --------------------------------------------------------------------------------
 
-    def run(self) -> str:
-        """Train from the newest checkpoint to the end, then evaluate, measure and publish."""
+    def train(self) -> bool:
+        """Train from the newest checkpoint to the end; False if the run must stop before that."""
         state = self._ranks.share(self.attempt.resume())
         if state is not None:
             self.load(state)
             self._report("resuming")
-        if not self._train():
-            return "interrupted"
+        return self._train()
+
+    def finish(self) -> str:
+        """Evaluate, measure and publish; return "done", or "failed" if the run diverged."""
         self._report("measuring")
         steps = self.steps
         record = build_record(

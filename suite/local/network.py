@@ -4,40 +4,62 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hmac
 import socket
 import struct
+import time
 
 from suite.local.process import Caller
 
-_HELLO_S = 5.0
-_HELLO_BYTES = 12
+_HELLO_S = 1.0
+_HELLO_BYTES = 128
+_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""Seconds and tries after which a node that says nothing more counts as lost."""
 _SIOCGIFADDR = 0x8915
 
 
-def call(address: str, port: int, rank: int) -> socket.socket:
-    """Call the pool that listens there, on behalf of a worker process; raises OSError where none answers."""
-    line = socket.create_connection((address, port), timeout=_HELLO_S)
-    line.sendall(b"%d\n" % rank)
-    line.settimeout(None)
-    return line
+def call(address: str, port: int, rank: int, key: str) -> socket.socket:
+    """Call the pool that listens there, on behalf of a worker process; raises OSError where none answers.
+
+    `key` is the secret that lets it in.
+    """
+    line = socket.create_connection((address, port), timeout=5 * _HELLO_S)
+    line.sendall(f"{key} {rank}\n".encode())
+    return _kept(line)
 
 
-def pick_up(listener: socket.socket) -> tuple[Caller, int] | None:
-    """Take a waiting call; return it with the rank that it says, or None where it says nothing sensible."""
+def pick_up(listener: socket.socket, key: str) -> tuple[Caller, int] | None:
+    """Take a waiting call; return it with the rank that it says, or None for a stranger's."""
     try:
         line, _ = listener.accept()
     except OSError:
         return None
-    line.settimeout(_HELLO_S)
-    said = b""
-    with contextlib.suppress(OSError):
-        while not said.endswith(b"\n") and len(said) < _HELLO_BYTES and (byte := line.recv(1)):
-            said += byte
-    if not (said.endswith(b"\n") and said.strip().isdigit()):
+    word, _, rank = _hello(line).partition(" ")
+    if not hmac.compare_digest(word.encode(), key.encode()) or not rank.isdecimal():
         line.close()
         return None
+    return Caller(_kept(line)), int(rank)
+
+
+def _hello(line: socket.socket) -> str:
+    """Return the first line that is said, within a moment; nothing where none is."""
+    until, said = time.monotonic() + _HELLO_S, b""
+    with contextlib.suppress(OSError):
+        while not said.endswith(b"\n") and len(said) < _HELLO_BYTES:
+            line.settimeout(max(0.01, until - time.monotonic()))
+            byte = line.recv(1)  # not one more, which would be the first of an event
+            if not byte or time.monotonic() > until:
+                return ""
+            said += byte
+    return said.decode(errors="replace").strip() if said.endswith(b"\n") else ""
+
+
+def _kept(line: socket.socket) -> socket.socket:
     line.settimeout(None)
-    return Caller(line), int(said)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _ALIVE.items():
+        line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return line
 
 
 def towards(address: str) -> dict[str, str]:

@@ -99,6 +99,8 @@ class Place:
     """Of this machine, at which the others reach rank 0."""
     callers: socket.socket | None = None
     """Where the others call from their nodes; None: they are started here. One run at a time, then."""
+    key: str = ""
+    """The secret that the callers say."""
 
 
 class _Pool:
@@ -144,7 +146,7 @@ class _Pool:
             for team in self._teams:
                 team.kill_stuck()
                 if (event := team.told()) is not None:
-                    self._end(event["run_id"], event)
+                    self._end(event["run_id"], self._as_asked(event))
         self.result.interrupted.extend(self._queue)
 
     def _hand_out(self) -> None:
@@ -178,12 +180,12 @@ class _Pool:
 
     def _enter(self, team: Team, rank: int, worker: Worker) -> None:
         team.workers[rank] = worker
-        self._selector.register(worker.channel, selectors.EVENT_READ, (team, rank))
+        self._selector.register(worker.channel, selectors.EVENT_READ, (team, rank, worker))
 
     def _answer(self) -> None:
         """Take a call from another node, which says its rank first."""
         assert self._place.callers is not None
-        picked_up = pick_up(self._place.callers)
+        picked_up = pick_up(self._place.callers, self._place.key)
         if picked_up is None:
             return
         caller, rank = picked_up
@@ -196,9 +198,8 @@ class _Pool:
         self._enter(team, rank, caller)
         team.call(rank)
 
-    def _listen(self, team: Team, rank: int) -> None:
-        worker = team.workers.get(rank)
-        if worker is None:  # buried a moment ago
+    def _listen(self, team: Team, rank: int, worker: Worker) -> None:
+        if team.workers.get(rank) is not worker:  # buried a moment ago
             return
         events = worker.read()
         if events is None:
@@ -217,7 +218,9 @@ class _Pool:
 
     def _meet(self, team: Team, event: Event) -> None:
         """Call the other processes of a run to rank 0, which awaits them at a port."""
-        if self._place.callers is None and not self._stopped:
+        if self._stopped:  # rank 0 waits for nobody any more
+            return
+        if self._place.callers is None:
             for rank in range(1, self._place.ranks):
                 if rank not in team.workers:
                     self._start(team, rank)
@@ -228,12 +231,20 @@ class _Pool:
         team.workers[rank].run_id = None
         if rank == 0:
             team.over()
-            if event["lost"]:
+            if event["outcome"] == "lost":
                 team.parting = event
             else:
                 self._end(event["run_id"], event)
-        elif event["outcome"] != "done" and not event["lost"]:
-            team.lost(rank, event["message"])
+        elif event["outcome"] == "done":
+            team.trained()
+        elif event["outcome"] == "lost":
+            team.hurry()
+        else:
+            team.lost(rank, event["outcome"], event["message"])
+
+    def _as_asked(self, event: Event) -> Event:
+        """Who was asked to stop, and lost a process over it, was interrupted."""
+        return event | {"outcome": "interrupted"} if self._stopped and event["outcome"] == "lost" else event
 
     def _bury(self, team: Team, rank: int, worker: Worker) -> None:
         self._selector.unregister(worker.channel)
@@ -242,11 +253,12 @@ class _Pool:
         if run_id is not None:
             cause = worker.cause_of_death()
             if rank:
-                team.lost(rank, cause)
+                team.lost(rank, "lost", cause)
             else:
                 log = self._store.root / "logs" / f"{run_id}.log"
                 outcome, where = "interrupted" if self._stopped else "error", str(log) if log.exists() else ""
-                self._end(run_id, {"outcome": outcome, "message": team.over() or cause, "log": where})
+                event = {"outcome": outcome, "message": cause, "log": where} | team.over()
+                self._end(run_id, self._as_asked(event))
         worker.close()
 
     def _end(self, run_id: str, event: Event) -> None:
@@ -254,7 +266,7 @@ class _Pool:
         if outcome in ("done", "failed", "interrupted"):
             getattr(self.result, outcome).append(run_id)
         else:
-            log = f" (log: {event['log']})" if event["log"] and outcome == "error" else ""
+            log = f" (log: {event['log']})" if event["log"] and outcome in ("error", "lost") else ""
             self.result.errors[run_id] = event["message"] + log
         if outcome not in NO_FAULT:
             with contextlib.suppress(SteppeError):  # the disk may be the trouble

@@ -78,14 +78,14 @@ class Worker:
     def give(self, run_id: str, message: Mapping[str, Any]) -> None:
         """Hand over a run; a worker that died meanwhile is noticed by the end of its events."""
         self.run_id = run_id
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was told that nothing more comes
             self._write(json.dumps(message).encode() + b"\n")
 
     def read(self) -> list[Event] | None:
         """Return the events that have arrived, None at the end of the process."""
         try:
             chunk = os.read(self.channel.fileno(), 1 << 16)
-        except ConnectionError:
+        except OSError:
             chunk = b""
         if not chunk:
             return None
@@ -197,8 +197,9 @@ class Caller(Worker):
                 self._line.shutdown(socket.SHUT_RDWR)
 
     def cause_of_death(self) -> str:
-        """See `Worker`."""
-        return "its worker process on another node ended"
+        """See `Worker`; waits a moment."""
+        time.sleep(_SAME_KILL_S)
+        return "its worker process ended, or cannot be reached"
 
     def close(self) -> None:
         """See `Worker`."""

@@ -12,17 +12,22 @@ from suite.local.process import Worker
 PATIENCE_S = 20.0
 """Seconds that a process has to notice that another one of its run is gone; then it is killed."""
 
+_SOON_S = 3.0
+"""Seconds that the others have to end a run that rank 0 ended."""
+
+_UNAWARE = "its processes did not notice in time that one of them was lost"
+
 
 class Team:
     """The processes of one slot of a pool, by rank; each may be missing."""
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
-        self.trouble = ""
-        """Why a process other than rank 0 left the present run, in one line; the first that did counts."""
         self.parting: dict[str, Any] | None = None
         """How rank 0's run ended, if it did as another process was lost: until they all tell why."""
+        self._trouble: dict[str, str] = {}
         self._call: Mapping[str, Any] | None = None
+        self._trained = False
         self._until: float | None = None
 
     @property
@@ -41,7 +46,7 @@ class Team:
 
     def start(self, run_id: str, message: Mapping[str, Any]) -> None:
         """Give rank 0 a run."""
-        self.trouble, self._call, self._until = "", None, None
+        self._trouble, self._call, self._until, self._trained = {}, None, None, False
         self.workers[0].give(run_id, message)
 
     def meet(self, message: Mapping[str, Any]) -> None:
@@ -55,33 +60,49 @@ class Team:
         if rank and self._call is not None and self.run_id is not None:
             self.workers[rank].give(self.run_id, {**self._call, "rank": rank})
 
-    def lost(self, rank: int, reason: str) -> None:
-        """Note that a process left before its run was over; the others have to notice in time."""
-        if rank and (self.run_id or self.parting):
-            self.trouble = self.trouble or f"rank {rank}: {reason}"
-        self._call = None  # the run is given up: whoever comes now comes for the next one
-        self._hurry()
+    def lost(self, rank: int, outcome: str, reason: str) -> None:
+        """Note that a process left before its run was over; the others have to notice in time.
 
-    def over(self) -> str:
+        The first that left says why the run ends. Once one of them has taken all steps, they are not needed.
+        """
+        if self._trained:
+            return
+        if self.run_id or self.parting:
+            self._trouble = self._trouble or {"outcome": outcome, "message": f"rank {rank}: {reason}"}
+        self.hurry()
+
+    def over(self) -> dict[str, str]:
         """Rank 0's run is over: return what befell the others in it, and see that they end it, too."""
         self._call = None
-        self._hurry()
-        return self.trouble
+        self._within(_SOON_S)
+        return self._trouble
+
+    def trained(self) -> None:
+        """All steps are taken: rank 0 is alone with the rest of the run."""
+        self._call, self._trained = None, True
 
     def told(self) -> dict[str, Any] | None:
         """Return, once, how the run ended that was given up for the loss of a process, and why."""
         if self.parting is None or self._working_at_all():
             return None
         event, self.parting = self.parting, None
-        return {**event, "message": self.trouble or event["message"]}
+        return event | self._trouble
 
-    def _hurry(self) -> None:
-        self._until = self._until or time.monotonic() + PATIENCE_S
+    def hurry(self) -> None:
+        """A process is lost, so the run is given up: whoever comes now comes for the next one."""
+        self._call = None
+        self._within(PATIENCE_S)
+
+    def _within(self, seconds: float) -> None:
+        then = time.monotonic() + seconds
+        self._until = then if self._until is None else min(then, self._until)
 
     def kill_stuck(self) -> None:
         """End by force who did not notice in time that the run is over, or that another process is gone."""
         if self._until is not None and time.monotonic() > self._until:
             self._until = None
+            if self.run_id:
+                self._trouble = self._trouble or {"outcome": "lost", "message": _UNAWARE}
             for worker in self._working():
                 worker.signal(signal.SIGKILL)
 

@@ -4,11 +4,10 @@ Each line of stdin is JSON, {"run": path of a spec.json}; each line of stdout is
 
     {"event": "progress", ...}                       what the training loop tells
     {"event": "meet", "run_id", "port"}              rank 0 of several processes awaits the others there
-    {"event": "ended", "run_id", "outcome", "message", "log", "last", "lost"}  outcome as in `OUTCOMES`
+    {"event": "ended", "run_id", "outcome", "message", "log", "last"}  outcome as in `OUTCOMES`
 
-`last` says that the process ends now, `lost` that another process of the run was lost. A process that is
-called to the run of another has {"rank", "address", "port"} in its line: it follows, and obeys no signal
-before that run is over.
+`last` says that the process ends now. A process that is called to the run of another has {"rank", "address",
+"port"} in its line: it follows, and obeys no signal before that run is over.
 
 Prints of library code do not reach stdout: they go to logs/RUN_ID.log of the store, as does the traceback of
 an exception, after which the process ends, because what raised may have left it in any state. SIGTERM and
@@ -40,10 +39,10 @@ from suite.local.signals import SAVE, release
 from suite.registry import Registry
 from suite.store import RunFolder
 
-OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "mistake", "error")
+OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "lost", "mistake", "error")
 """failed: the run diverged and has a record; interrupted: it was asked to stop; busy: another process works
-on it, or took it over; storage: the disk refused; mistake: another SteppeError; error: the code raised or
-crashed."""
+on it, or took it over; storage: the disk refused; lost: another process of the run was killed, or its node;
+mistake: another SteppeError; error: the code raised or crashed."""
 
 NO_FAULT = frozenset({"done", "failed", "interrupted", "busy"})
 """Outcomes that need nobody to look into."""
@@ -88,9 +87,9 @@ def main() -> int:
             event = _serve(folder, order, registry, args, stop, emit)
         gc.collect()
         where = str(log) if log and log.exists() else ""
-        last = event["outcome"] == "error" or stop()
-        emit({"event": "ended", "run_id": folder.run_id, "log": where, "last": last, "lost": False, **event})
-        if event.get("lost"):
+        last = event["outcome"] in ("error", "lost") or stop()
+        emit({"event": "ended", "run_id": folder.run_id, "log": where, "last": last, **event})
+        if event["outcome"] == "lost":
             os._exit(0)  # a sum over GPUs that never ends would hold up an orderly exit for ever
         if last:
             return 0
@@ -122,7 +121,7 @@ def _serve(
     args: argparse.Namespace,
     stop: Stop,
     emit: Emit,
-) -> dict[str, Any]:
+) -> dict[str, str]:
     following = "rank" in order
     if stop() and not following:
         return {"outcome": "interrupted", "message": ""}
@@ -134,7 +133,7 @@ def _serve(
             outcome = _lead(folder, registry, args, stop, emit)
     except RankLostError as error:
         traceback.print_exc()
-        return {"outcome": "error", "message": str(error), "lost": True}
+        return {"outcome": "lost", "message": str(error)}
     except SteppeError as error:
         return {"outcome": outcome_of(error), "message": str(error)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one run's defect must not stop the others
@@ -194,7 +193,7 @@ def _reserve_stdout() -> Emit:
 
     def emit(event: dict[str, Any]) -> None:
         line = json.dumps(event).encode() + b"\n"
-        with contextlib.suppress(BrokenPipeError):  # the parent died; `Stop` sees that
+        with contextlib.suppress(OSError):  # the parent died; `Stop` sees that
             while line:
                 line = line[os.write(private, line) :]
 

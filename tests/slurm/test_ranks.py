@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +16,12 @@ from slurm import peer
 from slurm.executor import ArrayExecutor
 from slurm.peer import Step, lend
 from slurm.profiles import Profile
-from slurm.submission import Order
+from slurm.submission import Order, create
 from suite.errors import SteppeError
 from suite.local import network
-from suite.local.pool import Place, run_pool
+from suite.local.pool import Place, _Pool, run_pool
+from suite.local.process import Caller, environment, worker_command
+from suite.local.team import Team
 from suite.store import Store
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
@@ -138,12 +143,66 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 
 def test_who_finds_no_first_process_leaves(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(peer, "ARRIVAL_S", 0.0)
-    order = Order("steppe submit", {}, workers=1, checkpoint_s=60.0)
-    assert lend(Step(1, 2, 0, "127.0.0.1", free_port()), order) == 0
+    submission = create(tmp_path, Order("steppe submit", {}, workers=1, checkpoint_s=60.0), [[("0" * 16,)]])
+    assert (submission.folder / "key").stat().st_mode & 0o777 == 0o600
+    step = Step(1, 2, 0, "127.0.0.1", free_port())
+    assert lend(step, submission, lambda: True) == 0
+    assert not capfd.readouterr().err
+    assert lend(step, submission, lambda: False) == 1
     assert "rank 1: nobody answered at 127.0.0.1:" in capfd.readouterr().err
+
+
+def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> None:
+    specs = [replace(spec, ranks=2) for spec in tiny_specs(["sgd"], [0, 1])]
+    for spec in specs:
+        make_run(tmp_path, spec)
+    with network.socket.create_server(("127.0.0.1", 0)) as listener:
+        line = network.call("127.0.0.1", listener.getsockname()[1], 1, "key")
+        arguments = (line, worker_command([PLUGIN], None), environment(None, network.towards("127.0.0.1")))
+        work = threading.Thread(target=peer._work, args=arguments)
+        work.start()
+        place = Place(2, "127.0.0.1", listener, "key")
+        result = run_pool(tmp_path, [s.run_id for s in specs], workers=1, plugins=[PLUGIN], place=place)
+    work.join(60)
+    assert (result.errors, len(result.done)) == ({}, 2)
+    assert not work.is_alive()
+
+
+def test_what_a_new_caller_says_is_not_read_as_an_old_ones(tmp_path: Path) -> None:
+    """One look at all lines may find an old one and its successor."""
+    command = ["none"]
+    with network.socket.create_server(("127.0.0.1", 0)) as listener:
+        pool = _Pool(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, callers=listener))
+        team = Team()
+        pairs = [network.socket.socketpair() for _ in range(2)]
+        old, new = (Caller(ours) for ours, _ in pairs)
+        pool._enter(team, 1, old)
+        pool._bury(team, 1, old)
+        pool._enter(team, 1, new)
+        pairs[1][1].sendall(b"unread")
+        pool._listen(team, 1, old)
+        assert new.channel.recv(9, network.socket.MSG_PEEK) == b"unread"
+        pool.close()
+        for ours, theirs in pairs:
+            ours.close()
+            theirs.close()
+
+
+def test_a_worker_that_does_not_notice_that_its_line_is_cut_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer, "PATIENCE_S", 0.2)
+    ours, theirs = network.socket.socketpair()
+    stuck = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
+    work = threading.Thread(target=peer._work, args=(ours, stuck, dict(os.environ)))
+    work.start()
+    assert theirs.recv(10)
+    theirs.close()
+    work.join(60)
+    assert not work.is_alive()
 
 
 def test_gloo_takes_the_network_of_the_first_process() -> None:
@@ -155,12 +214,12 @@ def test_calls_that_say_nothing_sensible_are_not_taken(monkeypatch: pytest.Monke
     monkeypatch.setattr(network, "_HELLO_S", 0.2)
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        for said in (b"GET / HTTP/1.1\n", b"", b"-1\n"):
+        for said in (b"GET / HTTP/1.1\n", b"", b"1\n", b"kex 1\n", b"key -1\n"):
             with network.socket.create_connection(("127.0.0.1", port)) as stranger:
                 stranger.sendall(said)
-                assert network.pick_up(listener) is None
-        with network.call("127.0.0.1", port, 3):
-            picked_up = network.pick_up(listener)
+                assert network.pick_up(listener, "key") is None
+        with network.call("127.0.0.1", port, 3, "key"):
+            picked_up = network.pick_up(listener, "key")
             assert picked_up is not None
             assert picked_up[1] == 3
             picked_up[0].close()

@@ -181,8 +181,8 @@ def test_what_the_queue_forgot_is_in_the_books(
         testbed.ask("scancel", str(job))
         ask = client.ask
 
-        def forgetful(*command: str) -> str:  # SLURM itself takes a minute
-            return "" if command[0] == "squeue" else ask(*command)
+        def forgetful(*command: str, timeout_s: float = 60) -> str:  # SLURM itself takes a minute
+            return "" if command[0] == "squeue" else ask(*command, timeout_s=timeout_s)
 
         monkeypatch.setattr(client, "ask", forgetful)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from suite.errors import SteppeError
 from suite.group import join, lead
 from suite.objective import BatchObjective
 from suite.ranks import Ranks
@@ -60,7 +61,7 @@ def steps(ranks: Ranks) -> dict[str, Any]:
             loss = optimizer.step(objective)  # type: ignore[arg-type]
             assert objective.correct is not None
             told += [float(loss), float(objective.correct)]  # type: ignore[arg-type]
-        weights = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        weights = torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()
         out[name] = {"weights": weights, "told": told, "meter": vars(objective.meter).copy()}
     return out
 
@@ -69,9 +70,9 @@ def _member(rank: int, n: int, pipe: Connection, what: str) -> None:
     torch.set_num_threads(1)
     group: AbstractContextManager[Ranks | None]
     if rank == 0:
-        group = lead(n, "127.0.0.1", pipe.send, lambda: False)
+        group = lead(n, "cpu", "127.0.0.1", pipe.send, lambda: False)
     else:
-        group = join(rank, n, "127.0.0.1", pipe.recv())
+        group = join(rank, n, "cpu", "127.0.0.1", pipe.recv())
     with group as ranks:
         assert ranks is not None
         pipe.send(globals()[what](ranks))
@@ -81,7 +82,23 @@ def shared(ranks: Ranks) -> tuple[Any, list[bool], Any]:
     """What rank 0 says is what all know."""
     state = {"w": torch.arange(5.0), "n": 3, "name": "sgd"} if ranks.rank == 0 else None
     flags = [ranks.agreed(flag) for flag in ((True, False) if ranks.rank == 0 else (False, True))]
-    return ranks.share(state), flags, ranks.share(None)
+    told = ranks.share(state)
+    assert told is not None
+    return {**told, "w": told["w"].tolist()}, flags, ranks.share(None)
+
+
+def parts(ranks: Ranks) -> str:
+    """The last one comes to other weights; all learn of it."""
+    model = net()
+    ranks.check(list(model.parameters()))
+    if ranks.rank == ranks.n - 1:
+        with torch.no_grad():
+            next(model.parameters())[0, 0, 0, 0].nextafter_(torch.tensor(9.0, dtype=torch.float64))
+    try:
+        ranks.check(list(model.parameters()))
+    except SteppeError as error:
+        return str(error)
+    return "noticed nothing"
 
 
 def leaves(ranks: Ranks) -> str:
@@ -99,13 +116,14 @@ def leaves(ranks: Ranks) -> str:
 
 
 def together(what: str, n: int = N) -> list[Any]:
-    """What each of n fresh processes returns from the function of that name."""
+    """What n fresh processes return from the function of that name; a tensor would need its sender alive."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["suite.train", "suite.sharpness.lambda_max", "torch._dynamo"])
     pipes = [context.Pipe() for _ in range(n)]
     processes = [context.Process(target=_member, args=(r, n, pipes[r][1], what)) for r in range(n)]
-    for process in processes:
+    for process, (_, theirs) in zip(processes, pipes, strict=True):
         process.start()
+        theirs.close()  # so that the end of a process that failed is the end of its pipe
     port = pipes[0][0].recv()
     for ours, _ in pipes[1:]:
         ours.send(port)

@@ -124,7 +124,8 @@ def test_whoever_is_lost_the_run_resumes_to_the_same_bytes(
     else:
         whose = "rank 1: " if signals == ("rank 1",) else ""
         assert result.errors[spec.run_id].startswith(f"{whose}its worker process was killed by SIGKILL")
-    assert run(tmp_path, spec).done == [spec.run_id]
+    again = run(tmp_path, spec)
+    assert (again.done, again.errors) == ([spec.run_id], {})
     assert bytes_of(tmp_path, spec) == bytes_of(*whole)
 
 
