@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +48,19 @@ SYNTHETIC = Dataset(
 )
 
 
+SLOW = "STEPPE_TEST_SLOW"
+"""A file: while it is there, runs last long enough to be struck, however fast the machine."""
+
+PACE_S = 0.03
+
+
+def _linger(net: nn.Module, _: object) -> None:
+    if Path(os.environ[SLOW]).exists():
+        time.sleep(PACE_S)
+
+
 def _net() -> nn.Module:
-    return nn.Sequential(
+    net = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1, bias=False),
         nn.BatchNorm2d(6),
         nn.ReLU(),
@@ -58,6 +71,9 @@ def _net() -> nn.Module:
         nn.Dropout(0.2),
         nn.Linear(128, 4),
     )
+    if SLOW in os.environ:
+        net.register_forward_pre_hook(_linger)
+    return net
 
 
 def _make(epochs: int, measure_every: int) -> Task:

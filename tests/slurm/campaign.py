@@ -27,6 +27,7 @@ from typing import Any
 from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from suite.store import RunFolder, Store
+from tests.plugins.tiny import SLOW
 from tests.slurm.fates import Fate, compare, fate
 from tests.suite.runner import PLUGIN
 
@@ -68,11 +69,16 @@ class Campaign:
     retries: int = 0
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def slow(self) -> Path:
+        """A file; while it is there, runs go slowly: none is over before the kills are."""
+        return self.store.parent / "slow"
+
     def steppe(self, *command: str) -> None:
         """Give a command of the suite; a scheduler that is silent at this moment is no fault of it."""
         done = subprocess.run(
             [sys.executable, "-c", "from suite.cli import main; import sys; sys.exit(main())", *command],
-            env=environment(self.testbed),
+            env={**environment(self.testbed), SLOW: str(self.slow)},
             capture_output=True,
             text=True,
             check=False,
@@ -85,6 +91,7 @@ class Campaign:
 
     def run(self, kills: int) -> None:
         """Submit, strike so often, and see the sweep to its end."""
+        self.slow.touch()
         self.steppe("submit", *self.selectors, "--profile", str(self.store.parent / "profile.toml"))
         end = time.monotonic() + END_S
         looked = time.monotonic()
@@ -96,6 +103,7 @@ class Campaign:
                 time.sleep(self.random.expovariate(1.0 / self.pause_s))
                 self.strike()
             else:
+                self.slow.unlink(missing_ok=True)
                 time.sleep(0.5)
             if time.monotonic() - looked > CALM_S:
                 self.release()
@@ -274,7 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.slurm.campaign", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--runs", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=600, help="length of a run [600]")
+    parser.add_argument("--epochs", type=int, default=250, help="length of a run [250]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause-s", type=float, default=1.0, help="mean time between two faults [1]")
     parser.add_argument("--log", type=Path, required=True)

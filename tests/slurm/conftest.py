@@ -89,6 +89,10 @@ def on_cluster(calm: Testbed, monkeypatch: pytest.MonkeyPatch) -> Testbed:
 
 
 @pytest.fixture
-def sweep(on_cluster: Testbed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Sweep:
-    """A small sweep, not yet submitted."""
-    return Sweep(on_cluster, tmp_path / "store", SMALL, capsys)
+def sweep(
+    on_cluster: Testbed, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Sweep:
+    """A small sweep, not yet submitted, whose runs go slowly until their end is waited for."""
+    sweep = Sweep(on_cluster, tmp_path / "store", SMALL, capsys)
+    sweep.hold(monkeypatch)
+    return sweep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from slurm.testbed.cluster import Testbed
 from suite.cli import main
 from suite.store import Store
+from tests.plugins.tiny import SLOW
 from tests.slurm.campaign import done, processes
 from tests.slurm.fates import Fate, compare, fate
 from tests.slurm.queue import wait_until
@@ -46,6 +47,16 @@ class Sweep:
     selectors: Sequence[str]
     capsys: pytest.CaptureFixture[str]
     plugin: Path = PLUGIN
+    slow: Path = field(init=False)
+    """While this file is there, runs of the tiny task go slowly; a wait for their end removes it."""
+
+    def __post_init__(self) -> None:
+        self.slow = self.store.parent / "slow"
+
+    def hold(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let runs go slowly until their end is waited for: what strikes them does not come too late."""
+        monkeypatch.setenv(SLOW, str(self.slow))  # jobs get the environment of who submits them
+        self.slow.touch()
 
     def steppe(self, *command: str | Path, code: int | None = 0) -> str:
         """Give a command here; return what it printed for programs."""
@@ -83,11 +94,13 @@ class Sweep:
 
     def wait_done(self, n_runs: int) -> None:
         """Wait until so many runs have records, and the queue is empty."""
+        self.slow.unlink(missing_ok=True)
         wait_until(lambda: len(self.done()) == n_runs, f"{n_runs} runs done", LIMIT_S)
         self.wait_idle()
 
     def wait_idle(self) -> None:
         """Wait until the queue holds nothing more."""
+        self.slow.unlink(missing_ok=True)
         wait_until(
             lambda: not self.testbed.ask("squeue", "--noheader", "--format=%i"), "an empty queue", LIMIT_S
         )

@@ -19,10 +19,10 @@ def test_twenty_random_kills_cost_nothing(tmp_path_factory: pytest.TempPathFacto
     need()
     rows: list[dict[str, Any]] = []
     found = campaign(
-        tmp_path_factory.mktemp("c"), kills=20, runs=12, seed=1, epochs=400, pause_s=0.7, log=rows.append
+        tmp_path_factory.mktemp("c"), kills=20, runs=12, seed=1, epochs=200, pause_s=0.7, log=rows.append
     )
     assert {key: found[key] for key in WHOLE} == WHOLE
-    assert found["kills"] == 20, "the sweep was over too soon: make its runs longer"
+    assert found["kills"] == 20
     assert found["attempts"] > found["runs"]  # the kills did strike
 
 

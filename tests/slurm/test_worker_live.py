@@ -24,10 +24,10 @@ def keyless(on_cluster: Testbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def pair(on_cluster: Testbed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Sweep:
+def pair(sweep: Sweep) -> Sweep:
     """Two runs, which one task runs side by side."""
-    selectors = ("-t", TASK, "-o", "sgd", "-o", "sam", "--device", "cpu", "--checkpoint-s", "600")
-    return Sweep(on_cluster, tmp_path / "store", selectors, capsys)
+    sweep.selectors = ("-t", TASK, "-o", "sgd", "-o", "sam", "--device", "cpu", "--checkpoint-s", "600")
+    return sweep
 
 
 def moving(sweep: Sweep) -> bool:
@@ -47,14 +47,13 @@ def log(sweep: Sweep) -> str:
 
 
 def test_warned_by_slurm_it_saves_comes_back_and_leaves_whole_mirrors(pair: Sweep, tmp_path: Path) -> None:
-    wanted = in_peace(tmp_path / "peace", TASK, ["sgd", "sam"], [0])
     pair.submit("--wandb", "offline", "--workers", "2")
     wait_until(lambda: moving(pair), "two runs that train", LIMIT_S)
     task = running(pair, "%i")
     pair.testbed.ask("scancel", "--signal=USR2", task)  # to every process of the step
     pair.wait_done(2)
     assert detail(pair.testbed, int(task.partition("_")[0]), "Restarts") == "1"
-    pair.check(wanted)
+    pair.check(in_peace(tmp_path / "peace", TASK, ["sgd", "sam"], [0]))
     for run in runs(pair):
         events = [(event["attempt"], event["event"]) for event in run.events()]
         assert (1, "stopped") in events
