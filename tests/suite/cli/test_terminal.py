@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from suite.local.table import width_of
+from tests.plugins.tiny import SLOW
 from tests.suite.runner import PLUGIN
 from tests.tmux import MISSING, Tmux, environment_for
 
@@ -25,16 +26,17 @@ Open = Callable[..., Tmux]
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Open]:
-    """Open terminals in a folder that has the tiny task; they are closed with the test."""
+    """Open terminals in a folder that has the tiny task, slow as long as there is a file `slow` beside it."""
     if MISSING:
         if os.environ.get("CI") == "true":
             pytest.fail(MISSING)
         pytest.skip(MISSING)
     shutil.copy(PLUGIN, tmp_path / "tiny.py")
+    (tmp_path / "slow").touch()
     opened: list[Tmux] = []
 
     def open_(columns: int = 80, rows: int = 24, **variables: str) -> Tmux:
-        opened.append(Tmux(tmp_path, columns, rows, **variables))
+        opened.append(Tmux(tmp_path, columns, rows, **{SLOW: str(tmp_path / "slow")}, **variables))
         return opened[-1]
 
     yield open_
@@ -62,7 +64,7 @@ def check_table(lines: list[str], columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 160])
-def test_run_and_watch_show_a_calm_table(terminal: Open, columns: int) -> None:
+def test_run_and_watch_show_a_calm_table(terminal: Open, tmp_path: Path, columns: int) -> None:
     runner, watcher = terminal(columns), terminal(columns)
     runner.run(f"{RUN} --workers 2 -t 'tiny,tiny[epochs=250]' -o sgd,sam 2>&1; echo code $?")
     lines = runner.until(lambda now: len(rows_of(now)) == 2 and sum("  done  " in x for x in now) == 2)
@@ -79,6 +81,7 @@ def test_run_and_watch_show_a_calm_table(terminal: Open, columns: int) -> None:
     check_table(lines, columns)
     assert "4 runs: 2 done, 2 running" in lines
 
+    (tmp_path / "slow").unlink()
     for one in (runner, watcher):
         one.until(lambda now: "code 0" in now)
     history = [line.rstrip() for line in runner.lines("-S", "-", "-J")]

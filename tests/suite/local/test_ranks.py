@@ -17,6 +17,7 @@ from suite.registry import Registry
 from suite.select import arguments, expand
 from suite.spec import RunSpec
 from suite.store import Store
+from tests.plugins.tiny import SLOW
 from tests.suite.local.test_sweep import deterministic
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
 
@@ -102,9 +103,12 @@ def test_two_processes_make_one_record(whole: tuple[Path, RunSpec], tmp_path: Pa
 
 @pytest.mark.parametrize("signals", [("stop",), ("rank 0",), ("rank 1",)], ids=lambda s: s[0])
 def test_whoever_is_lost_the_run_resumes_to_the_same_bytes(
-    whole: tuple[Path, RunSpec], tmp_path: Path, signals: tuple[str]
+    whole: tuple[Path, RunSpec], tmp_path: Path, signals: tuple[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = a_run(tmp_path)
+    slow = tmp_path / "slow"
+    slow.touch()
+    monkeypatch.setenv(SLOW, str(slow))
     struck: list[int] = []
 
     def strike(event: dict[str, Any]) -> None:
@@ -124,6 +128,7 @@ def test_whoever_is_lost_the_run_resumes_to_the_same_bytes(
     else:
         whose = "rank 1: " if signals == ("rank 1",) else ""
         assert result.errors[spec.run_id].startswith(f"{whose}its worker process was killed by SIGKILL")
+    slow.unlink()
     again = run(tmp_path, spec)
     assert (again.done, again.errors) == ([spec.run_id], {})
     assert bytes_of(tmp_path, spec) == bytes_of(*whole)
