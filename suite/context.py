@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from suite.data.batches import TrainingBatches
-from suite.data.dataset import Dataset, choose_dataset
+from suite.data.choose import choose_dataset
+from suite.data.dataset import Dataset
 from suite.data.splits import TrainingData, training_data
 from suite.errors import SteppeError
 from suite.objective import Loss

@@ -141,7 +141,7 @@ def expand(
         SteppeError: unknown name, parameter or value; missing data.
 
     """
-    from suite.data.dataset import choose_dataset
+    from suite.data.choose import choose_dataset
 
     _check(budget, view, precision, device)
     chosen = select(registry, "optimizer", optimizers)

@@ -48,12 +48,12 @@ def accuracy(model: nn.Module, data: Images) -> float:
 
 
 if __name__ == "__main__":
-    from suite.data import dataset, splits
+    from suite.data import choose, splits
     from tasks.cifar10 import small
 
     torch.manual_seed(int((sys.argv[2:] or ["0"])[0]))
     root, task = Path(sys.argv[1]), small()
-    where, net = (task, dataset.choose_dataset(task, root), root, None), task.model()
+    where, net = (task, choose.choose_dataset(task, root), root, None), task.model()
     drawn = splits.training_data(*where)
     train(net, DataLoader(Images(drawn.x, drawn.y, AUGMENTED), 128, shuffle=True))
     print(f"test accuracy {accuracy(net, Images(*splits.test_data(*where), PLAIN)):.4f}")

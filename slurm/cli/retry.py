@@ -22,7 +22,8 @@ from slurm.submission import Order, Submission, submissions
 from suite.cli import options
 from suite.errors import SteppeError
 from suite.local.asker import Asker
-from suite.local.watch import Seen, Sight, Watch
+from suite.local.sight import Seen, Sight
+from suite.local.watch import Watch
 from suite.store import Store
 
 CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}

@@ -35,6 +35,7 @@ from suite.track import mode
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     options.add_selectors(parser)
+    parser.set_defaults(ranks=None)  # the profile's
     options.add_store(parser)
     group = parser.add_argument_group("how it is submitted")
     group.add_argument(
@@ -101,9 +102,9 @@ def _profile(args: argparse.Namespace) -> Profile:
     return replace(profile, **given)
 
 
-def _ranks(requested: int, profile: Profile) -> int:
+def _ranks(requested: int | None, profile: Profile) -> int:
     """Return the processes of a run, which are the profile's to say."""
-    if requested not in (1, profile.ranks):
+    if requested not in (None, profile.ranks):
         raise SteppeError(
             f"--ranks {requested}, but profile {profile.name} has nodes x processes = {profile.ranks}: leave "
             f"--ranks out, or choose another profile"

@@ -19,8 +19,9 @@ from typing import Any
 from suite.cli import options
 from suite.declared import Declared
 from suite.local.forecast import Forecast, Guess
+from suite.local.sight import WORDS
 from suite.local.table import count, duration
-from suite.local.watch import WORDS, Watch
+from suite.local.watch import Watch
 from suite.registry import Registry
 from suite.select import declared_cost
 from suite.spec import RunSpec, Task

@@ -19,6 +19,7 @@ from suite.cli import options
 from suite.errors import SteppeError
 from suite.local.asker import Asker, glance
 from suite.local.screen import Screen
+from suite.local.sight import FINAL, WORDS, Seen, Sight
 from suite.local.table import (
     duration,
     epoch,
@@ -29,7 +30,7 @@ from suite.local.table import (
     run_line,
     text_of,
 )
-from suite.local.watch import FINAL, WORDS, Seen, Sight, Watch
+from suite.local.watch import Watch
 from suite.store import Store
 
 GRACE_S = 60.0

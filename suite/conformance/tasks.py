@@ -19,7 +19,8 @@ from suite.conformance.standin import positions, stand_in
 from suite.conformance.trial import difference
 from suite.context import LOSSES
 from suite.data.batches import TrainingBatches
-from suite.data.dataset import Dataset, choose_dataset
+from suite.data.choose import choose_dataset
+from suite.data.dataset import Dataset
 from suite.data.splits import TrainingData, test_data, training_data
 from suite.errors import unknown
 from suite.record import curve_measures

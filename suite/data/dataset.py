@@ -1,4 +1,4 @@
-"""What a data set is, and which of a task's data sets is at hand. Importing this loads no torch."""
+"""What a data set is, and where it comes from. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from suite.errors import SteppeError, unknown
-
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from suite.spec import Task
 
 
 @dataclass(frozen=True)
@@ -61,23 +57,3 @@ class Dataset:
     std: tuple[float, ...]
     n_train: int | None = None
     """Images of its training part, so that a plan can forecast the cost; None where it is not declared."""
-
-
-def choose_dataset(task: Task, root: Path | None, name: str = "") -> Dataset:
-    """Return the data set named, or the first of `task.data` that is available under `root`.
-
-    Raises SteppeError for a name that the task does not list, and where nothing is available.
-    """
-    by_name = {dataset.name: dataset for dataset in task.data}
-    if name and name not in by_name:
-        raise unknown(f"data set of task {task.name}", name, by_name)
-    wanted = [by_name[name]] if name else list(task.data)
-    for dataset in wanted:
-        if dataset.source.available(root):
-            return dataset
-    names = " or ".join(dataset.name for dataset in wanted)
-    where = f"under {root}" if root is not None else "as no data folder is given"
-    raise SteppeError(
-        f"task {task.name}: data set {names} not found {where}: run `steppe prepare {task.name}`, "
-        f"or point STEPPE_DATA (or --data) at the folder that holds it"
-    )

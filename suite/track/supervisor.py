@@ -19,8 +19,8 @@ from typing import Any
 from suite.claim import latest_pulse
 from suite.store import Store
 from suite.track.content import shorten
-from suite.track.mirror import FINISH_S, INIT_S
 from suite.track.mode import Target
+from suite.track.run import FINISH_S, INIT_S
 from suite.track.state import FOLDER
 
 GATHER_S, GATHER_RUNS = 120.0, 16

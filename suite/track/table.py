@@ -11,8 +11,8 @@ from typing import Any
 
 from suite.files import read_json
 from suite.spec import sha256_text
-from suite.track.mirror import finished, init
 from suite.track.mode import Target
+from suite.track.run import finished, init
 from suite.track.state import MirrorFolder
 
 LEADERBOARD = "leaderboard"

@@ -90,10 +90,9 @@ def test_a_killed_process_of_either_node_is_made_good_by_retry(
     shared.check(peace)
 
 
-def test_ranks_of_the_profile_and_of_the_command_must_agree(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep.steppe("submit", *sweep.arguments("--ranks", "3", **TWO_NODES), code=2)
+@pytest.mark.parametrize("ranks", ["1", "3"])
+def test_ranks_of_the_profile_and_of_the_command_must_agree(sweep: Sweep, ranks: str) -> None:
+    sweep.steppe("submit", *sweep.arguments("--ranks", ranks, **TWO_NODES), code=2)
     assert not sweep.store.exists()
 
 

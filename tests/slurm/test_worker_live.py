@@ -12,15 +12,13 @@ from tests.slurm.queue import detail, wait_until
 from tests.slurm.sweeps import LIMIT_S, TASK, Sweep
 from tests.slurm.test_faults import in_peace, running
 from tests.suite.track.conftest import offline_run
+from tests.suite.track.stub import forget_keys
 
 
 @pytest.fixture(autouse=True)
 def keyless(on_cluster: Testbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key of whoever calls the tests, and no settings file, here and in the jobs."""
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+    """Here and in the jobs."""
+    forget_keys(tmp_path, monkeypatch)
 
 
 @pytest.fixture

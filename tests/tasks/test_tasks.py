@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from suite.data.batches import Augmentation, TrainingBatches, eval_batches
-from suite.data.dataset import choose_dataset
+from suite.data.choose import choose_dataset
 from suite.data.splits import test_data as read_test_data
 from suite.data.splits import training_data
 from suite.errors import SteppeError

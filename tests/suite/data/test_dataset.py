@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.data.dataset import choose_dataset
+from suite.data.choose import choose_dataset
 from suite.errors import SteppeError
 from tests.suite.data.fakes import fake_dataset, fake_task
 
@@ -48,7 +48,7 @@ def test_a_named_data_set_that_is_missing_is_not_replaced_by_another() -> None:
 def test_listing_and_choosing_load_no_heavy_package() -> None:
     code = """
 import sys
-from suite.data.dataset import choose_dataset
+from suite.data.choose import choose_dataset
 from suite.registry import Registry
 registry = Registry()
 for name in registry.tasks:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from suite.attempt import Attempt
-from suite.local.watch import Seen, Watch, labels
+from suite.local.labels import labels
+from suite.local.sight import Seen
+from suite.local.watch import Watch
 from suite.store import Store
 from tests.suite.records import finish, make_spec
 

@@ -251,6 +251,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 def forget_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No key of whoever calls the tests, and no settings file."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(folder / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(folder / "wandb-config"))

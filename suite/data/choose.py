@@ -1,0 +1,29 @@
+"""Which of a task's data sets is at hand. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from suite.data.dataset import Dataset
+from suite.errors import SteppeError, unknown
+from suite.spec import Task
+
+
+def choose_dataset(task: Task, root: Path | None, name: str = "") -> Dataset:
+    """Return the data set named, or the first of `task.data` that is available under `root`.
+
+    Raises SteppeError for a name that the task does not list, and where nothing is available.
+    """
+    by_name = {dataset.name: dataset for dataset in task.data}
+    if name and name not in by_name:
+        raise unknown(f"data set of task {task.name}", name, by_name)
+    wanted = [by_name[name]] if name else list(task.data)
+    for dataset in wanted:
+        if dataset.source.available(root):
+            return dataset
+    names = " or ".join(dataset.name for dataset in wanted)
+    where = f"under {root}" if root is not None else "as no data folder is given"
+    raise SteppeError(
+        f"task {task.name}: data set {names} not found {where}: run `steppe prepare {task.name}`, "
+        f"or point STEPPE_DATA (or --data) at the folder that holds it"
+    )

@@ -1,0 +1,111 @@
+"""One run on W&B: begun, written from the store, and seen to be whole."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from suite.store import Store
+from suite.track import content
+from suite.track.content import Caption, Content
+from suite.track.mode import Target
+from suite.track.state import MirrorFolder
+
+INIT_S, FINISH_S = 30.0, 30.0
+"""Seconds that W&B gets to take a run up, and to take the rest of it at the end."""
+
+WRITTEN_S = 10.0
+"""Seconds in which an offline file must be whole after wandb ended it: it writes the end a moment later."""
+
+
+class RunMirror:
+    """One run on W&B, begun anew: what the store has of it is written from its first step on."""
+
+    def __init__(self, store: Store, run_id: str, names: Caption | None, target: Target) -> None:
+        self._run_folder, self._target, self._names = store.run(run_id), target, names
+        self.folder = MirrorFolder(store.root, run_id)
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(self.folder.lock())
+        self._run: Any = None
+        self._last_step = -1
+
+    def feed(self) -> None:
+        """Write the rows that came since."""
+        now = content.read(self._run_folder)
+        if now is not None and now.status != "completed":
+            self._write(now)
+
+    def finish(self) -> str:
+        """Write what is missing, see that it is whole, and remember that; return the outcome."""
+        now = content.read(self._run_folder)
+        # A run that `feed` opened must be ended, whether or not it is all there.
+        if now is not None and (self._run is not None or not self.folder.holds(self._target, now.digest)):
+            self._write(now)
+            self._run.summary.update(now.summary)
+            self._run.finish(0 if now.status == "completed" else 1)
+            finished(self._run, self.folder, self._target, now.digest, now.steps)
+        self.release()
+        return "nothing" if now is None else "done"
+
+    def release(self) -> None:
+        """Let others mirror this run."""
+        self._stack.close()
+
+    def _write(self, now: Content) -> None:
+        if self._run is None:
+            names = self._names or content.caption(now.spec)
+            self._run = init(self.folder, self._target, content.settings_of(now.spec, names))
+            self._run.define_metric("step", hidden=True)
+            self._run.define_metric("*", step_metric="step")
+        for row in now.rows:
+            if row["step"] > self._last_step:
+                self._run.log(row, step=row["step"], commit=True)
+                self._last_step = row["step"]
+
+
+def init(folder: MirrorFolder, target: Target, settings: dict[str, Any]) -> Any:
+    """Begin a run: a fresh file offline; online the run of that id, whose server drops the steps it has."""
+    import wandb
+
+    return wandb.init(
+        **settings,
+        dir=str(folder.path),
+        project=target.project,
+        entity=target.entity or None,
+        mode=target.mode,  # type: ignore[arg-type]
+        resume="allow" if target.mode == "online" else None,
+        reinit="create_new",
+        settings=wandb.Settings(
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            program="steppe",
+            host="",
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            init_timeout=INIT_S,
+            finish_timeout=FINISH_S,
+            finish_timeout_raises=True,
+        ),
+    )
+
+
+def finished(run: Any, folder: MirrorFolder, target: Target, digest: str, steps: list[int]) -> None:
+    """Mark an ended run as mirrored; online wandb said that all arrived, an offline file is read back."""
+    if target.mode == "online":
+        folder.complete(target, digest, len(steps), keep=None)
+        return
+    from suite.track import reader
+
+    segment, file = Path(run.settings.sync_dir), Path(run.settings.sync_file)
+    until = time.monotonic() + WRITTEN_S
+    while not reader.read(file).is_whole(steps):
+        if time.monotonic() > until:
+            raise RuntimeError(f"{segment.name} does not hold all that was written")
+        time.sleep(0.05)
+    folder.complete(target, digest, len(steps), keep=segment)
