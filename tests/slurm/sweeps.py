@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,20 +90,25 @@ class Sweep:
             saved = {path.parents[2].name for path in self.store.glob("runs/*/attempts/*/checkpoint.pt")}
             return bool(saved - set(self.done())) and bool(list(processes("slurm.worker", self.store)))
 
-        wait_until(working, "a run in the middle of its work", LIMIT_S)
+        self._wait(working, "a run in the middle of its work")
 
     def wait_done(self, n_runs: int) -> None:
         """Wait until so many runs have records, and the queue is empty."""
         self.slow.unlink(missing_ok=True)
-        wait_until(lambda: len(self.done()) == n_runs, f"{n_runs} runs done", LIMIT_S)
+        self._wait(lambda: len(self.done()) == n_runs, f"{n_runs} runs done")
         self.wait_idle()
 
     def wait_idle(self) -> None:
         """Wait until the queue holds nothing more."""
         self.slow.unlink(missing_ok=True)
-        wait_until(
-            lambda: not self.testbed.ask("squeue", "--noheader", "--format=%i"), "an empty queue", LIMIT_S
-        )
+        self._wait(lambda: not self.testbed.ask("squeue", "--noheader", "--format=%i"), "an empty queue")
+
+    def _wait(self, true: Callable[[], object], what: str) -> None:
+        try:
+            wait_until(true, what, LIMIT_S)
+        except AssertionError as error:
+            ends = {str(log): log.read_text().splitlines()[-4:] for log in self.store.glob("slurm/*/*/*.out")}
+            raise AssertionError(f"{error}: {self.states()}, {json.dumps(ends, indent=1)}") from None
 
     def fates(self) -> dict[str, Fate]:
         store = Store(self.store)

@@ -45,7 +45,7 @@ def log(sweep: Sweep) -> str:
 
 
 def test_warned_by_slurm_it_saves_comes_back_and_leaves_whole_mirrors(pair: Sweep, tmp_path: Path) -> None:
-    pair.submit("--wandb", "offline", "--workers", "2")
+    pair.submit("--wandb", "offline", "--workers", "2", memory="4G")
     wait_until(lambda: moving(pair), "two runs that train", LIMIT_S)
     task = running(pair, "%i")
     pair.testbed.ask("scancel", "--signal=USR2", task)  # to every process of the step
@@ -71,7 +71,7 @@ def test_warned_by_slurm_it_saves_comes_back_and_leaves_whole_mirrors(pair: Swee
 
 
 def test_cancelled_it_saves_and_stays_away(pair: Sweep, tmp_path: Path) -> None:
-    pair.submit("--wandb", "off", "--workers", "2")
+    pair.submit("--wandb", "off", "--workers", "2", memory="4G")
     wait_until(lambda: moving(pair), "two runs that train", LIMIT_S)
     pair.testbed.ask("scancel", running(pair, "%i"))
     pair.wait_idle()
