@@ -1,4 +1,4 @@
-"""The two sides of test_throughput.py, each of which trains an epoch when it is told to.
+"""The sides of test_throughput.py, each of which trains an epoch when it is told to.
 
 As a program, `python -m tests.benchmarks.throughput_sides SIDE PRECISION THREADS CACHE`, a side is told by
 lines on stdin: so each has the process environment that belongs to it, and the cores to itself in its turn.
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from suite.data.batches import TrainingBatches, eval_batches
-from suite.data.dataset import Dataset, choose_dataset
+from suite.data.choose import choose_dataset
+from suite.data.dataset import Dataset
 from suite.data.splits import TrainingData, test_data, training_data
 from suite.objective import BatchObjective
 from suite.registry import Registry
@@ -106,6 +107,27 @@ class Ours:
             self.step += 1
 
 
+class Bare(Ours):
+    """The network alone: forward, backward and a fused step on one batch that lies ready."""
+
+    def __init__(self, setting: Setting, precision: str) -> None:
+        super().__init__(setting, precision)
+        self.sgd = torch.optim.SGD(self.model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, fused=True)
+        self.autocast = precision == "bf16"
+        self.batch = [tensor.clone() for tensor in self.batches.batch(0)]
+
+    def epoch(self) -> None:
+        self.model.train()
+        x, y = self.batch
+        for _ in range(self.batches.steps_per_epoch):
+            self.sgd.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+                outputs = self.model(x)
+            F.cross_entropy(outputs.float(), y).backward()
+            self.sgd.step()
+            self.step += 1
+
+
 def accuracy(model: nn.Module, setting: Setting) -> float:
     model.eval()
     hits = 0
@@ -115,8 +137,13 @@ def accuracy(model: nn.Module, setting: Setting) -> float:
     return hits / len(setting.test[1])
 
 
+SIDES = ("ordinary", "ours", "bare")
+
+
 def make(side: str, setting: Setting, precision: str) -> Ordinary | Ours:
-    return Ordinary(setting) if side == "ordinary" else Ours(setting, precision)
+    if side == "ordinary":
+        return Ordinary(setting)
+    return Bare(setting, precision) if side == "bare" else Ours(setting, precision)
 
 
 if __name__ == "__main__":
