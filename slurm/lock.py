@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,12 +17,17 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def alone(root: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the store's lock; who waits for it sees in the queue what the one before did."""
+    """Hold the store's lock; who waits for it sees in the queue what the one before did.
+
+    SLURM's commands inherit it (see `client.ask`): should this process be killed, it lasts until the `sbatch`
+    that goes on without it has ended, too.
+    """
     path = root / FOLDER / "lock"
     make_folder(path.parent)
     with contextlib.ExitStack() as stack:
         with storing(path):
             file = stack.enter_context(path.open("w"))
+            os.set_inheritable(file.fileno(), True)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

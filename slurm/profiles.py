@@ -163,7 +163,7 @@ _BOUNDS: Mapping[str, tuple[int, int]] = {
     "workers": (0, 1024),
     "pack_min": (0, 1_000_000),
     "pack": (0, 1_000_000),
-    "signal_s": (0, 65_535),
+    "signal_s": (1, 65_535),
 }
 
 
@@ -224,7 +224,7 @@ def names() -> dict[str, Path]:
 
 def load(name: str) -> Profile:
     """Read the profile of that name, or in the file of that path."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # Path's own raises where ~somebody is nobody here
     if path.suffix != ".toml" and os.sep not in name:
         known = names()
         if name not in known:

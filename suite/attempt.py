@@ -40,11 +40,13 @@ class Attempt:
         self.number = number
         self.path = run / "attempts" / str(number)
         self._run = run
+        self._newest: Path | None = None  # checkpoint that this process wrote or loaded: it is sound
         try:
             self._metrics = LineWriter(self.path / "metrics.jsonl")
             self._timings = LineWriter(self.path / "timings.jsonl")
         except SteppeError:
-            (self.path / "heartbeat").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.path / "heartbeat").unlink(missing_ok=True)
             raise
         self._heartbeat = Heartbeat(self.path / "heartbeat")
 
@@ -73,26 +75,32 @@ class Attempt:
 
     def superseded(self) -> bool:
         """Whether a newer attempt owns the run (or the run's folder was deleted): stop."""
-        numbers = attempt_numbers(self._run)
+        with storing(self._run / "attempts"):
+            numbers = attempt_numbers(self._run)
         return not numbers or numbers[-1] != self.number
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Save tensors and plain data, atomically and flushed; the checkpoint before it is kept.
 
+        Those of older attempts go once there are two of this one: resuming never needs more.
         Raises RunSuperseded where a newer attempt owns the run, SteppeError where the disk refuses.
         """
         from suite import checkpoint  # loads torch, which planning and listing do without
 
         self._check_ownership()
         offset, digest = self._metrics.mark()
-        fresh, last = self.path / f".{CHECKPOINT}", self.path / CHECKPOINT
+        fresh, last, previous = (self.path / name for name in (f".{CHECKPOINT}", CHECKPOINT, PREVIOUS))
         whole = {"run_id": self.run_id, "metrics_offset": offset, "metrics_sha256": digest, "state": state}
         checkpoint.save(fresh, whole)
         with storing(last):
+            is_second = last.exists() and not previous.exists()
             if last.exists():
-                os.replace(last, self.path / PREVIOUS)
+                os.replace(last, previous)
             os.replace(fresh, last)
             flush_folder(self.path)
+        self._newest = last
+        if is_second:
+            self._keep_only(last, previous)
 
     def _check_ownership(self) -> None:
         if self.superseded():
@@ -106,12 +114,15 @@ class Attempt:
         Brings this attempt's metrics.jsonl to what it was at that checkpoint. A damaged checkpoint is said
         on stderr and in events.jsonl, and the one before it serves.
         """
-        for path, state, head in _sound_checkpoints(self._run, self._damaged):
-            self._metrics.close()
-            self._metrics = LineWriter(self.path / "metrics.jsonl", head)
-            self.event("resume", checkpoint=str(path.relative_to(self._run)))
-            return state
-        return None
+        with storing(self._run / "attempts"):
+            found = next(_sound_checkpoints(self._run, self._damaged), None)
+        if found is None:
+            return None
+        self._newest, state, head = found
+        self._metrics.close()
+        self._metrics = LineWriter(self.path / "metrics.jsonl", head)
+        self.event("resume", checkpoint=str(self._newest.relative_to(self._run)))
+        return state
 
     def _damaged(self, path: Path, reason: str) -> None:
         self.event("damaged checkpoint", checkpoint=str(path.relative_to(self._run)), reason=reason)
@@ -128,8 +139,9 @@ class Attempt:
         """
         index.check_record(result, self.run_id, self.path / "result.json")
         mine, public = self.path / "result.json", self._run / "result.json"
-        if public.exists():
-            return False
+        with storing(public):
+            if public.exists():
+                return False
         self._check_ownership()
         write_whole(mine, _document(result))
         with storing(public):
@@ -142,19 +154,25 @@ class Attempt:
             flush_folder(self._run)
         self.event("end", status=result["status"])
         index.append(self._run.parent.parent, self.run_id)
-        self._discard()
+        if self._newest is not None:
+            self._keep_only(self._newest)
         return True
 
-    def _discard(self) -> None:
-        """Remove the checkpoints that the run's last one makes useless, and what kills left of others."""
-        if not (self.path / CHECKPOINT).exists():
-            return
-        for number in attempt_numbers(self._run):
-            folder = self._run / "attempts" / str(number)
-            last = [] if number == self.number else [folder / CHECKPOINT]
-            for path in [*folder.glob(".*"), folder / PREVIOUS, *last]:  # hidden: a write that was killed
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+    def _keep_only(self, *kept: Path) -> None:
+        """Remove all other checkpoints of this attempt and of older ones, and what kills left of writes.
+
+        The files of a newer attempt, which may have taken over just now, are left alone. One that the disk
+        does not remove costs room and nothing else.
+        """
+        with contextlib.suppress(OSError):
+            for number in attempt_numbers(self._run):
+                folder = self._run / "attempts" / str(number)
+                if number > self.number:
+                    break
+                # hidden: a write that was killed
+                for path in {*folder.glob(".*"), folder / CHECKPOINT, folder / PREVIOUS}.difference(kept):
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Leave the run to whoever starts it next; closing twice is harmless."""

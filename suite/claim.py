@@ -54,9 +54,10 @@ def claim(run: Path, restart_count: int, job: str) -> int:
     make_folder(attempts)
     owner = Owner.current(job, restart_count)
     while True:
-        numbers = attempt_numbers(run)
-        number = numbers[-1] + 1 if numbers else 1
-        why = _may_start(run, number - 1, owner)
+        with storing(attempts):
+            numbers = attempt_numbers(run)
+            number = numbers[-1] + 1 if numbers else 1
+            why = _may_start(run, number - 1, owner)
         event = {"event": "start", "attempt": number, "why": why, "job": job, "restart_count": restart_count}
         if _take(attempts, number, owner, event):
             _sweep(attempts)
@@ -109,7 +110,11 @@ def _token(attempt: Path) -> str | None:
 
 def _sweep(attempts: Path) -> None:
     """Remove what claims killed half-way left behind."""
-    for path in [*attempts.glob(".new-*"), *attempts.glob(".clock-*")]:
+    try:
+        left = [*attempts.glob(".new-*"), *attempts.glob(".clock-*")]
+    except OSError:  # the next claim sweeps
+        return
+    for path in left:
         try:
             if time.time() - path.stat().st_mtime < 10 * STALE_S:
                 continue

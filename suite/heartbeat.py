@@ -52,7 +52,10 @@ class Owner:
 
     def is_dead(self) -> bool:
         """Whether the process is known to have ended: it ran on this very machine and is no more."""
-        return bool(self.machine) and self.machine == _machine() and _process_start(self.pid) != self.started
+        if not self.machine or self.machine != _machine():
+            return False
+        started = _process_start(self.pid)
+        return started is None or (started != "" and started != self.started)
 
     def encode(self) -> bytes:
         """Return the content of the heartbeat file."""
@@ -115,14 +118,27 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """Return the start time of a process in clock ticks since the boot; None if it ended (a zombie did)."""
+    """Return the start time of a process in clock ticks since the boot; None if it ended (a zombie did).
+
+    Empty where the process lives and nothing more is to be known: /proc may hide those of other users.
+    """
     try:
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         )
     except OSError:
-        return None
+        return "" if _exists(pid) else None
     return None if fields[0] in "ZX" else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):  # no machine has such a number
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
 
 
 class Heartbeat:

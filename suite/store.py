@@ -10,6 +10,7 @@ Nothing here loads torch, and nothing is created by looking.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -161,10 +162,13 @@ class RunFolder:
         mend = "give the same `steppe run` again, which writes it anew"
         try:
             spec = RunSpec.from_dict(read_json(path, mend))
+            given = spec.run_id
         except FileNotFoundError:
             raise SteppeError(f"no {path}: {mend}") from None
-        if spec.run_id != self.run_id:
-            raise SteppeError(f"{path} is corrupt (it gives run id {spec.run_id}): {mend}")
+        except ValueError:  # NaN and infinity, which Python reads from JSON
+            raise SteppeError(f"{path} is corrupt (a number in it is not finite): {mend}") from None
+        if given != self.run_id:
+            raise SteppeError(f"{path} is corrupt (it gives run id {given}): {mend}")
         return spec
 
     def result(self) -> dict[str, Any] | None:
@@ -194,9 +198,11 @@ class RunFolder:
 
     def note_trouble(self, outcome: str, message: str, log: str = "", job: str = "") -> None:
         """Write down why there is no record; SteppeError where the disk refuses that, too."""
-        newest = max(attempt_numbers(self.path), default=0)
+        path = self.path / "error.json"
+        with storing(path):
+            newest = max(attempt_numbers(self.path), default=0)
         trouble = Trouble(outcome, message, log, job, time.time(), newest)
-        write_whole(self.path / "error.json", json.dumps(asdict(trouble), indent=1).encode() + b"\n")
+        write_whole(path, json.dumps(asdict(trouble), indent=1).encode() + b"\n")
 
     def start(self, restart_count: int = 0, job: str = "") -> Attempt:
         """Own the run's next attempt.
@@ -211,10 +217,11 @@ class RunFolder:
         """
         if self.result() is not None:
             raise RunDone(f"run {self.run_id} is done")
-        attempt = Attempt(self.path, claim(self.path, restart_count, job))
-        if self.result() is not None:  # published between the look and the claim
-            attempt.close()
-            raise RunDone(f"run {self.run_id} is done")
+        with contextlib.ExitStack() as stack:  # left open, an attempt that nobody has would keep others out
+            attempt = stack.enter_context(Attempt(self.path, claim(self.path, restart_count, job)))
+            if self.result() is not None:  # published between the look and the claim
+                raise RunDone(f"run {self.run_id} is done")
+            stack.pop_all()
         return attempt
 
     def last_state(self) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Cancel what is in the queue; 0 also where there is nothing."""
     root = options.store_root(args)
-    runs, names = _targets(root, args.what)
+    runs, names = _targets(root, args)
     if not submissions(root):
         options.put(f"nothing of the store {root} was handed to a cluster")
         return 0
@@ -58,18 +58,20 @@ def execute(args: argparse.Namespace) -> int:
         if not asks:
             options.put(_described(root, found, runs))
         _cancel(every, found)
-    options.put("cancelled; what was in work saves and stops. `steppe retry --cancelled` goes on with it")
+    retry = options.command(args.store, "retry", "--cancelled")
+    options.put(f"cancelled; what was in work saves and stops. `{retry}` goes on with it")
     return 0
 
 
-def _targets(root: Path, what: Sequence[str]) -> tuple[set[str], set[str]]:
+def _targets(root: Path, args: argparse.Namespace) -> tuple[set[str], set[str]]:
     """Tell runs from submissions; SteppeError where something is neither."""
     known = {one.name for one in submissions(root)}
-    names = {name for name in what if "-" in name}  # no run has a hyphen
+    names = {name for name in args.what if "-" in name}  # no run has a hyphen
     for name in names - known:
-        raise unknown("submission", name, known, "`steppe status --json` lists them")
+        listing = options.command(args.store, "status", "--json")
+        raise unknown("submission", name, known, f"`{listing}` lists them")
     store = Store(root)
-    return {store.find(name).run_id for name in what if name not in names}, names
+    return {store.find(name).run_id for name in args.what if name not in names}, names
 
 
 def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -74,12 +73,14 @@ def execute(args: argparse.Namespace) -> int:
         raise SteppeError(sight.silent)
     for line in sight.damaged:
         options.put(f"left out: {line}")
-    chosen = _named(store, sight, args.run) if args.run else _in_state(sight, wanted or set(_DEFAULT))
+    chosen = _named(store, sight, args) if args.run else _in_state(sight, wanted or set(_DEFAULT))
     groups = _groups(chosen, {one.name: one for one in submissions(store.root)}, args)
     if not groups:
         options.put("nothing to retry")
         return 0
     _submit(store, groups, dry_run=args.dry_run)
+    if not args.dry_run:
+        options.put(f"`{options.command(args.store, 'status', '--watch')}` follows them")
     return 0
 
 
@@ -100,14 +101,15 @@ def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
     return chosen
 
 
-def _named(store: Store, sight: Sight, names: Iterable[str]) -> list[Seen]:
+def _named(store: Store, sight: Sight, args: argparse.Namespace) -> list[Seen]:
     """Choose by name, and say why not where a run cannot be retried."""
     seen = {run.run_id: run for run in sight.runs}
     chosen = []
-    for run_id in dict.fromkeys(store.find(name).run_id for name in names):
+    for run_id in dict.fromkeys(store.find(name).run_id for name in args.run):
         run = seen.get(run_id)
         if run is None:
-            raise SteppeError(f"run {run_id} cannot be read: `steppe show {run_id}` says why")
+            show = options.command(args.store, "show", run_id)
+            raise SteppeError(f"run {run_id} cannot be read: `{show}` says why")
         if run.status in ("done", "failed"):
             options.put(f"{run_id} is {run.status}: it has its record and is not repeated")
         elif run.placed is None:
@@ -116,9 +118,8 @@ def _named(store: Store, sight: Sight, names: Iterable[str]) -> list[Seen]:
             )
         elif run.status == "running" or run.placed.state != "left":
             where = f" ({run.placed.job})" if run.placed.job else ""
-            options.put(
-                f"{run_id} is {run.status} and stays where it is{where}; `steppe cancel` takes it back"
-            )
+            cancel = options.command(args.store, "cancel", run_id)
+            options.put(f"{run_id} is {run.status} and stays where it is{where}; `{cancel}` takes it back")
         else:
             chosen.append(run)
     return chosen
@@ -151,9 +152,9 @@ def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse
 
 
 def _command(args: argparse.Namespace) -> str:
-    words = ["steppe", "retry", *args.run, *(f"--{option}" for option in CHOICES if getattr(args, option))]
+    words = ["retry", *args.run, *(f"--{option}" for option in CHOICES if getattr(args, option))]
     words += ["--profile", args.profile] if args.profile else []
-    return shlex.join([*words, *(["--store", str(args.store)] if args.store else [])])
+    return options.command(args.store, *words)
 
 
 def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:
@@ -179,5 +180,3 @@ def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:
             )
     for why, n in left_out.items():
         options.put(f"{n} left out: {why} by now")
-    if not dry_run:
-        options.put("`steppe status --watch` follows them")

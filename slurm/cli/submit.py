@@ -192,9 +192,8 @@ def _tell(submission: Submission, args: argparse.Namespace) -> None:
     jobs = [str(batch.job) for batch in submission.batches]
     shown = ", ".join(jobs[:5]) + (", …" if len(jobs) > 5 else "")
     say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
-    where = ["--store", str(args.store)] if args.store else []
-    say(f"follow them: {shlex.join(['steppe', 'status', '--watch', *where])}")
-    say(f"stop them:   {shlex.join(['steppe', 'cancel', submission.name, *where])}")
+    say(f"follow them: {options.command(args.store, 'status', '--watch')}")
+    say(f"stop them:   {options.command(args.store, 'cancel', submission.name)}")
 
 
 def _show(planned: Plan, store: Store, *, as_json: bool) -> int:

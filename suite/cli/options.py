@@ -7,6 +7,7 @@ import glob
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 from datetime import datetime, timedelta
@@ -195,6 +196,11 @@ def store_root(args: argparse.Namespace) -> Path:
     """Return the folder of the store: --store, STEPPE_STORE, or ./runs."""
     given: Path | None = args.store
     return given or Path(os.environ.get("STEPPE_STORE") or STORE)
+
+
+def command(store: Path | None, *words: str) -> str:
+    """Write a command of `steppe` for a message; it takes along the --store that was given, if one was."""
+    return shlex.join(["steppe", *words, *(["--store", str(store)] if store else [])])
 
 
 def data_root(args: argparse.Namespace) -> Path | None:

@@ -8,6 +8,7 @@ for runs that wait from runs like them. Of runs that were handed to a cluster, i
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections import Counter, defaultdict
@@ -78,11 +79,12 @@ def execute(args: argparse.Namespace) -> int:
     """Print where the runs are; 1 if some run failed, is lost, or could not be read, else 0."""
     if args.watch and (args.json or args.runs):
         raise SteppeError(
-            "--watch is for people and takes neither --json nor --runs; a program asks `steppe status --json`"
+            "--watch is for people and takes neither --json nor --runs; a program asks "
+            f"`{options.command(args.store, 'status', '--json')}`"
         )
     store = Store(options.store_root(args))
     if args.watch:
-        return _code(follow(Watch(store, Asker(store.root)), Screen(sys.stdout), args.interval))
+        return _code(follow(Watch(store, Asker(store.root)), Screen(sys.stdout), args.interval, args.store))
     sight = Watch(store, Asker(store.root, ask=glance)).look()
     if args.json:
         options.print_json({"runs": [_plain(run) for run in sight.runs], **_totals(sight)})
@@ -91,7 +93,7 @@ def execute(args: argparse.Namespace) -> int:
     elif args.runs:
         options.put(_listing(sight))
     else:
-        options.put(_overview(sight))
+        options.put(_overview(sight, args.store))
     for line in _warnings(sight):
         options.put(line, sys.stderr)
     return _code(sight)
@@ -141,8 +143,11 @@ def _totals(sight: Sight) -> dict[str, Any]:
 # -- once --------------------------------------------------------------------------------------------
 
 
-def _overview(sight: Sight) -> str:
-    """Write counts by task and optimizer, the runs in work, and whatever needs somebody."""
+def _overview(sight: Sight, given: Path | None) -> str:
+    """Write counts by task and optimizer, the runs in work, and whatever needs somebody.
+
+    `given` is the --store, here and below, which the commands that are named take along.
+    """
     groups: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for run in sight.runs:
         groups[run.row.task, run.row.optimizer][run.status] += 1
@@ -153,12 +158,12 @@ def _overview(sight: Sight) -> str:
         rows.append([*names, str(counts.total()), _bar(done), _words(counts)])
     parts = [options.table(rows)]
     if running := sight.having("running"):
-        parts.append("\n".join(_at_work(running)))
-    parts.append("\n".join([*_summary(sight), *_troubles(sight)]))
+        parts.append("\n".join(_at_work(running, given)))
+    parts.append("\n".join([*_summary(sight), *_troubles(sight, given)]))
     return "\n\n".join(parts)
 
 
-def _at_work(running: list[Seen]) -> list[str]:
+def _at_work(running: list[Seen], given: Path | None) -> list[str]:
     """List the runs in work; where one is in a scheduler's job, with the node and the job of each."""
     shown = running[:_AT_WORK]
     places = [_place(run) for run in shown]
@@ -169,8 +174,12 @@ def _at_work(running: list[Seen]) -> list[str]:
         line = text_of(run_line(run.row, width, options.encoding()))
         lines.append(f"{fit(line, width)}  {place}".rstrip() if margin else line)
     if len(running) > len(shown):
-        lines.append(f"and {len(running) - len(shown)} more, see `steppe status --runs`")
+        lines.append(_more(len(running) - len(shown), given))
     return lines
+
+
+def _more(n: int, given: Path | None) -> str:
+    return f"and {n} more, see `{options.command(given, 'status', '--runs')}`"
 
 
 def _place(run: Seen) -> str:
@@ -214,16 +223,16 @@ def _queue(sight: Sight) -> list[str]:
     return [f"in the queue: {', '.join(words)}" + (f" ({why})" if why else "")]
 
 
-def _troubles(sight: Sight) -> list[str]:
+def _troubles(sight: Sight, given: Path | None) -> list[str]:
     """Name what stopped or failed, where it says more, and the command that mends it."""
     lines = []
     held = [run for run in sight.runs if run.placed and run.placed.mend and run.status not in FINAL]
     kinds = [(word, sight.having(word)) for word in ("failed", "error", "lost", "interrupted")]
     for word, some in (*kinds, ("held", held)):
-        lines += [f"{word}: {label(run.row)}{_where(run)}, {_further(run)}" for run in some[:_NAMED]]
+        lines += [f"{word}: {label(run.row)}{_where(run)}, {_further(run, given)}" for run in some[:_NAMED]]
         if len(some) > _NAMED:
-            lines.append(f"{word}: and {len(some) - _NAMED} more, see `steppe status --runs`")
-    return [*lines, *_mends(sight)]
+            lines.append(f"{word}: {_more(len(some) - _NAMED, given)}")
+    return [*lines, *_mends(sight, given)]
 
 
 def _where(run: Seen) -> str:
@@ -234,29 +243,32 @@ def _where(run: Seen) -> str:
     return f" ({known})" if known else ""
 
 
-def _further(run: Seen) -> str:
+def _further(run: Seen, given: Path | None) -> str:
     """Say where more is told, or what helps this very run."""
     if run.placed and run.placed.mend:
-        return f"`{run.placed.mend}`"
+        program, *words = shlex.split(run.placed.mend)  # its dispatcher does not know how the store is named
+        return f"`{options.command(given, *words) if program == 'steppe' else run.placed.mend}`"
     if run.log and run.status != "failed" and Path(run.log).exists():
         return f"log {run.log}"
-    return f"`steppe show {run.run_id}`"
+    return f"`{options.command(given, 'show', run.run_id)}`"
 
 
-def _mends(sight: Sight) -> list[str]:
+def _mends(sight: Sight, given: Path | None) -> list[str]:
     """Say which command makes runs go on that stopped."""
     lines = []
-    for word, option in (("error", " --failed"), ("lost", " --lost"), ("interrupted", "")):
+    for word, choice in (("error", ["--failed"]), ("lost", ["--lost"]), ("interrupted", [])):
         some = sight.having(word)
         n_handed = sum(run.placed is not None for run in some)
         if n_handed:
-            lines.append(f"{word}: `steppe retry{option}` hands them to the cluster again")
+            retry = options.command(given, "retry", *choice)
+            lines.append(f"{word}: `{retry}` hands them to the cluster again")
         if n_handed < len(some) and not sight.silent:  # else they may be the cluster's to go on with
             lines.append(_STARTED_HERE[word])
     if sight.having("cancelled"):
-        lines.append("cancelled runs go on with `steppe retry --cancelled`")
+        lines.append(f"cancelled runs go on with `{options.command(given, 'retry', '--cancelled')}`")
     if any(run.placed and run.placed.mend for run in sight.runs):
-        lines.append("what is held for ever: `steppe cancel RUN`, then `steppe retry RUN`")
+        cancel, retry = (options.command(given, word, "RUN") for word in ("cancel", "retry"))
+        lines.append(f"what is held for ever: `{cancel}`, then `{retry}`")
     return lines
 
 
@@ -286,10 +298,14 @@ def follow(
     watch: Watch,
     screen: Screen,
     interval: float,
+    given: Path | None = None,
     grace_s: float = GRACE_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sight:
-    """Show the runs in work until none is, or until Ctrl-C; return what was seen last."""
+    """Show the runs in work until none is, or until Ctrl-C; return what was seen last.
+
+    `given` is the --store.
+    """
     sight = watch.look()
     told: dict[str, Seen] = {run.run_id: run for run in sight.runs}
     last_busy, silent = clock(), sight.silent
@@ -317,7 +333,7 @@ def follow(
             pass
         screen.show([], [])
         last = _summary(sight) if sight.runs else ["no runs here"]
-        for line in [*last, *_troubles(sight), *_warnings(sight)]:
+        for line in [*last, *_troubles(sight, given), *_warnings(sight)]:
             screen.say(line)
     return sight
 

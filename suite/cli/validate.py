@@ -1,4 +1,4 @@
-"""Check published records: whole, publishable, their id and accuracy agreeing with their content."""
+"""Check published records: whole, publishable, fit for a leaderboard, and agreeing with themselves."""
 
 from __future__ import annotations
 

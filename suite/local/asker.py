@@ -66,6 +66,7 @@ class Asker:
     def _renew(self) -> None:
         try:
             self._answer = Answer(self._ask(self._root) or {})
-        except SteppeError as error:
+        except (SteppeError, OSError) as error:  # OSError: the store is on a file system that has its moments
             self._answer = replace(self._answer, silent=str(error))
-        self._due = self._clock() + self._every_s
+        finally:
+            self._due = self._clock() + self._every_s

@@ -54,6 +54,7 @@ def _cells(table: Table, row: Row, names: list[str]) -> dict[str, Any]:
     for name in names:
         found = row.measures.get(name)
         cells[f"{name}_examples"] = "/".join(map(str, table.measures.get(name, ())))
+        cells[f"{name}_n"] = found.over_seeds.n if found else 0
         cells |= _interval(name, found.over_seeds if found else None)
         cells[f"{name}_se_probes"] = found.se_probes if found else None
         cells[f"{name}_se_examples"] = found.se_examples if found else None

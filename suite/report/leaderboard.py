@@ -209,18 +209,18 @@ def _sift(
     strata: dict[str, list[Run]] = defaultdict(list)
     others = Counter(protocol for protocol, _ in foreign)
     strangers: Counter[str] = Counter()
-    taken: set[tuple[str, str, int, float]] = set()
-    repeats = 0
+    set_ups: dict[tuple[str, str, float], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for _, (run, _) in sorted(runs.items(), key=lambda item: item[0]):
         setting = run.setting
-        key = (setting.stratum, setting.optimizer_key, run.seed, setting.epochs)
         if setting.spec.task.name not in tasks:
             strangers[setting.spec.task.name] += 1
-        elif key in taken:
-            repeats += 1
         else:
-            taken.add(key)
-            strata[key[0]].append(run)
+            set_ups[setting.stratum, setting.optimizer_key, setting.epochs][setting.set_up].append(run)
+    repeats: list[Run] = []
+    for (stratum, *_), some in set_ups.items():
+        chosen, left = _each_seed_once(some)
+        strata[stratum] += chosen
+        repeats += left
     left_out = [
         f"{_records(n)} of protocol {name} left out: this is {PROTOCOL}."
         for name, n in sorted(others.items())
@@ -230,8 +230,28 @@ def _sift(
         for name, n in sorted(strangers.items())
     ]
     if repeats:
-        left_out.append(f"{_records(repeats)} left out: the same seed again under another set-up.")
+        failed = sum(run.failed for run in repeats)
+        left_out.append(
+            f"{_records(len(repeats))} left out: the same seed again under another set-up"
+            f"{f'; {failed} of them failed' if failed else ''}."
+        )
     return strata, left_out
+
+
+def _each_seed_once(set_ups: Mapping[str, list[Run]]) -> tuple[list[Run], list[Run]]:
+    """Choose a run for each seed, and return those left over too.
+
+    The set-up of most seeds is taken whole, so that a row mixes machines no more than it must; others fill
+    in what seeds it lacks.
+    """
+    if len(set_ups) == 1:
+        return next(iter(set_ups.values())), []
+    chosen: dict[int, Run] = {}
+    left: list[Run] = []
+    for _, runs in sorted(set_ups.items(), key=lambda one: (-len(one[1]), one[0])):
+        left += [run for run in runs if run.seed in chosen]
+        chosen = {run.seed: run for run in runs} | chosen
+    return [*chosen.values()], left
 
 
 def _first(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

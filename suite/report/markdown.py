@@ -22,7 +22,8 @@ ranking: rows are sorted by name and none is set in bold. Accuracies are in perc
 over seeds. Means are over completed runs. BatchNorm statistics are re-estimated at the final weights; the
 column *as trained* is the test accuracy with those that training left. Cost counts sample-gradients, one
 example through one forward and backward pass; 1x is one gradient an example over the task's budget. The word
-in the last column compares with the highest mean, paired by seed, with Holm's correction:
+in the last column compares with the highest mean over the seeds that all rows have, paired by seed, with
+Holm's correction:
 *best set* is that row; *tie*, equivalent to it within {margin:g} points; *worse*, significantly below it;
 *unresolved*, neither was shown, with the difference that this many seeds would have found 4 times in 5;
 *undecided*, too few seeds for any test; *failed runs*, which keep a row out of the best set."""

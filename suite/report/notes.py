@@ -37,9 +37,17 @@ def of_measures(table: Table) -> Iterator[str]:
     if table.measures:
         yield (
             'Measures at n training examples ("@n"), with the training loss on the same ones; "est. error" '
-            "is the error of one run's estimate over probes (or its bound) / over examples. No row is ranked "
-            "by a measure, which its method may minimise."
+            "is the error of one run's estimate over probes (of lambda_max: the residual) / over examples. "
+            "No row is ranked by a measure, which its method may minimise."
         )
+    for row in table.rows:
+        completed = row.n - row.failed
+        counts = {name: found.over_seeds.n for name, found in row.measures.items()}
+        for name in (name for name, n in counts.items() if n < completed):
+            yield (
+                f"{row.optimizer}: {name} is over {counts[name]} of {completed} completed runs; the others "
+                f"gave no finite number."
+            )
     if table.matched_loss is not None:
         matched = "at matched" if table.matched_loss else "not at matched"
         yield f"Rows are {matched} training loss, on which curvature depends."

@@ -48,6 +48,12 @@ class Setting:
         return sha256_text(canonical_json([self.spec.to_dict()["optimizer"], self.optimizer_source]))
 
     @cached_property
+    def set_up(self) -> str:
+        """Name all of the spec but the seed: within a stratum, how runs of one optimizer were executed."""
+        spec = {key: value for key, value in self.spec.to_dict().items() if key != "seed"}
+        return canonical_json(spec)
+
+    @cached_property
     def epochs(self) -> float:
         """Epochs by which runs of one optimizer are told apart."""
         return round(self.spec.epochs, 3)

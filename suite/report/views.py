@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from suite import select
@@ -69,17 +69,29 @@ def _ids(runs: Sequence[Run]) -> set[str]:
 
 def _planned(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     found: dict[Place, list[Run]] = defaultdict(list)
-    planned: dict[Kind, list[list[Run]]] = {}
+    kinds = dict.fromkeys(run.kind for run in runs)
+    nearest = _nearest(kinds, epochs)
+    planned = {kind: [found[place] for place in _planned_places(kind, epochs, nearest)] for kind in kinds}
     for run in runs:
-        if run.kind not in planned:
-            planned[run.kind] = [found[place] for place in _planned_places(run.kind, epochs)]
         for some in planned[run.kind]:
             some.append(run)
     return found
 
 
-def _planned_places(kind: Kind, epochs: float) -> list[Place]:
-    equal = [b for b in BUDGETS if _costs(kind, b * epochs)]
+def _nearest(kinds: Iterable[Kind], epochs: float) -> dict[tuple[str, float], float]:
+    """By optimizer and budget, the epochs that cost it, the nearest ones: a row has each seed once."""
+    off: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
+    for kind in kinds:
+        for b in BUDGETS:
+            if _costs(kind, b * epochs):
+                distance = abs(kind.planned_sample_gradients() - b * epochs * kind.n_train)
+                off[kind.setting.optimizer_key, b].append((distance, kind.setting.epochs))
+    return {key: min(some)[1] for key, some in off.items()}
+
+
+def _planned_places(kind: Kind, epochs: float, nearest: Mapping[tuple[str, float], float]) -> list[Place]:
+    setting = kind.setting
+    equal = [b for b in BUDGETS if nearest.get((setting.optimizer_key, b)) == setting.epochs]
     times = kind.setting.spec.epochs / epochs
     named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
     return [

@@ -2,14 +2,16 @@
 
 After m products T = Q' H Q is tridiagonal; its top eigenpair (theta_1, s) gives the Ritz pair
 (theta_1, u = Q s) with residual r = ||H u - theta_1 u|| = beta_m |s_m|: there is an eigenvalue within r of
-theta_1, which itself never exceeds the largest. Iteration stops at r <= RTOL |theta_1|; the error of theta_1
-is about r^2 / gap, much smaller where the largest eigenvalue stands apart from the next.
+theta_1, which itself never exceeds the largest. Iteration stops at r <= RTOL |theta_1|, and not before LEAST
+products: the eigenvalue within r need not be the largest, as long as the basis has little of its vector. The
+error of theta_1 is about r^2 / gap, much smaller where the largest eigenvalue stands apart from the next.
 
 The start is found by a few iterations on the first group of examples alone, whose top eigenvectors are close.
 
-`se_probes`: the residual r, a bound and no standard error. `se_examples`: standard error of u' H_g u over
-groups g of examples at fixed u, to first order the error for the distribution of the examples; it leaves out
-the bias upwards that a maximum has on few examples (protocol rule 26: the name carries n).
+`se_probes`: the residual r, the distance to the nearest eigenvalue, and no standard error. `se_examples`:
+standard error of u' H_g u over groups g of examples at fixed u, to first order the error for the distribution
+of the examples; it leaves out the bias upwards that a maximum has on few examples (protocol rule 26: the name
+carries n).
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ BATCH = 125
 """Examples of one product's graph, and of a group of `se_examples`."""
 
 RTOL = 0.05
-"""Residual at which iteration stops, relative to the eigenvalue; the error is then typically below 1 %."""
+"""Residual at which iteration stops, relative to the eigenvalue."""
+
+LEAST = 8
+"""Fewest iterations on all examples. Over 48 fitted nets 64-48-10, whose top eigenvalues are close, the
+largest error was 24 % without this, 1.4 % with 6 and 0.2 % with 8."""
 
 WARM_UP = 10
 ITERATIONS = 30
@@ -57,23 +63,25 @@ class Ritz:
 
 
 def estimate(point: Point, rtol: float = RTOL) -> dict[str, Estimate]:
-    """Estimate lambda_max to a bound of `rtol`, or as far as ITERATIONS go."""
+    """Estimate lambda_max to a residual of `rtol`, or as far as ITERATIONS go."""
     hessian = Hessian(point)
     parts = groups(point, min(BATCH, point.batch_size))
     start = NormalStream(point.seed, "measure").fill_(hessian.empty(), STREAM)
     if len(parts) > 1:
         start = lanczos(hessian, parts[:1], start, rtol, WARM_UP).vector
-    top = lanczos(hessian, parts, start, rtol, ITERATIONS)
+    top = lanczos(hessian, parts, start, rtol, ITERATIONS, LEAST)
     _, _, se_examples = pooled(top.by_group[:, None], [len(rows) for rows in parts])
     return {
         "lambda_max": Estimate(
             top.value, top.bound, se_examples, n=len(point.targets), probes=top.iterations,
-            estimator=f"lanczos: {top.iterations} iterations, bound from the residual",
+            estimator=f"lanczos: {top.iterations} iterations (at least {LEAST}), residual",
         )
     }  # fmt: skip
 
 
-def lanczos(hessian: Hessian, parts: Sequence[Tensor], start: Tensor, rtol: float, iterations: int) -> Ritz:
+def lanczos(
+    hessian: Hessian, parts: Sequence[Tensor], start: Tensor, rtol: float, iterations: int, least: int = 1
+) -> Ritz:
     """Top Ritz pair of the Hessian of the mean loss over all `parts` from the start vector (P,)."""
     most = min(iterations, hessian.size)
     basis = hessian.empty(most)
@@ -96,7 +104,8 @@ def lanczos(hessian: Hessian, parts: Sequence[Tensor], start: Tensor, rtol: floa
         beta = float(torch.linalg.vector_norm(product))
         values, vectors = np.linalg.eigh(np.tensordot(weights, blocks[:, : j + 1, : j + 1], 1))
         residual = beta * abs(vectors[-1, -1])
-        if residual <= rtol * abs(values[-1]) or j + 1 == most:
+        converged = j + 1 >= least and residual <= rtol * abs(values[-1])
+        if converged or beta == 0.0 or j + 1 == most:
             break
         vector = product / beta
     top = vectors[:, -1]

@@ -4,7 +4,10 @@
     lpf_difference = E_n L(theta + n) - L(theta)
 
 with s the norm of each weight's filter (`FlatParams.scales`, kind `filter`) and sigma = 0.01. The released
-code balances the network so that its isotropic noise is this filter-scaled noise.
+code balances the network and adds isotropic noise, which is this for filters without a bias. Parameters of
+one dimension have the norm of the whole vector here, as in the training noise of the released LPF-SGD, where
+its measure has |gamma_c| + |beta_c| for each BatchNorm channel: sqrt(C) less, so that published values of
+networks with BatchNorm are lower.
 
 Estimated by Monte Carlo over antithetic pairs (L(theta + n) + L(theta - n)) / 2, in which the first order of
 the noise cancels, fresh for every batch of examples. The same seed gives every optimizer the same z, and

@@ -41,7 +41,7 @@ class Estimate:
     """A measure's value, how it was estimated and how far it may be off.
 
     `se_probes` is the standard error over random probes or Monte-Carlo draws (of `lambda_max`, which has
-    none, the bound that the residual gives); `se_examples` the one over examples, for the value on the
+    none, the residual); `se_examples` the one over examples, for the value on the
     distribution they were drawn from; None where it is not defined. Each measure's module says how.
     """
 

@@ -42,6 +42,7 @@ def test_everything_in_one_call_after_it_was_written_down(store: Store, queue: F
     answer = cancel(store)
     assert answer.code == 0
     assert answer.lines[0] == "cancelling 1 running and 1 pending tasks with 2 runs to do"
+    assert answer.lines[-1].endswith(f" `steppe retry --cancelled --store {store.root}` goes on with it")
     assert queue.calls[-1] == ("scancel", "100", "101")
     assert queue.asked.count("scancel") == 1
     assert (first.cancelled, second.cancelled) == (frozenset({1}), frozenset({0}))
@@ -77,6 +78,19 @@ def test_a_submission(store: Store, queue: FakeQueue) -> None:
     assert cancel(store, second.name).code == 0
     assert queue.calls[-1] == ("scancel", "101")
     assert first.batches[0].cancelled == frozenset()
+
+
+def test_commands_that_are_named_look_in_the_same_store(
+    tmp_path: Path, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    queue.has(handed(Store(tmp_path / "my runs"), [runs(0)]).batches[0], 0, "PENDING")
+    wrong = steppe("cancel", "20200101-000000-0000", "--store", "my runs")
+    assert "(`steppe status --json --store 'my runs'` lists them)" in wrong.err
+    told = steppe("cancel", "--store", "my runs").lines[-1]
+    assert "`steppe retry --cancelled --store 'my runs'`" in told
+    monkeypatch.setenv("STEPPE_STORE", "my runs")  # which the commands obey too
+    assert "`steppe retry --cancelled`" in steppe("cancel").lines[-1]
 
 
 def test_two_cancels_add_up(store: Store, queue: FakeQueue) -> None:

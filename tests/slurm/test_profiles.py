@@ -62,6 +62,11 @@ def test_a_path_without_a_file_is_named() -> None:
         profiles.load("/nowhere/a.toml")
 
 
+def test_a_home_of_nobody_is_no_profile() -> None:
+    with pytest.raises(SteppeError, match=r"no profile ~nobody-such/x\.toml; there are: .*testbed"):
+        profiles.load("~nobody-such/x.toml")
+
+
 def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(profiles.VARIABLE, "/nowhere")
     with pytest.raises(SteppeError, match="no folder /nowhere, which STEPPE_PROFILES names"):
@@ -85,6 +90,7 @@ def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
         ('setup = ["a\\nb"]', "line break"),
         ("memory = '16 gigs'", "memory = '16 gigs' is no amount; write 500M or 16G"),
         ("gpu_type = 'a100'", "gpu_type = 'a100' without gpus"),
+        ("signal_s = 0", r"signal_s = 0 is outside 1\.\.65535"),
         ("time_min = 2", "signal_s = 120 is not within time_min = 2"),
         ("extra = 3", "is not a table of options"),
         ("extra = {nice = false}", "extra.nice = False is not a text"),

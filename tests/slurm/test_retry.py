@@ -134,7 +134,37 @@ def test_runs_by_name(store: Store, mixed: dict[str, RunSpec], sent: Sent) -> No
     lines = retry(store, *(mixed[name].run_id for name in names)).lines
     assert sent.ids == [sorted(mixed[name].run_id for name in names[:2])]
     assert any("is failed: it has its record" in line for line in lines)
-    assert any("is queued and stays where it is (100_6)" in line for line in lines)
+    queued = mixed["queued"].run_id
+    told = f"(100_6); `steppe cancel {queued} --store {store.root}` takes it back"
+    assert f"{queued} is queued and stays where it is {told}" in lines
+    assert lines[-1] == f"`steppe status --watch --store {store.root}` follows them"
+
+
+def test_commands_that_are_named_look_in_the_same_store(
+    tmp_path: Path, queue: FakeQueue, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEPPE_STORE", "my runs")
+    spec = runs(0)[0]
+    handed(Store(tmp_path / "my runs"), [[spec]])
+    assert steppe("retry").lines[-1] == "`steppe status --watch` follows them"
+    queue.rows.clear()
+    assert steppe("retry", "--store", "my runs").lines[-1] == (
+        "`steppe status --watch --store 'my runs'` follows them"
+    )
+    (tmp_path / "my runs" / "runs" / spec.run_id / "spec.json").write_text("{")
+    answer = steppe("retry", spec.run_id, "--store", "my runs")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"`steppe show {spec.run_id} --store 'my runs'` says why" in answer.err
+
+
+def test_a_dry_run_names_nothing_to_follow(
+    store: Store, queue: FakeQueue, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "plan", lambda *_, **__: None)
+    monkeypatch.setattr(dispatch, "scripts", lambda *_: ["#!/bin/bash"])
+    handed(store, [runs(0)])
+    assert retry(store, "--dry-run").lines == ["#!/bin/bash"]
 
 
 def test_as_the_last_time_or_with_another_profile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,6 +98,7 @@ def test_what_needs_somebody_and_what_mends_it(store: Store, queue: FakeQueue) -
     begin(store, e)
     queue.has(batch, 4, "TIMEOUT")
     (batch.folder / "100_0_0_log.out").touch()
+    given = f"--store {shlex.quote(str(store.root))}"
     answer = steppe("status", "--store", store.root)
     assert answer.code == 1
     assert "5 runs: 1 error, 1 interrupted, 1 queued, 1 lost, 1 cancelled" in answer.lines
@@ -104,14 +106,27 @@ def test_what_needs_somebody_and_what_mends_it(store: Store, queue: FakeQueue) -
     assert answer.lines[-9:] == [
         f"error: task sgd seed 3 (ValueError: no), log {store.root}/d.log",
         f"lost: task sgd seed 0 (OUT_OF_MEMORY), log {batch.folder}/100_0_0_log.out",
-        f"interrupted: task sgd seed 4 (TIMEOUT, epoch 1/2), `steppe show {e.run_id}`",
+        f"interrupted: task sgd seed 4 (TIMEOUT, epoch 1/2), `steppe show {e.run_id} {given}`",
         "held: task sgd seed 1 (launch failed requeued held), `scontrol release 100_1`",
-        "error: `steppe retry --failed` hands them to the cluster again",
-        "lost: `steppe retry --lost` hands them to the cluster again",
-        "interrupted: `steppe retry` hands them to the cluster again",
-        "cancelled runs go on with `steppe retry --cancelled`",
-        "what is held for ever: `steppe cancel RUN`, then `steppe retry RUN`",
+        f"error: `steppe retry --failed {given}` hands them to the cluster again",
+        f"lost: `steppe retry --lost {given}` hands them to the cluster again",
+        f"interrupted: `steppe retry {given}` hands them to the cluster again",
+        f"cancelled runs go on with `steppe retry --cancelled {given}`",
+        f"what is held for ever: `steppe cancel RUN {given}`, then `steppe retry RUN {given}`",
     ]
+
+
+def test_what_will_never_begin_is_cancelled_in_its_own_store(
+    tmp_path: Path, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "my runs")
+    submission = handed(store, [runs(0)])
+    queue.has(submission.batches[0], 0, "PENDING", "DependencyNeverSatisfied")
+    lines = steppe("status", "--store", store.root).lines
+    assert lines[-2].endswith(f"`steppe cancel {submission.name} --store '{store.root}'`")
+    assert lines[-1].endswith(f"then `steppe retry RUN --store '{store.root}'`")
+    monkeypatch.setenv("STEPPE_STORE", str(store.root))  # which the commands obey too
+    assert steppe("status").lines[-1].endswith("`steppe cancel RUN`, then `steppe retry RUN`")
 
 
 def test_runs_and_json_name_job_and_log(store: Store, queue: FakeQueue) -> None:

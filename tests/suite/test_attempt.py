@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from suite import heartbeat
+from suite import claim, heartbeat
 from suite.claim import attempt_numbers
 from suite.errors import SteppeError
+from suite.files import StorageError
 from suite.heartbeat import STALE_S
 from suite.store import RunBusy, RunDone, RunFolder, RunSuperseded, Store
 from tests.suite.records import make_record, make_run, make_spec
@@ -76,6 +78,29 @@ def test_a_process_id_that_was_given_to_another_process_counts_as_dead(folder: R
     first = folder.start()
     change_owner(beat_file(folder, 1), started="1")
     folder.start().close()
+    first.close()
+
+
+@pytest.mark.parametrize(("refusal", "dead"), [(PermissionError, False), (ProcessLookupError, True)])
+def test_where_proc_hides_other_users_a_process_is_dead_only_if_there_is_none(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, refusal: type[OSError], dead: bool
+) -> None:
+    first = folder.start()
+    change_owner(beat_file(folder, 1), pid=2**22 + 1)  # no process here has such a number
+
+    def kill(pid: int, number: int) -> None:
+        assert (pid, number) == (2**22 + 1, 0)
+        raise refusal
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", kill)
+        pulse = claim.latest_pulse(folder.path)
+        assert pulse is not None
+        assert pulse.alive is not dead
+        silence(beat_file(folder, 1), STALE_S + 1)  # a hidden one is judged by its age alone
+        pulse = claim.latest_pulse(folder.path)
+        assert pulse is not None
+        assert not pulse.alive
     first.close()
 
 
@@ -284,3 +309,96 @@ def test_a_finished_run_keeps_one_checkpoint(folder: RunFolder) -> None:
     left = sorted(str(p.relative_to(folder.path)) for p in folder.path.glob("attempts/*/*check*"))
     assert left == ["attempts/2/checkpoint.pt"]
     assert folder.last_state() == {"step": 22}
+
+
+def checkpoints(folder: RunFolder) -> list[str]:
+    return sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("attempts/*/*check*"))
+
+
+def save(folder: RunFolder, *steps: int) -> None:
+    """Resume, save at these steps, and leave."""
+    with folder.start() as attempt:
+        attempt.resume()
+        for step in steps:
+            attempt.metrics({"step": step})
+            attempt.checkpoint({"step": step})
+
+
+def test_two_checkpoints_are_kept_however_often_a_run_is_resumed(folder: RunFolder) -> None:
+    for number in range(1, 5):
+        save(folder, *range(10 * number, 10 * number + 3))
+        kept = [f"attempts/{number}/checkpoint.prev.pt", f"attempts/{number}/checkpoint.pt"]
+        assert checkpoints(folder) == kept
+        (folder.path / "attempts" / str(number) / ".checkpoint.pt.0.tmp").write_bytes(b"half")
+    save(folder, 50, 51)
+    assert not list(folder.path.glob("attempts/[1-4]/.check*"))
+    assert all((folder.path / "attempts" / str(n) / "metrics.jsonl").stat().st_size for n in range(1, 6))
+
+
+def test_older_checkpoints_stay_until_there_are_two_new_ones(folder: RunFolder) -> None:
+    save(folder, 1, 2)
+    save(folder, 3)
+    assert checkpoints(folder) == [
+        "attempts/1/checkpoint.prev.pt",
+        "attempts/1/checkpoint.pt",
+        "attempts/2/checkpoint.pt",
+    ]
+    (folder.path / "attempts" / "2" / "checkpoint.pt").write_bytes(b"damaged")
+    assert folder.last_state() == {"step": 2}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_run_resumed_at_its_last_step_keeps_the_checkpoint_it_came_from(
+    folder: RunFolder, damaged: bool
+) -> None:
+    save(folder, 1, 2)
+    save(folder, 3)
+    if damaged:
+        (folder.path / "attempts" / "2" / "checkpoint.pt").write_bytes(b"damaged")
+    with folder.start() as attempt:
+        assert attempt.resume() == {"step": 2 if damaged else 3}
+        attempt.publish(make_record(make_spec()))
+    assert checkpoints(folder) == [f"attempts/{1 if damaged else 2}/checkpoint.pt"]
+    assert folder.last_state() == {"step": 2 if damaged else 3}
+
+
+def test_an_attempt_that_was_taken_over_leaves_the_files_of_the_newer_one(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = folder.start(0, job="7")
+    first.checkpoint({"step": 1})
+    with folder.start(1, job="7") as second:
+        second.checkpoint({"step": 2})
+        with pytest.raises(RunSuperseded):
+            first.checkpoint({"step": 1})
+        monkeypatch.setattr(first, "superseded", lambda: False)  # it looked just before it was taken over
+        first.checkpoint({"step": 3})  # its second one
+        assert "attempts/2/checkpoint.pt" in checkpoints(folder)
+        assert first.publish(make_record(make_spec())) is True
+        assert checkpoints(folder) == ["attempts/1/checkpoint.pt", "attempts/2/checkpoint.pt"]
+    first.close()
+
+
+def test_a_store_that_cannot_be_read_is_a_fault_of_the_storage(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with folder.start() as attempt:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", stale)
+            for work in (
+                folder.start,
+                attempt.resume,
+                attempt.superseded,
+                lambda: attempt.checkpoint({"step": 1}),
+                lambda: attempt.publish(make_record(make_spec())),
+            ):
+                with pytest.raises(StorageError, match="attempts: Stale file handle"):
+                    work()
+        with monkeypatch.context() as patch:
+            patch.setattr(claim, "read_pulse", stale)
+            with pytest.raises(StorageError, match="attempts: Stale file handle"):
+                folder.start()
+        attempt.checkpoint({"step": 1})  # the same works once the disk answers again

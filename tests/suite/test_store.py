@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from suite.errors import SteppeError
+from suite.files import StorageError
 from suite.spec import RunSpec
-from suite.store import RunDone, Store
+from suite.store import RunDone, RunFolder, Store
 from tests.suite.records import begin, finish, make_record, make_run, make_spec
 
 
@@ -43,6 +45,16 @@ def test_spec_survives_and_a_damaged_one_is_mended(tmp_path: Path) -> None:
     assert folder.spec() == spec
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_a_spec_with_a_number_that_is_none_is_corrupt(tmp_path: Path, number: str) -> None:
+    folder = make_run(Store(tmp_path), make_spec())
+    path = folder.path / "spec.json"
+    path.write_text(path.read_text().replace('"epochs": 2.0', f'"epochs": {number}'))
+    with pytest.raises(SteppeError, match=r"spec\.json is corrupt .*not finite.*: give the same") as caught:
+        folder.spec()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_spec_that_gives_another_run_id_is_refused(tmp_path: Path) -> None:
     folder = make_run(Store(tmp_path), make_spec(seed=3))
     raw = json.loads((folder.path / "spec.json").read_text())
@@ -66,6 +78,24 @@ def test_status_follows_a_run_through_its_life(tmp_path: Path) -> None:
     seen.append(folder.status())
     assert seen == ["queued", "running", "interrupted", "done"]
     assert finish(store, make_spec(seed=1), status="failed").status() == "failed"
+
+
+def test_an_attempt_that_cannot_look_for_a_record_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run(Store(tmp_path), make_spec())
+    looks = iter([None, StorageError("cannot read")])
+
+    def result(_: object) -> None:
+        if (answer := next(looks)) is not None:
+            raise answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "result", result)
+        with pytest.raises(StorageError):
+            folder.start()
+    with folder.start() as attempt:
+        assert attempt.number == 2
 
 
 def test_a_done_run_is_not_started_again(tmp_path: Path) -> None:
@@ -242,6 +272,19 @@ def test_a_trouble_stands_until_the_next_attempt_starts(tmp_path: Path) -> None:
     with folder.start() as second:
         second.publish(make_record(folder.spec()))
     assert folder.status() == "done"
+
+
+def test_a_trouble_that_cannot_be_noted_is_a_fault_of_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begin(Store(tmp_path), make_spec())
+
+    def stale(_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "listdir", stale)
+    with pytest.raises(StorageError, match=r"error\.json: Stale file handle"):
+        folder.note_trouble("storage", "the disk refused")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"outcome": "error", "attempt": "x"}'])

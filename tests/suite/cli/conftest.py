@@ -58,7 +58,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
 
 def record_of(spec: RunSpec, n_correct: int) -> dict[str, Any]:
     """A whole record of a run that was never trained."""
-    bits = ((1 << n_correct) - 1).to_bytes(-(-N_TEST // 8), "big")
+    bits = ((1 << n_correct) - 1 << -N_TEST % 8).to_bytes(-(-N_TEST // 8), "big")
     estimate = {"value": 2.5, "se_probes": 0.1, "se_examples": 0.2, "n": 32, "probes": 8, "estimator": "test"}
     return {
         "record_version": 1,

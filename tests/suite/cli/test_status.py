@@ -40,6 +40,12 @@ def advance(attempt: Attempt, epoch: int, pace: float = 10.0) -> None:
     attempt.metrics({**told, **row})
 
 
+def finish_failed(store: Store, spec: RunSpec) -> None:
+    with begin(store, spec) as attempt:
+        failure = {"kind": "diverged", "step": 12}
+        attempt.publish({**make_record(spec, "failed"), "failure": failure})
+
+
 def test_status_counts_in_words(cli: Cli, store: Store) -> None:
     queued = tiny_specs(["nso"], [0])[0]
     store.run(queued.run_id).write_spec(queued)
@@ -73,23 +79,47 @@ def test_status_shows_runs_in_work_and_what_needs_somebody(cli: Cli, store: Stor
     # 2 of 4 epochs of 10 s to go and 1 s of measures; three of those of the stopped run, four of the last
     assert runs[going.run_id]["seconds_left"] == pytest.approx(21, abs=5)
     assert "about 1 min" in answer.out
-    assert f"interrupted: tiny nso seed 1 (epoch 1/4), `steppe show {stopped.run_id}`" in lines
+    told = f"`steppe show {stopped.run_id} --store {store.root}`"
+    assert f"interrupted: tiny nso seed 1 (epoch 1/4), {told}" in lines
     assert answer.code == 0
 
 
 def test_failed_runs_are_named_and_set_the_exit_code(cli: Cli, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for seed in range(8):
-        spec = make_spec(seed)
-        with begin(store, spec) as attempt:
-            failure = {"kind": "diverged", "step": 12}
-            attempt.publish({**make_record(spec, "failed"), "failure": failure})
+        finish_failed(store, make_spec(seed))
     answer = cli("status", "--store", store.root)
     assert answer.code == 1
     named = [line for line in answer.out.splitlines() if line.startswith("failed: ")]
     assert named[0].startswith("failed: task sgd seed 0 (diverged at step 12), `steppe show ")
-    assert named[5] == "failed: and 3 more, see `steppe status --runs`"
+    assert named[0].endswith(f" --store {store.root}`")
+    assert named[5] == f"failed: and 3 more, see `steppe status --runs --store {store.root}`"
     assert len(named) == 6
+
+
+def test_commands_that_are_named_look_in_the_same_store(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "my runs")
+    spec = make_spec()
+    finish_failed(store, spec)
+    named = ("--store", "my runs")
+    told = f"`steppe show {spec.run_id} --store 'my runs'`"
+    assert told in cli("status", *named).out
+    assert told in cli("status", *named, "--watch").out
+    assert "`steppe status --json --store 'my runs'`" in cli("status", *named, "--watch", "--json").err
+    monkeypatch.setenv("STEPPE_STORE", str(store.root))  # which the commands obey too
+    assert f"`steppe show {spec.run_id}`" in cli("status").out
+
+
+def test_more_runs_in_work_than_are_listed_are_told_of(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_AT_WORK", 1)
+    store = Store(tmp_path / "store")
+    with begin(store, make_spec(0)), begin(store, make_spec(1)):
+        lines = cli("status", "--store", store.root).lines
+    assert f"and 1 more, see `steppe status --runs --store {store.root}`" in lines
 
 
 def test_optimizers_that_differ_in_hyperparameters_are_told_apart(cli: Cli, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ class Scheduler:
     """Answers with one run more each time; a clock that only the test moves."""
 
     def __init__(self) -> None:
-        self.now, self.n_asked, self.down = 0.0, 0, False
+        self.now, self.n_asked = 0.0, 0
+        self.fault: Exception | None = None
         self.go = threading.Event()
         self.go.set()
 
@@ -27,8 +28,8 @@ class Scheduler:
         assert root == HERE
         self.n_asked += 1
         assert self.go.wait(60)
-        if self.down:
-            raise SteppeError("no answer")
+        if self.fault is not None:
+            raise self.fault
         return {f"run {n}": Placed("pending", "name", "1_0") for n in range(self.n_asked)}
 
     def asker(self) -> Asker:
@@ -68,21 +69,23 @@ def test_a_question_under_way_holds_nobody_up_and_is_the_only_one() -> None:
     assert settled(asker) == 2
 
 
-def test_what_was_said_before_stands_while_there_is_no_answer() -> None:
+@pytest.mark.parametrize("fault", [SteppeError("no answer"), OSError("no answer")])
+def test_what_was_said_before_stands_while_there_is_no_answer(fault: Exception) -> None:
     scheduler = Scheduler()
     asker = scheduler.asker()
     asker()
-    scheduler.down, scheduler.now = True, 20.0
+    scheduler.fault, scheduler.now = fault, 20.0
     assert settled(asker) == 1
     assert asker().silent == "no answer"
-    scheduler.down, scheduler.now = False, 40.0
+    assert scheduler.n_asked == 2  # the next question has its time, too
+    scheduler.fault, scheduler.now = None, 40.0
     assert settled(asker) == 3
     assert asker().silent == ""
 
 
 def test_silence_from_the_start() -> None:
     scheduler = Scheduler()
-    scheduler.down = True
+    scheduler.fault = SteppeError("no answer")
     answer = scheduler.asker()()
     assert (answer.placed, answer.silent) == ({}, "no answer")
 

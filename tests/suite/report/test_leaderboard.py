@@ -1,5 +1,7 @@
 """Which records share a table, and what its rows say."""
 
+import csv
+import io
 import random
 
 import pytest
@@ -99,6 +101,44 @@ def test_a_budget_that_steps_do_not_divide_is_equal_within_rounding():
     odd["cost"]["sample_gradients"] += 2 * 125 * 3
     assert tables([odd], "sample-gradients") == []
     assert tables([odd])[0].budget == pytest.approx(1 / 3, abs=1e-6)  # never lost: a table of its own
+
+
+def test_of_nearly_equal_budgets_the_nearest_is_in_the_row_and_each_seed_once():
+    # 19.98 epochs are within two steps of 20
+    records = [*seeds("sam", [0.60, 0.62], epochs=20.0), *seeds("sam", [0.70, 0.72], epochs=19.98)]
+    (table,) = tables(records, "sample-gradients")
+    (row,) = table.rows
+    assert (row.n, row.test_accuracy.mean, row.epochs) == (2, pytest.approx(0.61), 20.0)
+    assert [t.budget for t in tables(records)] == [pytest.approx(19.98 / 40)]  # not lost
+
+
+def test_one_set_up_is_taken_whole_and_what_is_left_out_is_told():
+    two = seeds("sgd", [0.60, 0.61, 0.62], threads=2)
+    three = [*seeds("sgd", [0.70, 0.71], threads=4), record("sgd", 2, threads=4, failed=True),
+             record("sgd", 3, 0.73, threads=4)]  # fmt: skip
+    made = board([*two, *three])
+    (row,) = tables([*two, *three])[0].rows
+    assert (row.n, row.failed, row.test_accuracy.mean) == (4, 1, pytest.approx((0.70 + 0.71 + 0.73) / 3))
+    assert made.left_out == ("3 records left out: the same seed again under another set-up.",)
+    more = [*seeds("sgd", [0.5] * 6, threads=8), *three]
+    assert board(more).left_out == (
+        "4 records left out: the same seed again under another set-up; 1 of them failed.",
+    )
+    fills = [*seeds("sgd", [0.60] * 3), record("sgd", 7, 0.80, threads=4)]
+    assert board(fills).tables[0].rows[0].n == 4
+    assert board(fills).left_out == ()
+
+
+def test_a_mean_of_fewer_measures_says_so():
+    records = seeds("sgd", [0.60, 0.61, 0.62])
+    records[1]["sharpness"]["measures"]["hessian_trace"]["value"] = None
+    made = board(records)
+    assert made.tables[0].rows[0].measures["hessian_trace"].over_seeds.n == 2
+    said = "sgd: hessian_trace is over 2 of 3 completed runs; the others gave no finite number."
+    assert said in markdown.render(made).replace("\\_", "_")
+    assert "is over" not in markdown.render(board(seeds("sgd", [0.60, 0.61])))
+    line = next(csv.DictReader(io.StringIO(csv_.render(made))))
+    assert (line["n"], line["hessian_trace_n"]) == ("3", "2")
 
 
 def test_failed_runs_belong_where_they_were_planned():
