@@ -244,8 +244,6 @@ def _each_seed_once(set_ups: Mapping[str, list[Run]]) -> tuple[list[Run], list[R
     The set-up of most seeds is taken whole, so that a row mixes machines no more than it must; others fill
     in what seeds it lacks.
     """
-    if len(set_ups) == 1:
-        return next(iter(set_ups.values())), []
     chosen: dict[int, Run] = {}
     left: list[Run] = []
     for _, runs in sorted(set_ups.items(), key=lambda one: (-len(one[1]), one[0])):

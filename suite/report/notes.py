@@ -42,12 +42,12 @@ def of_measures(table: Table) -> Iterator[str]:
         )
     for row in table.rows:
         completed = row.n - row.failed
-        counts = {name: found.over_seeds.n for name, found in row.measures.items()}
-        for name in (name for name, n in counts.items() if n < completed):
-            yield (
-                f"{row.optimizer}: {name} is over {counts[name]} of {completed} completed runs; the others "
-                f"gave no finite number."
-            )
+        for name, found in row.measures.items():
+            if found.over_seeds.n < completed:
+                yield (
+                    f"{row.optimizer}: {name} is over {found.over_seeds.n} of {completed} completed runs; "
+                    f"the others gave no finite number."
+                )
     if table.matched_loss is not None:
         matched = "at matched" if table.matched_loss else "not at matched"
         yield f"Rows are {matched} training loss, on which curvature depends."

@@ -81,7 +81,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("threads", sorted({1, CORES}), ids=lambda n: f"{n}-threads")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_throughput(benchmark: BenchmarkFixture, cache: Path, precision: str, threads: int) -> None:
-    if not benchmark.enabled:  # both sides work; nothing is timed
+    if not benchmark.enabled:  # all sides work; nothing is timed
         few = load_setting(cache, n=8)
         sides = [make(side, few, precision) for side in SIDES]
         benchmark.pedantic(lambda: [side.epoch() for side in sides], rounds=1)
