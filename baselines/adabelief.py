@@ -31,11 +31,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from baselines.bases import AMSGRAD, BETA1, BETA2, WEIGHT_DECAY
+from baselines.bases import AMSGRAD, BETA1, BETA2, CLIP, WEIGHT_DECAY
 from suite.objective import Objective
+from suite.parameters import Parameters
 from suite.schedule import SHARED
 from suite.spec import BuildContext, OptimizerSpec, Param
 
@@ -56,6 +58,7 @@ class AdaBelief(Optimizer):
         rectify: RAdam's rectification.
         degenerated_to_sgd: step along m while the variance of the step is undefined.
         amsgrad: divide by the largest s so far.
+        clip: largest norm, over all parameters, of the gradient; 0: any.
 
     """
 
@@ -72,6 +75,7 @@ class AdaBelief(Optimizer):
         rectify: bool = False,
         degenerated_to_sgd: bool = True,
         amsgrad: bool = False,
+        clip: float = 0.0,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -85,6 +89,7 @@ class AdaBelief(Optimizer):
             "amsgrad": amsgrad,
         }
         super().__init__(params, defaults)
+        self.clip = clip
 
     def step(self, closure: Objective | None = None) -> Tensor | None:  # type: ignore[override]
         """Take one step at the gradient of `closure`, an objective; None: at the gradients that are there.
@@ -97,6 +102,8 @@ class AdaBelief(Optimizer):
         if closure is not None:
             self.zero_grad()
             loss = closure()
+        if self.clip > 0:
+            clip_grad_norm_([p for group in self.param_groups for p in group["params"]], self.clip)
         for group in self.param_groups:
             by_step: defaultdict[int, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
@@ -218,14 +225,15 @@ def rectification(beta2: float, t: int) -> float | None:
 _SWITCHES = ("decoupled", "fixed_decay", "rectify", "degenerated_to_sgd", "amsgrad")
 
 
-def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> AdaBelief:
+def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) -> AdaBelief:
     return AdaBelief(
-        params,
+        params.tensors,
         lr=hyper["lr"],
         betas=(hyper["beta1"], hyper["beta2"]),
         eps=hyper["eps"],
         weight_decay=hyper["weight_decay"],
         **{name: hyper[name] for name in _SWITCHES},
+        clip=hyper["clip"],
     )
 
 
@@ -255,6 +263,7 @@ OPTIMIZERS = [
             "rectify": Param(False, "RAdam's rectification"),
             "degenerated_to_sgd": Param(True, "with rectify: step along the mean in the first steps"),
             "amsgrad": AMSGRAD,
+            "clip": CLIP,
             **SHARED,
         },
         cost=lambda hyper: 1,

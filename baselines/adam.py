@@ -15,15 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
-from baselines.bases import AMSGRAD, BETA1, BETA2, EPS, WEIGHT_DECAY, make_base
+from baselines.bases import AMSGRAD, BETA1, BETA2, CLIP, EPS, WEIGHT_DECAY, make_base
 from baselines.wrapper import Plain
+from suite.parameters import Parameters
 from suite.schedule import SHARED
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
-def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> Plain:
+def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) -> Plain:
     return Plain(make_base(params, {**hyper, "base": "adamw" if hyper["decoupled"] else "adam"}))
 
 
@@ -45,6 +44,7 @@ OPTIMIZERS = [
             "eps": EPS,
             "weight_decay": WEIGHT_DECAY,
             "amsgrad": AMSGRAD,
+            "clip": CLIP,
             **SHARED,
         },
         cost=lambda hyper: 1,

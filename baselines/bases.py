@@ -4,17 +4,20 @@ SGD with momentum mu and weight decay lambda (coupled: added to the gradient), t
 
     d = g + lambda w,   b = mu b + d (b = d at first),   w = w - lr b   (Nesterov: w - lr (d + mu b))
 
-Adam and AdamW are those of `baselines.adam`. All use torch's fused kernels: one pass over the memory.
+Adam and AdamW are those of `baselines.adam`. All use torch's fused kernels: one pass over the memory. With `clip` c > 0
+each takes its step with g min(1, c / ||g||_2), the norm over all parameters and without weight decay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from suite.parameters import Parameters
 from suite.schedule import SHARED
 from suite.spec import Param
 
@@ -28,12 +31,16 @@ BETA1 = Param(0.9, "decay of the mean of gradients", low=0, high=1, high_open=Tr
 BETA2 = Param(0.999, "decay of the mean of squared gradients", low=0, high=1, high_open=True)
 EPS = Param(1e-8, "added to the denominator", low=0)
 AMSGRAD = Param(False, "divide by the largest second moment so far")
+CLIP = Param(
+    0.0, "largest norm, over all parameters, of the gradient that the step is taken with; 0: any", low=0
+)
 
 SGD_PARAMS: dict[str, Param] = {
     "lr": LR,
     "momentum": MOMENTUM,
     "nesterov": NESTEROV,
     "weight_decay": WEIGHT_DECAY,
+    "clip": CLIP,
 }
 
 BASE_PARAMS: dict[str, Param] = {
@@ -56,27 +63,36 @@ BASE_PARAMS: dict[str, Param] = {
 """What an entry that wraps a base declares for it; those of the other bases have no effect."""
 
 
-def make_base(params: list[nn.Parameter], hyper: Mapping[str, Any]) -> Optimizer:
-    """Construct the torch optimizer that `hyper["base"]` (default sgd) names.
+def make_base(params: Parameters, hyper: Mapping[str, Any]) -> Optimizer:
+    """Construct the torch optimizer that `hyper["base"]` (default sgd) names; with `clip`, it clips first.
 
     Coupled decay (sgd, adam) and decoupled decay (adamw) share the name `weight_decay`, not the meaning.
     """
     kind = hyper.get("base", "sgd")
+    base: Optimizer
     if kind == "sgd":
-        return SGD(
-            params,
+        base = SGD(
+            params.tensors,
             lr=hyper["lr"],
             momentum=hyper["momentum"],
             nesterov=hyper["nesterov"] and hyper["momentum"] > 0,
             weight_decay=hyper["weight_decay"],
             fused=True,
         )
-    return (AdamW if kind == "adamw" else Adam)(
-        params,
-        lr=hyper["lr"],
-        betas=(hyper["beta1"], hyper["beta2"]),
-        eps=hyper["eps"],
-        weight_decay=hyper["weight_decay"],
-        amsgrad=hyper["amsgrad"],
-        fused=True,
-    )
+    else:
+        base = (AdamW if kind == "adamw" else Adam)(
+            params.tensors,
+            lr=hyper["lr"],
+            betas=(hyper["beta1"], hyper["beta2"]),
+            eps=hyper["eps"],
+            weight_decay=hyper["weight_decay"],
+            amsgrad=hyper["amsgrad"],
+            fused=True,
+        )
+    if hyper["clip"] > 0:
+        base.register_step_pre_hook(partial(_clip_first, max_norm=hyper["clip"]))
+    return base
+
+
+def _clip_first(base: Optimizer, args: object, kwargs: object, *, max_norm: float) -> None:
+    clip_grad_norm_([p for group in base.param_groups for p in group["params"]], max_norm)

@@ -25,12 +25,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from baselines.bases import BASE_PARAMS, make_base
 from baselines.wrapper import Wrapper
 from suite.objective import Objective
+from suite.parameters import Parameters
 from suite.params import NOISE_SCALES
 from suite.seeds import NormalStream
 from suite.spec import BuildContext, OptimizerSpec, Param
@@ -94,7 +95,7 @@ class LPFSGD(Wrapper):
         torch.addcmul(self.flat.theta, self._scale, z, value=gamma, out=z)
 
 
-def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> LPFSGD:
+def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) -> LPFSGD:
     return LPFSGD(
         make_base(params, hyper),
         gamma=hyper["gamma"],

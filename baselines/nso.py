@@ -25,12 +25,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from baselines.bases import BASE_PARAMS, make_base
 from baselines.wrapper import Wrapper
 from suite.objective import Objective
+from suite.parameters import Parameters
 from suite.seeds import NormalStream
 from suite.spec import BuildContext, OptimizerSpec, Param
 
@@ -101,7 +102,7 @@ def _cost(hyper: Mapping[str, Any]) -> int:
     return int(hyper["k"] * (2 if hyper["two_point"] else 1) + clean)
 
 
-def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> NSO:
+def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) -> NSO:
     return NSO(
         make_base(params, hyper),
         sigma=hyper["sigma"],

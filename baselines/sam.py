@@ -22,12 +22,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from baselines.bases import BASE_PARAMS, make_base
 from baselines.wrapper import Wrapper
 from suite.objective import Objective
+from suite.parameters import Parameters
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
@@ -71,7 +72,7 @@ class SAM(Wrapper):
         torch.addcmul(theta, e, scale, out=e)
 
 
-def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> SAM:
+def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) -> SAM:
     return SAM(
         make_base(params, hyper),
         rho=hyper["rho"],

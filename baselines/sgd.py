@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from baselines.bases import SGD_PARAMS, make_base
 from baselines.wrapper import Plain
+from suite.parameters import Parameters
 from suite.schedule import SHARED
 from suite.spec import BuildContext, OptimizerSpec
 
 
-def _build(params: list[nn.Parameter], hyper: Mapping[str, Any], context: BuildContext) -> Plain:
+def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) -> Plain:
     return Plain(make_base(params, hyper))
 
 

@@ -143,7 +143,7 @@ def _pack(batch: Batch, task: Task) -> list[RunFolder]:
 
 def _has_record(run: RunFolder) -> bool:
     try:
-        return run.result() is not None
+        return run.record() is not None
     except SteppeError:  # damaged: whoever tries the run says so
         return False
 

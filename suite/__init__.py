@@ -1,6 +1,12 @@
 """Steppe's engine. It names no task and no optimizer; importing it loads neither torch nor wandb."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-PROTOCOL = "fair-0.1"
+PROTOCOL = "fair-0.2"
 """Name and Major.Minor version of the comparison rules; records of different versions share no table."""
+
+ENGINE = 2
+"""Identity of the code that trains and scores, raised where the same spec gives other numbers (suite.engine_lock).
+
+Records of different engines share no table.
+"""

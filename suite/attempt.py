@@ -22,8 +22,9 @@ from typing import Any
 from suite import index
 from suite.claim import RunSuperseded, attempt_numbers
 from suite.errors import SteppeError
-from suite.files import LineWriter, finite, flush_folder, storing, to_line, write_whole
+from suite.files import LineWriter, finite, flush_folder, read_lines, storing, to_line, write_whole
 from suite.heartbeat import Heartbeat
+from suite.schema import Record, to_document
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
@@ -63,6 +64,10 @@ class Attempt:
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row of deterministic content: the same run gives the same bytes."""
         self._metrics.append(row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Read back the rows of metrics, those that were taken over included."""
+        return list(read_lines(self.path / "metrics.jsonl"))
 
     def timing(self, row: Mapping[str, Any]) -> None:
         """Append a row of measured times."""
@@ -131,19 +136,20 @@ class Attempt:
             file=sys.stderr,
         )
 
-    def publish(self, result: Mapping[str, Any]) -> bool:
-        """Make `result` the run's record; False where another attempt was first.
+    def publish(self, record: Record) -> bool:
+        """Make it the run's record; False where another attempt was first.
 
         The record is written whole in the attempt's folder and then linked, so that its presence means done.
         Raises RunSuperseded where a newer attempt owns the run and has no record yet.
         """
-        index.check_record(result, self.run_id, self.path / "result.json")
+        if record.run_id != self.run_id:
+            raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
         mine, public = self.path / "result.json", self._run / "result.json"
         with storing(public):
             if public.exists():
                 return False
         self._check_ownership()
-        write_whole(mine, _document(result))
+        write_whole(mine, to_document(record))
         with storing(public):
             try:
                 os.link(mine, public)
@@ -152,7 +158,7 @@ class Attempt:
                     mine.unlink()
                     return False
             flush_folder(self._run)
-        self.event("end", status=result["status"])
+        self.event("end", status=record.status)
         index.append(self._run.parent.parent, self.run_id)
         if self._newest is not None:
             self._keep_only(self._newest)

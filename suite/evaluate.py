@@ -1,74 +1,75 @@
-"""Evaluation: loss and accuracy over batches, and BatchNorm re-estimation (protocol rule 18)."""
+"""Evaluation of a split, and BatchNorm re-estimation (protocol rule 18)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from suite.objective import Loss
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean loss and accuracy (a fraction) over n examples, and which of them were right, in order."""
-
-    loss: float
-    accuracy: float
-    correct: Tensor
-    """Booleans (n,) on the CPU."""
+from suite.errors import SteppeError
+from suite.metric import Metric
+from suite.problem import Batch, Evaluation, Problem
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, loss: Loss, batches: Batches, autocast: torch.dtype | None = None
-) -> Evaluation:
-    """Evaluate in eval mode; the model comes back in the mode it was in.
+def evaluate(problem: Problem, model: nn.Module, split: str) -> Evaluation:
+    """Evaluate a split in eval mode; the model comes back in the mode it was in.
 
-    The loss is the mean over examples, summed over batches in float64.
+    Raises SteppeError where a declared metric is missing, or has a value that its scale cannot hold.
     """
     training = model.training
     model.eval()
-    losses: list[Tensor] = []
-    correct: list[Tensor] = []
-    for inputs, targets in batches:
-        with torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None):
-            outputs = model(inputs)
-        losses.append(loss(outputs.float(), targets).double() * len(targets))
-        correct.append(outputs.argmax(1) == targets)
-    model.train(training)
-    right = torch.cat(correct).cpu()
-    return Evaluation(
-        loss=float(torch.stack(losses).sum()) / len(right),
-        accuracy=float(right.double().mean()),
-        correct=right,
-    )
+    try:
+        found = problem.evaluate(model, split)
+    finally:
+        model.train(training)
+    task = problem.task
+    for metric in task.metrics:
+        if metric.name not in found.metrics:
+            raise SteppeError(
+                f"task {task.name}: its evaluation of split {split!r} lacks the metric {metric.name!r} that it "
+                f"declares; it gives: {', '.join(found.metrics)}"
+            )
+        check_value(task.name, f"{metric.name} on split {split!r}", metric, found.metrics[metric.name])
+    return found
+
+
+def check_value(task: str, what: str, metric: Metric, value: float) -> None:
+    """Raise SteppeError for a value that is a mistake of the task: not a number, or negative on a log scale."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SteppeError(f"task {task}: {what} is a {type(value).__name__}; valid: a number (float(...))")
+    if metric.scale == "log" and not math.isnan(value) and value < 0:
+        raise SteppeError(f"task {task}: {what} is {value:g}, but its scale is log; valid: at least 0")
+
+
+def batchnorms(model: nn.Module) -> list[_BatchNorm]:
+    """List the layers that have running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
 @torch.no_grad()
-def reestimate_batchnorm(model: nn.Module, batches: Batches, autocast: torch.dtype | None = None) -> int:
+def reestimate_batchnorm(
+    model: nn.Module, batches: Iterable[Batch], forward: Callable[[nn.Module, Batch], object]
+) -> int:
     """Replace BatchNorm's running statistics by those of one pass at the present weights.
 
     Mean and (unbiased) variance are averaged over the batches with equal weight, in place of the
     exponential average of training, which mixes clean, perturbed and part-of-batch statistics differently
-    for every method. Other layers are in eval mode during the pass. Returns the number of
-    examples passed forward, 0 for a model without BatchNorm.
+    for every method. Other layers are in eval mode during the pass; `forward(model, batch)` runs it in the
+    precision that is wanted. Returns the number of examples passed forward, 0 for a model without BatchNorm.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    layers = batchnorms(model)
     if not layers:
         return 0
     n_examples = 0
     with _collecting(model, layers):
-        for inputs, targets in batches:
-            with torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None):
-                model(inputs)
-            n_examples += len(targets)
+        for batch in batches:
+            forward(model, batch)
+            n_examples += len(batch)
     return n_examples
 
 

@@ -90,6 +90,10 @@ class Group(Ranks):
 
     def add_up(self, params: Sequence[nn.Parameter], numbers: Tensor) -> Tensor:
         """See `Ranks`; one all-reduce of all gradients and `numbers` together."""
+        if not params:
+            with _others():
+                dist.all_reduce(numbers)
+            return numbers
         views, tail = self._views(params, len(numbers))
         for p in params:
             if p.grad is None:

@@ -1,38 +1,59 @@
-"""What an optimizer calls to get a gradient, and the meter that counts what it cost.
+"""What an optimizer calls to get gradients and losses, and the meter that counts what they cost.
 
 An objective is bound to one mini-batch at a time. Calling it runs forward and backward on a slice of
 that batch and accumulates into `.grad` the gradient of the mean loss over the whole mini-batch:
 
     objective(part=j, parts=M) adds  (n_j / n) * grad L(w; slice j),   sum_j n_j = n.
 
-The optimizer zeroes gradients. The meter counts sample-gradients: one example through one forward and
-backward pass. All evaluations of a step share one dropout mask per example (protocol rule 19), and
-`track_stats=False` leaves the running statistics of BatchNorm alone (rule 18).
+The optimizer zeroes gradients. Two more doors give the loss alone and the loss as a pure function of the flat
+weights, which can be differentiated again. All evaluations of a step share one dropout mask per example (protocol
+rule 19), and `track_stats=False` leaves the running statistics of BatchNorm alone (rule 18).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from suite.errors import SteppeError
+from suite.flops import Flops
 from suite.models.dropout import SharedDropout, share_dropout
+from suite.params import memory_strides
+from suite.problem import Batch, ModelAt, mapped, widened
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Mean loss over the examples of (outputs, targets), a 0-dim tensor."""
+
+class BatchLoss(Protocol):
+    """What an objective asks of a problem (see `suite.problem.Problem`)."""
+
+    score_names: tuple[str, ...]
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Return the outputs for a batch."""
+        ...
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Return the mean loss over the units of the batch."""
+        ...
+
+    def scores(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Return further numbers of each example, by the names of `score_names`."""
+        ...
 
 
 class Objective(Protocol):
-    """The only way an optimizer gets a gradient."""
+    """The only way an optimizer gets a gradient or a loss."""
 
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+    def __call__(
+        self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
+    ) -> Tensor:
         """Accumulate the gradient of one slice; return its share of the batch's mean loss, detached.
 
         Args:
@@ -40,19 +61,49 @@ class Objective(Protocol):
             parts: number of slices M; their sizes differ by one where they must. Slices beyond the
                 number of examples are empty: they cost nothing and return 0.
             track_stats: whether BatchNorm's running statistics take up this evaluation.
+            across_ranks: whether the gradients of all processes of the run are added up. If not, `.grad` holds
+                this process's own share, from its own examples, and the processes may go on at weights of
+                their own until the next sum. The loss returned is that of all of them in either case.
 
         Returns:
             0-dim tensor (n_j / n) * mean loss of the slice, so that the sum over parts is the batch's mean.
+
+        """
+        ...
+
+    def loss(self, part: int = 0, parts: int = 1) -> Tensor:
+        """Return what a call would, without a gradient: a third of its cost. Running statistics stay."""
+        ...
+
+    def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
+        """Return the share of the loss as a pure function of the flat weights (P,), in the order of `FlatParams`.
+
+        It can be differentiated as often as the task's loss can, by `torch.func` or by autograd, and is charged
+        the operations of all of that, in units of those of a gradient. An entry that uses it says so in its
+        `needs`. On one process only.
         """
         ...
 
 
 @dataclass
 class Meter:
-    """Cost in protocol units: sample-gradients, and forward passes of single examples without a gradient."""
+    """Cost, counted in examples: what an optimizer asked for, and forward passes of evaluation, not charged."""
 
-    sample_gradients: int = 0
+    gradients: int = 0
+    """One example through one forward and one backward pass."""
+    losses: int = 0
+    """One example through a forward pass for its loss alone: a third of a gradient."""
+    function: float = 0.0
+    """The loss as a function and all of its derivatives: their operations over those of one example's gradient."""
     forward_only: int = 0
+    """Forward passes of evaluation and of the re-estimation of BatchNorm."""
+
+    @property
+    def sample_gradients(self) -> int | float:
+        """The cost in sample-gradients (PROTOCOL, rule 1)."""
+        if not self.losses and not self.function:
+            return self.gradients
+        return self.gradients + self.losses / 3 + self.function
 
 
 class StatsSwitch:
@@ -78,16 +129,16 @@ class StatsSwitch:
 
 
 class BatchObjective:
-    """The engine's objective: a model, a loss, and the mini-batch given by the last `load`.
+    """The engine's objective: a model, a problem's loss, and the mini-batch given by the last `load`.
 
     Of several `ranks` each evaluates its slice of the slice, and what comes out is the same in all of them:
-    gradient, loss, `correct` and meter are those of the whole.
+    gradient, loss, `scores` and meter are those of the whole.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Loss,
+        problem: BatchLoss,
         streams: Streams,
         *,
         separable: bool = True,
@@ -95,76 +146,209 @@ class BatchObjective:
         ranks: Ranks | None = None,
     ) -> None:
         self.meter = Meter()
-        self.correct: Tensor | None = None
-        """Correct predictions in the first evaluation of every example of the batch, a 0-dim tensor."""
+        self.scores: dict[str, Tensor] = {}
+        """Sums of the problem's scores in the first evaluation of every example of the batch, 0-dim tensors."""
         self._model = model
-        self._loss = loss
+        self._problem = problem
         self._streams = streams
         self._separable = separable
         self._autocast = autocast
         self._ranks = Ranks() if ranks is None else ranks
         self._params = [p for p in model.parameters() if p.requires_grad]
+        self._device = self._params[0].device.type
         self._stats = StatsSwitch(model)
         self._dropout: list[SharedDropout] = share_dropout(model)
         self._step = -1
         self._seen = 0
+        self._flops: Flops | None = None
+        self._flops_of_gradient = 0.0
+        """Operations of the gradient of one example; 0 before the function is first asked for."""
 
-    def load(self, step: int, inputs: Tensor, targets: Tensor) -> None:
-        """Bind the mini-batch of `step`: inputs (n, C, H, W) and targets (n,), already on the device."""
-        self._step, self._inputs, self._targets = step, inputs, targets
+    def load(self, step: int, batch: Batch) -> None:
+        """Bind the mini-batch of `step`, which is on the device already."""
+        self._step, self._batch = step, batch
         self._seen = 0
-        self.correct = None
+        self.scores = {}
         for layer in self._dropout:
-            layer.begin_step(len(targets))
+            layer.begin_step(len(batch))
 
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+    def __call__(
+        self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
+    ) -> Tensor:
         """See `Objective`; raises SteppeError on parts > 1 where the batch loss is no mean over examples."""
+        return self._evaluate(part, parts, track_stats, self._params if across_ranks else ())
+
+    def loss(self, part: int = 0, parts: int = 1) -> Tensor:
+        """See `Objective`."""
+        with torch.no_grad():
+            return self._evaluate(part, parts, track_stats=False, params=None)
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """Open the door `function` inside the block, which holds everything that is done with it."""
+        self._flops = Flops()
+        try:
+            with self._flops:
+                yield
+        finally:
+            if self._flops.total:
+                self.meter.function += self._flops.total / self._flops_of_gradient
+            self._flops = None
+
+    def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
+        """See `Objective`; raises SteppeError on several ranks, and outside of `metered`."""
+        if self._flops is None:
+            raise SteppeError(
+                "the loss as a function of the weights was not declared: let the entry's `needs` name 'function' "
+                "(in a loop of your own: call it inside `with objective.metered()`)"
+            )
+        if self._ranks.n > 1:
+            raise SteppeError("the loss as a function of the weights is had on one rank only")
+        low, high = self._bounds(part, parts)
+        names = [name for name, p in self._model.named_parameters() if p.requires_grad]
+        orders = [(p, _memory_order(p)) for p in self._params]
+        views, sizes = [_view_of(p, order) for p, order in orders], [p.numel() for p in self._params]
+
+        def loss(flat: Tensor) -> Tensor:
+            if low == high:
+                return flat.sum() * 0.0
+            self._begin(part, parts, track_stats=False)
+            pieces = torch.split(flat, sizes)
+            values = {name: view(piece) for name, view, piece in zip(names, views, pieces, strict=True)}
+            outputs, batch = self._forward(low, high, ModelAt(self._model, values))
+            return self._of_batch(self._problem.loss(outputs, batch), batch)
+
+        if not self._flops_of_gradient and low < high:
+            with self._flops.pause(), Flops() as counted:
+                torch.func.grad(loss)(torch.cat([p.detach().permute(order).flatten() for p, order in orders]))
+            if not counted.total:
+                raise SteppeError("this model has no matrix product or convolution to be metered by")
+            self._flops_of_gradient = counted.total / (high - low)
+        return loss
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _evaluate(
+        self, part: int, parts: int, track_stats: bool, params: Sequence[nn.Parameter] | None
+    ) -> Tensor:
+        """Evaluate a slice; gradients of `params` are added up over ranks, and None asks for the loss alone."""
+        low, high = self._bounds(part, parts)
+        if low == high:
+            return self._zero()
+        self._begin(part, parts, track_stats)
+        count = high > self._seen  # the first evaluation of an example is the one that its score is of
+        mine = self._ranks.bounds(low, high)
+        with nullcontext() if self._flops is None else self._flops.pause():
+            if self._ranks.n == 1:
+                loss, scores = self._pass(*mine, count, params is not None)
+            else:
+                loss, scores = self._share(*mine, count, params)
+        self._seen = max(self._seen, high)
+        if params is None:
+            self.meter.losses += high - low
+        else:
+            self.meter.gradients += high - low
+        for name, value in scores.items():
+            self.scores[name] = self.scores[name] + value if name in self.scores else value
+        return loss
+
+    def _bounds(self, part: int, parts: int) -> tuple[int, int]:
         if parts > 1 and not self._separable:
             raise SteppeError("this task's batch loss is not a mean over examples: parts must be 1")
-        n = len(self._targets)
-        low, high = slice_bounds(n, part, parts)
-        if low == high:
-            return self._targets.new_zeros((), dtype=torch.float32)
+        return slice_bounds(len(self._batch), part, parts)
+
+    def _begin(self, part: int, parts: int, track_stats: bool) -> None:
         self._stats.set(track_stats)
         # Random draws of library code inside the model: the same for every evaluation of this slice.
         # The -1 keeps them apart from the layers' own draws, which count from 0 there.
         place = (self._ranks.rank,) if self._ranks.n > 1 else ()
         self._streams.seed_global("dropout", self._step, -1, part, parts, *place)
-        loss, correct = self._evaluate(*self._ranks.bounds(low, high), count=high > self._seen)
-        self._seen = max(self._seen, high)
-        self.meter.sample_gradients += high - low
-        if correct is not None:
-            self.correct = correct if self.correct is None else self.correct + correct
-        return loss
 
-    def _evaluate(self, low: int, high: int, *, count: bool) -> tuple[Tensor, Tensor | None]:
-        """Add the gradient of examples [low, high) and of the other ranks'; return loss and correct ones."""
-        self._ranks.begin(self._params)
-        loss, correct = self._pass(low, high, count=count) if low < high else (None, None)
-        if self._ranks.n == 1:
-            assert loss is not None
-            return loss, correct
-        numbers = self._params[0].new_zeros(2)
-        if loss is not None:
-            numbers[0] = loss
-        if correct is not None:
-            numbers[1] = correct
-        numbers = self._ranks.add_up(self._params, numbers)
-        return numbers[0], numbers[1] if count else None
+    def _zero(self) -> Tensor:
+        return self._params[0].new_zeros((), requires_grad=False)
 
-    def _pass(self, low: int, high: int, *, count: bool) -> tuple[Tensor, Tensor | None]:
-        n = len(self._targets)
-        inputs, targets = self._inputs[low:high], self._targets[low:high]
+    def _of_batch(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Weight the mean loss of a slice by its share of the whole mini-batch."""
+        return loss if batch.units == self._batch.units else loss * (batch.units / self._batch.units)
+
+    def _forward(self, low: int, high: int, model: Any = None) -> tuple[Any, Batch]:
+        batch = self._batch.part(low, high)
         for layer in self._dropout:
             layer.begin_pass(low, high, self._streams, self._step)
-        with torch.autocast(inputs.device.type, dtype=self._autocast, enabled=self._autocast is not None):
-            outputs = self._model(inputs)
-        loss = self._loss(outputs.float() if self._autocast else outputs, targets)
-        if high - low < n:
-            loss = loss * ((high - low) / n)
-        loss.backward()  # type: ignore[no-untyped-call]
-        correct = (outputs.detach().argmax(1) == targets).sum() if count else None
-        return loss.detach(), correct
+        with torch.autocast(self._device, dtype=self._autocast, enabled=self._autocast is not None):
+            outputs = self._problem.forward(self._model if model is None else model, batch)
+        return (outputs if self._autocast is None else widened(outputs)), batch
+
+    def _pass(self, low: int, high: int, count: bool, backward: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the share of the loss of examples [low, high), and their scores; `backward` adds the gradient."""
+        outputs, batch = self._forward(low, high)
+        loss = self._of_batch(self._problem.loss(outputs, batch), batch)
+        if backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), self._sums(outputs, batch) if count else {}
+
+    @torch.no_grad()
+    def _sums(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        if not self._problem.score_names:
+            return {}
+        scores = self._problem.scores(mapped(torch.Tensor.detach, outputs), batch)
+        return {name: scores[name].sum() for name in self._problem.score_names}
+
+    def _share(
+        self, low: int, high: int, count: bool, params: Sequence[nn.Parameter] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Do this process's part of an evaluation that several share, and add everything up."""
+        if params:
+            self._ranks.begin(params)
+        loss, scores = self._zero(), dict[str, Tensor]()
+        if low < high:
+            loss, scores = self._pass(low, high, count, params is not None)
+        names = self._problem.score_names
+        numbers = self._params[0].new_zeros(1 + len(names), requires_grad=False)
+        numbers[0] = loss
+        for at, name in enumerate(names, 1):
+            if name in scores:
+                numbers[at] = scores[name]
+        numbers = self._ranks.add_up(params or (), numbers)
+        return numbers[0], dict(zip(names, numbers[1:], strict=True)) if count else {}
+
+
+def _memory_order(p: Tensor) -> list[int]:
+    """Dimensions of a parameter from the outermost in memory to the innermost, as in `FlatParams`."""
+    strides = memory_strides(p)
+    return sorted(range(p.dim()), key=lambda d: (-strides[d], d))
+
+
+def _view_of(p: Tensor, order: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Return what makes a piece of a flat vector look like the parameter."""
+    shape, back = [p.shape[d] for d in order], [order.index(d) for d in range(p.dim())]
+    return lambda piece: piece.view(shape).permute(back)
+
+
+class ObservedObjective:
+    """An objective around another one: subclass it to look at what an optimizer asks for."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def look(self) -> None:
+        """Called before every evaluation, with the weights at which it takes place."""
+
+    def __call__(
+        self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
+    ) -> Tensor:
+        """See `Objective`."""
+        self.look()
+        return self.objective(part, parts, track_stats, across_ranks)
+
+    def loss(self, part: int = 0, parts: int = 1) -> Tensor:
+        """See `Objective`."""
+        self.look()
+        return self.objective.loss(part, parts)
+
+    def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
+        """See `Objective`; it is evaluated at weights of the caller's, at which nobody looks."""
+        return self.objective.function(part, parts)
 
 
 class ClosureObjective:
@@ -174,7 +358,9 @@ class ClosureObjective:
         self._closure = closure
         self._stats = StatsSwitch(model) if model is not None else None
 
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+    def __call__(
+        self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
+    ) -> Tensor:
         """Run the closure; it must not zero gradients. Raises SteppeError on parts > 1."""
         if parts > 1:
             raise SteppeError("a closure cannot be split: use parts=1, or suite.objective.BatchObjective")
@@ -182,6 +368,14 @@ class ClosureObjective:
             self._stats.set(track_stats)
         with torch.enable_grad():
             return self._closure().detach()
+
+    def loss(self, part: int = 0, parts: int = 1) -> Tensor:
+        """Raise SteppeError: a closure runs its backward pass too."""
+        raise SteppeError("a closure gives gradients only: use suite.objective.BatchObjective")
+
+    def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
+        """Raise SteppeError: a closure is a function of nothing."""
+        raise SteppeError("a closure gives gradients only: use suite.objective.BatchObjective")
 
 
 def as_objective(closure: Callable[[], Tensor], model: nn.Module | None = None) -> ClosureObjective:

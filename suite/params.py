@@ -36,7 +36,7 @@ class FlatParams:
         if len(kinds) != 1 or len({id(p) for p in self.params}) != len(self.params):
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
             raise SteppeError(f"parameters must be distinct, of one dtype and on one device; found: {found}")
-        self._strides = [_row_major_or_channels_last(p) for p in self.params]
+        self._strides = [memory_strides(p) for p in self.params]
         self.theta: Tensor = torch.empty(sum(p.numel() for p in self.params), dtype=self.params[0].dtype,
                                          device=self.params[0].device)  # fmt: skip
         self._theta_views = self.views(self.theta)
@@ -134,7 +134,7 @@ class FlatParams:
         return noise
 
 
-def _row_major_or_channels_last(p: Tensor) -> tuple[int, ...]:
+def memory_strides(p: Tensor) -> tuple[int, ...]:
     """Return the strides of a parameter in a flat buffer: its own if channels_last, else row-major."""
     for layout, dim in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
         if p.dim() == dim and p.is_contiguous(memory_format=layout):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.errors import SteppeError
-from suite.objective import Objective
+from suite.objective import Objective, ObservedObjective
 from suite.spec import RunSpec
 
 
@@ -34,6 +34,11 @@ def autocast_dtype(spec: RunSpec) -> torch.dtype | None:
     return torch.bfloat16 if spec.precision == "bf16" else None
 
 
+def dtype_of(spec: RunSpec) -> torch.dtype:
+    """The dtype of weights and inputs."""
+    return torch.float64 if spec.precision == "fp64" else torch.float32
+
+
 def low_precision_cast(spec: RunSpec) -> Callable[[Tensor], Tensor] | None:
     """What low precision makes of a weight before it multiplies, in float32; None in full precision.
 
@@ -46,7 +51,7 @@ def low_precision_cast(spec: RunSpec) -> Callable[[Tensor], Tensor] | None:
     return None
 
 
-class PerturbationProbe:
+class PerturbationProbe(ObservedObjective):
     """An objective that watches one step and measures how much of a perturbation survives the cast.
 
     With e = w' - w the intended perturbation of the clean weights w and c(.) the cast to low precision,
@@ -56,14 +61,14 @@ class PerturbationProbe:
     """
 
     def __init__(self, objective: Objective, model: nn.Module, cast: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(objective)
         self.cosine: float | None = None
-        self._objective = objective
         self._weights = [p for p in model.parameters() if p.dim() > 1]
         self._clean = [p.detach().clone() for p in self._weights]
         self._cast = cast
 
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
-        """Measure, then evaluate as the wrapped objective does."""
+    def look(self) -> None:
+        """Compare the perturbation of this evaluation with what the cast leaves of it."""
         intended = self._flat(p.detach() - w for p, w in zip(self._weights, self._clean, strict=True))
         if bool(intended.any()):
             realised = self._flat(
@@ -72,7 +77,6 @@ class PerturbationProbe:
             )
             cosine = float(torch.nn.functional.cosine_similarity(intended, realised, dim=0))
             self.cosine = cosine if self.cosine is None else min(self.cosine, cosine)
-        return self._objective(part, parts, track_stats)
 
     @staticmethod
     def _flat(tensors: Iterable[Tensor]) -> Tensor:

@@ -12,13 +12,17 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from suite import __version__
+from suite.metric import Description
+from suite.schema import Origin, Provenance
 from suite.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,21 +41,31 @@ _VARIABLES = (
 _MAX_DIFF = 256 * 1024
 
 
-def record_provenance(spec: RunSpec, attempts: int) -> dict[str, Any]:
+def origin(spec: RunSpec) -> Origin:
+    """Return the code and the machine of this process, as a record names them."""
+    commit = git_commit()
+    return Origin(
+        source_tree=source_tree(),
+        git_commit=commit and commit["commit"] + ("-dirty" if commit["diff"] else ""),
+        fingerprint=fingerprint(spec),
+    )
+
+
+def record_provenance(spec: RunSpec, attempts: int, fingerprints: Sequence[str]) -> Provenance:
     """Return the part of the provenance that a record carries and that may be published.
 
-    `bit_exact` says whether the same spec must give the same bytes on the same kind of device.
+    `fingerprints` are those of the attempts whose steps are in the weights. `bit_exact` says whether the same
+    spec must give the same bytes on the same fingerprint: not where a run went from one to another.
     """
-    commit = git_commit()
-    return {
-        "fingerprint": fingerprint(spec),
-        "source_tree": source_tree(),
-        "git_commit": commit and commit["commit"] + ("-dirty" if commit["diff"] else ""),
-        "versions": versions(),
-        "hardware": hardware(spec.device),
-        "bit_exact": _bit_exact(spec),
-        "attempts": attempts,
-    }
+    several = tuple(fingerprints) if len(fingerprints) > 1 else ()
+    return Provenance(
+        origin=origin(spec),
+        versions=versions(),
+        hardware=hardware(spec.device),
+        bit_exact=_bit_exact(spec) and not several,
+        attempts=attempts,
+        fingerprints=several,
+    )
 
 
 def _bit_exact(spec: RunSpec) -> bool:
@@ -60,10 +74,13 @@ def _bit_exact(spec: RunSpec) -> bool:
     return torch.are_deterministic_algorithms_enabled() and not spec.compile and not several_gpus
 
 
-def attempt_provenance(spec: RunSpec) -> dict[str, Any]:
-    """Return the full account of this process, the content of provenance.json."""
+def attempt_provenance(spec: RunSpec, task: Description) -> dict[str, Any]:
+    """Return the full account of this process, the content of provenance.json, and what its task calls its results."""
     return {
         "protocol": spec.protocol,
+        "engine": spec.engine,
+        "task": msgspec.to_builtins(task),
+        "fingerprint": fingerprint(spec),
         "data": {"name": spec.data, "checksum": spec.data_checksum},
         "source_tree": source_tree(),
         "git": git_commit(),

@@ -46,5 +46,8 @@ class Ranks:
         """Raise SteppeError where the processes do not hold the same weights, bit for bit."""
 
     def add_up(self, params: Sequence[nn.Parameter], numbers: Tensor) -> Tensor:
-        """Leave in every process's `.grad` the sum over all of them, and return the sum of `numbers` (k,)."""
+        """Leave in every process's `.grad` the sum over all of them, and return the sum of `numbers` (k,).
+
+        Without `params`, gradients stay each process's own.
+        """
         return numbers

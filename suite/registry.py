@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 
 from suite.code_hash import source_hash
 from suite.errors import SteppeError, unknown
-from suite.spec import EntryRef, OptimizerSpec, RunSpec, Task, TaskSpec, resolve_params
+from suite.spec import EntryRef, OptimizerSpec, RunSpec, TaskSpec, resolve_params
 
 if TYPE_CHECKING:
     from suite.store import Store
+    from suite.task import Task
 
 Entry = TaskSpec | OptimizerSpec
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from suite import sharpness
 from suite.errors import SteppeError, unknown
 from suite.registry import Found, Registry, match
-from suite.spec import PRECISIONS, EntryRef, OptimizerSpec, RunSpec, Task
+from suite.spec import PRECISIONS, EntryRef, OptimizerSpec, RunSpec
+from suite.task import check_fit
 
 VIEWS = ("epochs", "sample-gradients")
 """What is held equal between optimizers: passes over the data, or cost (protocol rule 2)."""
@@ -110,7 +112,7 @@ def expand(
     data_name: str = "",
     budget: float = 1.0,
     view: str = "epochs",
-    precision: str = "fp32",
+    precision: str = "",
     device: str = "cpu",
     threads: int = 1,
     compile: bool = False,
@@ -131,7 +133,7 @@ def expand(
         data_name: one data set of the task by name; empty is the first that is available.
         budget: multiple of the task's own budget, above 0.
         view: one of `VIEWS`.
-        precision: one of `suite.spec.PRECISIONS`.
+        precision: one of `suite.spec.PRECISIONS`; empty is each task's own.
         device: device kind, `cpu` or `cuda`.
         threads: CPU threads of one process.
         compile: whether the model is compiled.
@@ -141,15 +143,21 @@ def expand(
         SteppeError: unknown name, parameter or value; missing data.
 
     """
-    from suite.data.choose import choose_dataset
+    from suite.data.choose import choose_data
 
     _check(budget, view, precision, device)
     chosen = select(registry, "optimizer", optimizers)
     specs: dict[str, RunSpec] = {}
     for task_ref in select(registry, "task", tasks):
         task = registry.resolve_task(task_ref)
-        dataset = choose_dataset(task, data_root, data_name)
-        check_ranks(task, ranks)
+        dataset = choose_data(task, data_root, data_name)
+        sharpness.check_names((*task.measures, *task.curve_measures))
+        own = precision or task.precisions[0]
+        if own == "tf32" and device != "cuda":
+            raise SteppeError(f"precision tf32 needs a CUDA device, not {device}; valid there: fp32, bf16, fp64")
+        for optimizer in chosen:
+            entry = registry.resolve_optimizer(optimizer)
+            check_fit(task, entry, optimizer.params, ranks, own)
         for seed, optimizer in itertools.product(seeds, chosen):
             epochs = task.epochs * budget
             if view == "sample-gradients":
@@ -161,8 +169,8 @@ def expand(
                 data=dataset.name,
                 data_checksum=dataset.source.checksum,
                 epochs=float(epochs),
-                precision=precision,
-                device=device,
+                precision=own,  # type: ignore[arg-type]
+                device=device,  # type: ignore[arg-type]
                 threads=threads,
                 compile=compile,
                 ranks=ranks,
@@ -176,23 +184,8 @@ def _check(budget: float, view: str, precision: str, device: str) -> None:
         raise SteppeError(f"budget {budget:g} is out of range; valid: (0, inf), times the task's own")
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
-    if precision not in PRECISIONS:
+    if precision and precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    if precision == "tf32" and device != "cuda":
-        raise SteppeError(f"precision tf32 needs a CUDA device, not {device}; valid there: fp32, bf16")
-
-
-def check_ranks(task: Task, ranks: int) -> None:
-    """Raise SteppeError where so many processes cannot share a mini-batch of the task."""
-    if not 1 <= ranks <= task.batch_size:
-        raise SteppeError(
-            f"{ranks} ranks for task {task.name}; valid: 1 to {task.batch_size}, the size of its mini-batches"
-        )
-    if ranks > 1 and not task.separable:
-        raise SteppeError(
-            f"task {task.name}: its batch loss is no mean over examples, so that ranks cannot share a "
-            f"mini-batch; valid: 1"
-        )
 
 
 def declared_cost(registry: Registry, reference: EntryRef) -> float:
@@ -231,7 +224,7 @@ def arguments(spec: RunSpec, registry: Registry) -> list[str]:
         by_cost = spec.epochs * cost / task.epochs
         if task.epochs * by_cost / cost == spec.epochs:
             out += ["--view", "sample-gradients", "--budget", repr(by_cost)]
-    out += ["--precision", spec.precision] if spec.precision != "fp32" else []
+    out += ["--precision", spec.precision] if spec.precision != task.precisions[0] else []
     out += ["--device", spec.device]
     out += ["--threads", str(spec.threads)] if spec.threads != 1 else []
     out += ["--compile"] if spec.compile else []

@@ -1,31 +1,32 @@
-"""What a run is: tasks, optimizer entries and the fully resolved spec whose hash is the run's id."""
+"""What a run is: task and optimizer entries, and the fully resolved spec whose hash is the run's id."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from suite import PROTOCOL
+import msgspec
+from msgspec import Meta, Struct
+
+from suite import ENGINE, PROTOCOL
 from suite.errors import SteppeError, unknown
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-
-    from suite.data.dataset import Dataset
+    from suite.parameters import Parameters
     from suite.seeds import NormalStream
+    from suite.task import Task
 
 Value = bool | int | float | str
 """What a parameter of an entry may be: JSON scalars, so that a spec has one canonical text."""
 
 TIERS = ("smoke", "small", "full")
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
 
 
 @dataclass(frozen=True)
@@ -114,43 +115,6 @@ def resolve_params(
 
 
 @dataclass(frozen=True)
-class Task:
-    """Data, splits, model, base loss, batch size, budget and evaluation, as one frozen definition.
-
-    `data` lists the data sets that may serve, the genuine one first; a run uses exactly one and its
-    name goes through to the tables. `model` is called without arguments after the global generator was
-    seeded with the run's `init` stream and returns logits for inputs (n, C, H, W).
-    """
-
-    name: str
-    version: str
-    tier: str
-    summary: str
-    data: tuple[Dataset, ...]
-    model: Callable[[], nn.Module]
-    batch_size: int
-    epochs: int
-    n_validation: int
-    n_train: int | None = None
-    """Training images drawn from the set, the same number of each class, validation included; None is all."""
-    augment: tuple[str, ...] = ()
-    """Batched augmentations in order, for instance ("crop:4", "flip")."""
-    label_noise: float = 0.0
-    label_noise_kind: str = "incorrect"
-    loss: str = "cross_entropy"
-    separable: bool = True
-    """Whether the batch loss is a mean over examples; if not, an objective refuses parts > 1."""
-    measure_examples: int = 1000
-    """Size of the fixed training subset on which sharpness and its training loss are measured."""
-    measure_every: int = 0
-    """Epochs from one measuring to the next along training, the last epoch included; 0: only at the end."""
-    curve_measures: tuple[str, ...] = ("lambda_max",)
-    """The measures taken along training; at the end all are."""
-    expected: str = ""
-    """What a run is expected to reach and to cost, in words, with the machine it was seen on."""
-
-
-@dataclass(frozen=True)
 class TaskSpec:
     """An entry of tasks/: one task, or a family of tasks spanned by declared parameters."""
 
@@ -171,11 +135,16 @@ class BuildContext:
     """The run's `perturb` stream: `noise.fill_(out, *counters)` writes standard normals."""
 
 
+def _nothing(hyper: Mapping[str, Any]) -> Collection[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
     """An entry of baselines/: a training algorithm with defaults, search space, version and declared cost.
 
-    `cost(hyper)` is in sample-gradients per example and step and is checked against the meter.
+    `cost(hyper)` is in sample-gradients per example and step and is checked against the meter. `build`
+    gets the parameters of the model with their names and modules, the resolved hyperparameters and the context.
     `zero` are the overrides at which the method must equal its base optimizer bit for bit (rule 11).
     """
 
@@ -185,10 +154,12 @@ class OptimizerSpec:
     source: str
     params: Mapping[str, Param]
     cost: Callable[[Mapping[str, Any]], float]
-    build: Callable[[list[nn.Parameter], Mapping[str, Any], BuildContext], torch.optim.Optimizer]
+    build: Callable[[Parameters, Mapping[str, Any], BuildContext], torch.optim.Optimizer]
     zero: Mapping[str, Value] = field(default_factory=dict)
     perturbs: bool = False
     """Whether gradients are taken at perturbed weights (low precision then records a cosine, rule 6)."""
+    needs: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
+    """What the method asks of a task at these hyperparameters: names of `suite.task.CAPABILITIES`."""
 
 
 def canonical_json(value: object) -> str:
@@ -201,8 +172,7 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class EntryRef:
+class EntryRef(Struct, frozen=True, forbid_unknown_fields=True):
     """A resolved entry inside a run: name, version, every parameter, and a plugin's source hash."""
 
     name: str
@@ -230,8 +200,7 @@ def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
-@dataclass(frozen=True)
-class RunSpec:
+class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One task x optimizer x hyperparameters x seed, fully resolved; equal specs are the same run.
 
     `epochs` is the budget after stretching (1x, 2x, 4x, or equal sample-gradients) and may be
@@ -240,39 +209,30 @@ class RunSpec:
 
     task: EntryRef
     optimizer: EntryRef
-    seed: int
+    seed: Annotated[int, Meta(ge=0)]
     data: str
     data_checksum: str
-    epochs: float
+    epochs: Annotated[float, Meta(gt=0)]
     protocol: str = PROTOCOL
-    precision: str = "fp32"
-    device: str = "cpu"
-    threads: int = 1
+    engine: Annotated[int, Meta(ge=1)] = ENGINE
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Meta(ge=1)] = 1
     compile: bool = False
-    ranks: int = 1
+    ranks: Annotated[int, Meta(ge=1)] = 1
     """Processes that share every mini-batch; each normalises its own slice where the model has BatchNorm."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, the content of spec.json; `ranks` is left out where one process does it all."""
-        out = {f.name: getattr(self, f.name) for f in fields(self)}
-        if self.ranks == 1:  # so that runs have the ids they had before there were ranks
-            del out["ranks"]
-        for part in ("task", "optimizer"):
-            entry = out[part]
-            out[part] = {f.name: getattr(entry, f.name) for f in fields(entry)}
-            out[part]["params"] = dict(entry.params)
+        """Plain JSON data, the content of spec.json."""
+        out: dict[str, Any] = msgspec.to_builtins(self)
         return out
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunSpec:
         """Read what `to_dict` wrote; raises SteppeError naming the field that is wrong."""
         try:
-            entries = {
-                part: EntryRef(**{**raw[part], "params": MappingProxyType(dict(raw[part]["params"]))})
-                for part in ("task", "optimizer")
-            }
-            return cls(**{**raw, **entries})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return msgspec.convert(raw, cls)
+        except msgspec.ValidationError as error:
             raise SteppeError(f"not a run spec: {error}") from None
 
     def __hash__(self) -> int:

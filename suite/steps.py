@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suite.context import Context, build_model
+from suite.errors import SteppeError
 from suite.objective import BatchObjective, Objective
+from suite.parameters import Parameters
 from suite.precision import PerturbationProbe, low_precision_cast
 from suite.ranks import Ranks
 from suite.schedule import lr_factor
@@ -25,14 +28,15 @@ class Steps:
         spec = context.spec
         self.model = build_model(context)
         self.optimizer = context.entry.build(
-            list(self.model.parameters()),
+            Parameters.of(self.model, context.problem.head(self.model)),
             spec.optimizer.params,
             BuildContext(context.total_steps, NormalStream(spec.seed)),
         )
         self._initial_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._needs_function = "function" in context.entry.needs(spec.optimizer.params)
         self.objective = BatchObjective(
             torch.compile(self.model) if spec.compile else self.model,  # type: ignore[arg-type]
-            context.loss,
+            context.problem,
             Streams(spec.seed, context.device),
             separable=context.task.separable,
             autocast=context.autocast,
@@ -45,9 +49,16 @@ class Steps:
         self.reset_sums()
 
     def reset_sums(self) -> None:
-        """Begin the sums of another epoch."""
+        """Begin the sums of another epoch: the loss over units, scores by name, units."""
         zero = torch.zeros((), dtype=torch.float64, device=self.context.device)
-        self.sums = {"loss": zero, "correct": zero.clone(), "examples": zero.clone()}
+        self.sums = {"loss": zero, "units": zero.clone()}
+        self.sums |= {f"score:{name}": zero.clone() for name in self.context.problem.score_names}
+
+    def means(self) -> dict[str, float]:
+        """Return the mean loss and the mean scores of the epoch so far, at the weights of each step."""
+        units = float(self.sums["units"])
+        names = {"loss": "loss"} | {f"score:{name}": name for name in self.context.problem.score_names}
+        return {name: float(self.sums[key]) / units for key, name in names.items()}
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain data."""
@@ -55,6 +66,7 @@ class Steps:
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "evaluated": self._other_weights(),
             "meter": vars(self.objective.meter).copy(),
             "sums": dict(self.sums),
             "cosines": dict(self.cosines),
@@ -69,31 +81,57 @@ class Steps:
         self.sums = {key: value.to(self.context.device) for key, value in state["sums"].items()}
         self.cosines = dict(state["cosines"])
 
+    def evaluated(self) -> tuple[nn.Module, bool]:
+        """Return the model that is evaluated, measured and recorded, and whether it is another than that trained.
+
+        An optimizer that averages weights names them by a method `evaluation_weights`; they are then those of
+        a copy, whose BatchNorm statistics are those of the trained weights until they are re-estimated.
+        """
+        weights = self._other_weights()
+        return (self.model, False) if weights is None else (with_weights(self.model, weights), True)
+
+    def _other_weights(self) -> list[Tensor] | None:
+        weights: Sequence[Tensor] | None = getattr(self.optimizer, "evaluation_weights", lambda: None)()
+        if weights is None:
+            return None
+        shapes = [p.shape for p in self.model.parameters()]
+        if [w.shape for w in weights] != shapes:
+            raise SteppeError(
+                f"optimizer {self.context.entry.name}: evaluation_weights gives {len(weights)} tensors, which are "
+                f"not those of the {len(shapes)} parameters: return one of the same shape for each, in their order"
+            )
+        return [w.detach() for w in weights]
+
     def take(self) -> None:
         """Take the next step."""
         context, step = self.context, self.step
-        inputs, targets = context.batches.batch(step)
+        batch = context.problem.batch(step)
         factor = lr_factor(context.spec.optimizer.params, step, context.total_steps)
         for group, lr in zip(self.optimizer.param_groups, self._initial_lr, strict=True):
             group["lr"] = lr * factor
-        self.objective.load(step, inputs, targets)
+        objective = self.objective
+        objective.load(step, batch)
         cast = low_precision_cast(context.spec) if step in (0, context.total_steps - 1) else None
         if cast is not None and context.entry.perturbs:
             loss = self._probed_step("first" if step == 0 else "last", cast)
+        elif self._needs_function:
+            with objective.metered():
+                loss = self._ask_for_step(objective)
         else:
-            loss = self._ask_for_step(self.objective)
+            loss = self._ask_for_step(objective)
         sums = self.sums
-        sums["loss"] += loss * len(targets)
-        if self.objective.correct is not None:
-            sums["correct"] += self.objective.correct
-        sums["examples"] += len(targets)
+        sums["loss"] += loss * batch.units
+        for name, score in objective.scores.items():
+            sums[f"score:{name}"] += score
+        sums["units"] += batch.units
         self.step += 1
-        if self.step % context.batches.steps_per_epoch == 0:
+        if self.step % context.problem.steps_per_epoch == 0:
             self._ranks.check(list(self.model.parameters()))
 
     def _probed_step(self, name: str, cast: Callable[[Tensor], Tensor]) -> Tensor:
         probe = PerturbationProbe(self.objective, self.model, cast)
-        loss = self._ask_for_step(probe)
+        with self.objective.metered():
+            loss = self._ask_for_step(probe)
         if probe.cosine is not None:
             self.cosines[name] = probe.cosine
         return loss
@@ -102,3 +140,12 @@ class Steps:
         # torch types the argument of step as a plain closure.
         loss: Tensor = self.optimizer.step(objective)  # type: ignore[arg-type, assignment]
         return loss
+
+
+def with_weights(model: nn.Module, weights: Sequence[Tensor]) -> nn.Module:
+    """Return a copy of the model with other weights, one for each of its parameters in their order."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p, weight in zip(other.parameters(), weights, strict=True):
+            p.copy_(weight)
+    return other

@@ -28,6 +28,7 @@ from suite.attempt import Attempt, last_state
 from suite.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
 from suite.errors import SteppeError
 from suite.files import make_folder, read_json, read_lines, storing, write_whole
+from suite.schema import Record, to_document
 from suite.spec import EntryRef, RunSpec
 
 __all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
@@ -120,8 +121,8 @@ class Store:
 
     def _has_trained(self, kind: str, name: str, version: str) -> bool:
         """Whether a run of that entry is at work or left anything that its code made; if in doubt, yes."""
-        done = {record.run_id: record["spec"][kind] for record in self.index()}
-        if any((ref["name"], ref["version"]) == (name, version) for ref in done.values()):
+        done: dict[str, EntryRef] = {record.run_id: getattr(record.spec, kind) for record in self.index()}
+        if any((ref.name, ref.version) == (name, version) for ref in done.values()):
             return True
         for folder in (self.run(run_id) for run_id in self.run_ids() if run_id not in done):
             try:
@@ -171,15 +172,21 @@ class RunFolder:
             raise SteppeError(f"{path} is corrupt (it gives run id {given}): {mend}")
         return spec
 
-    def result(self) -> dict[str, Any] | None:
+    def record(self) -> Record | None:
         """Read the whole record, None where the run is not done; SteppeError where it is damaged."""
         return index.read_record(self.path)
 
+    def replace_record(self, record: Record) -> None:
+        """Put another record in the place of this one, for the same run; the attempt keeps the first."""
+        if record.run_id != self.run_id:
+            raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
+        write_whole(self.path / "result.json", to_document(record))
+
     def status(self) -> str:
         """One of `STATUSES`; an attempt that ended without result or trouble leaves the run interrupted."""
-        record = self.result()
+        record = self.record()
         if record is not None:
-            return "done" if record["status"] == "completed" else "failed"
+            return "failed" if record.failed else "done"
         pulse = latest_pulse(self.path)
         if pulse is not None and pulse.alive:
             return "running"
@@ -215,11 +222,11 @@ class RunFolder:
         where the result is damaged or the store cannot be written.
 
         """
-        if self.result() is not None:
+        if self.record() is not None:
             raise RunDone(f"run {self.run_id} is done")
         with contextlib.ExitStack() as stack:  # left open, an attempt that nobody has would keep others out
             attempt = stack.enter_context(Attempt(self.path, claim(self.path, restart_count, job)))
-            if self.result() is not None:  # published between the look and the claim
+            if self.record() is not None:  # published between the look and the claim
                 raise RunDone(f"run {self.run_id} is done")
             stack.pop_all()
         return attempt

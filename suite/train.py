@@ -7,6 +7,7 @@ same thread count, no compile).
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -14,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from suite.attempt import Attempt
 from suite.claim import RunDone, RunSuperseded
 from suite.context import Context, prepare
-from suite.data.batches import eval_batches
-from suite.evaluate import evaluate
+from suite.evaluate import evaluate, reestimate_batchnorm
 from suite.files import finite
 from suite.group import lead
-from suite.provenance import attempt_provenance
+from suite.provenance import attempt_provenance, fingerprint
 from suite.ranks import Ranks
-from suite.record import Trained, build_record, curve_columns, curve_measures, measure_along
+from suite.record import Trained, build_record, curve_columns, measure_along, statistics_batches, watched
 from suite.registry import Registry
-from suite.sharpness import Estimate
+from suite.schema import Estimate
 from suite.steps import Steps
 from suite.store import RunFolder
 
@@ -62,7 +63,7 @@ def run_one(
     Raises RunBusy if a live attempt is at work, RankLostError if another process of the run is lost,
     SteppeError on a mistake in the input.
     """
-    if folder.result() is not None:
+    if folder.record() is not None:
         return folder.status()
     spec = folder.spec()
     context = prepare(spec, folder, registry, data_root)
@@ -71,7 +72,7 @@ def run_one(
     except RunDone:
         return folder.status()
     with attempt:
-        attempt.provenance(attempt_provenance(spec))
+        attempt.provenance(attempt_provenance(spec, context.task.description))
         try:
             with lead(spec.ranks, spec.device, address, meet, stop) as ranks:
                 if ranks is None:
@@ -100,12 +101,13 @@ class Trainer:
         self.context, self.attempt = context, attempt
         self._stop, self._progress, self._checkpoint_s = stop, progress, checkpoint_s
         self._ranks = ranks
-        self._curve_measures = curve_measures(context.task)
         self._measured: dict[str, Estimate] = {}
         self.steps = Steps(context, ranks)
         self.seconds = {"train_s": 0.0, "evaluate_s": 0.0, "measure_s": 0.0}
         self.diverged = False
-        self._validation: dict[str, float] = {}
+        self._fingerprints = [fingerprint(context.spec)]
+        self._score: float | None = None
+        """The primary metric on the validation split, at the last look at it."""
         self._last_loss = float("nan")
 
     # -- checkpoint ------------------------------------------------------------------------------
@@ -115,14 +117,16 @@ class Trainer:
         return {
             **self.steps.state(),
             "seconds": dict(self.seconds),
-            "validation": dict(self._validation),
+            "score": self._score,
+            "fingerprints": list(self._fingerprints),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.steps.load(state)
         self.seconds.update(state["seconds"])
-        self._validation = dict(state["validation"])
+        self._score = state["score"]
+        self._fingerprints = list(dict.fromkeys([*state["fingerprints"], *self._fingerprints]))
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -141,25 +145,27 @@ class Trainer:
         record = build_record(
             self.context,
             Trained(
-                model=steps.model,
+                model=steps.evaluated()[0],
                 meter=steps.objective.meter,
                 step=steps.step,
                 seconds=self.seconds,
                 diverged=self.diverged,
                 cosines=steps.cosines,
                 attempts=self.attempt.number,
+                fingerprints=self._fingerprints,
                 measured=self._measured,
+                rows=self.attempt.rows(),
             ),
         )
         self.attempt.publish(record)
-        outcome = "failed" if self.diverged else "done"
+        outcome = "failed" if record.failed else "done"
         self._report(outcome)
         return outcome
 
     def _train(self) -> bool:
         """Run the remaining steps; False if the run must stop before its end."""
         context, steps = self.context, self.steps
-        total, per_epoch = context.total_steps, context.batches.steps_per_epoch
+        total, per_epoch = context.total_steps, context.problem.steps_per_epoch
         steps.model.train()
         clock = time.perf_counter
         started = last_saved = last_told = clock()
@@ -191,48 +197,65 @@ class Trainer:
     def _end_epoch(self) -> None:
         context, steps = self.context, self.steps
         started = time.perf_counter()
-        loss, correct, n = (float(steps.sums[key]) for key in ("loss", "correct", "examples"))
+        means = steps.means()
         steps.reset_sums()
-        self._last_loss = loss / n
-        epoch = -(-steps.step // context.batches.steps_per_epoch)
+        self._last_loss = means["loss"]
+        epoch = -(-steps.step // context.problem.steps_per_epoch)
         row: dict[str, Any] = {
             "epoch": epoch,
             "step": steps.step,
             "lr": float(steps.optimizer.param_groups[0]["lr"]),
-            "train_loss": finite(loss / n),
-            "train_accuracy": correct / n,
+            **self._training_columns(means),
             "sample_gradients": steps.objective.meter.sample_gradients,
         }
-        if row["train_loss"] is None:
-            self.diverged = True
-        else:
-            result = evaluate(steps.model, context.loss, self.validation_batches(), context.autocast)
-            steps.objective.meter.forward_only += len(context.data.val_y)
-            self._validation = {"accuracy": result.accuracy, "loss": result.loss}
-            row |= {"validation_loss": finite(result.loss), "validation_accuracy": result.accuracy}
-            self.diverged = row["validation_loss"] is None
+        self.diverged = row["train_loss"] is None
+        model, other = steps.model, False
+        at_end = steps.step == context.total_steps
+        looks = bool(context.task.validation) and (at_end or epoch % context.task.evaluate_every == 0)
+        measures = context.task.measure_every and (at_end or epoch % context.task.measure_every == 0)
+        if (looks or measures or context.task.columns) and not self.diverged:
+            model, other = steps.evaluated()
+        if looks and not self.diverged:
+            row |= self._validate(model, other)
         self.seconds["evaluate_s"] += time.perf_counter() - started
-        self.attempt.metrics(row | (self._measure(epoch) if self._curve_measures else {}))
+        self._measured = {}
+        if measures and not self.diverged:
+            row |= self._measure(model)
+        if not self.diverged:
+            row |= watched(context, model, row)
+        self.attempt.metrics(row)
         self.attempt.timing({"epoch": epoch, "step": steps.step, **self.seconds})
         self._report("running")
 
-    def _measure(self, epoch: int) -> dict[str, float | None]:
+    def _training_columns(self, means: dict[str, float]) -> dict[str, float | None]:
+        """Write the means of an epoch of training as columns: the loss, and those metrics that follow from means."""
+        found = self.context.problem.metrics(means) if math.isfinite(means["loss"]) else means
+        wanted = ["loss", *(metric.name for metric in self.context.task.metrics if metric.name != "loss")]
+        return {f"train_{name}": finite(found[name]) for name in wanted if name in found}
+
+    def _validate(self, model: nn.Module, other: bool) -> dict[str, float | None]:
+        """Look at the validation split; `other`: the weights are not those whose BatchNorm statistics there are."""
+        context, meter = self.context, self.steps.objective.meter
+        if other:
+            batches = statistics_batches(context, self.steps.step)
+            meter.forward_only += reestimate_batchnorm(model, batches, context.problem.predict)
+        split = context.task.validation
+        result = evaluate(context.problem, model, split)
+        meter.forward_only += result.n
+        order = [metric.name for metric in context.task.metrics]
+        found = {name: finite(float(result.metrics[name])) for name in sorted(order, key=lambda n: n != "loss")}
+        self._score = found[order[0]]
+        self.diverged = found.get("loss", 0.0) is None
+        return {f"{split}_{name}": value for name, value in found.items()}
+
+    def _measure(self, model: nn.Module) -> dict[str, float | None]:
         """Take the measures that are due at the end of an epoch, as columns of its row."""
-        self._measured = {}
-        step = self.steps.step
-        due = step == self.context.total_steps or epoch % self.context.task.measure_every == 0
-        if not due or self.diverged:
-            return {}
         self._report("measuring")
         started = time.perf_counter()
-        self._measured, loss = measure_along(self.context, self.steps.model, step, self._curve_measures)
+        names = self.context.task.curve_measures
+        self._measured, loss = measure_along(self.context, model, self.steps.step, names)
         self.seconds["measure_s"] += time.perf_counter() - started
         return curve_columns(self._measured, loss)
-
-    def validation_batches(self) -> Any:
-        """Batches over the validation split."""
-        context = self.context
-        return eval_batches(context.data.val_x, context.data.val_y, context.dataset, context.device)
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -242,21 +265,23 @@ class Trainer:
 
     def _report(self, state: str) -> None:
         spec, context, steps = self.context.spec, self.context, self.steps
-        examples = float(steps.sums["examples"])
-        if examples:
-            self._last_loss = float(steps.sums["loss"]) / examples
+        units = float(steps.sums["units"])
+        if units:
+            self._last_loss = float(steps.sums["loss"]) / units
         self._progress(
             {
                 "run_id": spec.run_id,
                 "task": spec.task.label(context.task_params),
                 "optimizer": spec.optimizer.label(context.entry.params),
                 "seed": spec.seed,
-                "epoch": steps.step // context.batches.steps_per_epoch,
+                "epoch": steps.step // context.problem.steps_per_epoch,
                 "epochs": spec.epochs,
                 "step": steps.step,
                 "steps": context.total_steps,
                 "loss": finite(self._last_loss),
-                "validation_accuracy": self._validation.get("accuracy"),
+                "score": self._score,
+                "metric": context.task.metrics[0].name,
+                "unit": context.task.metrics[0].unit,
                 "sample_gradients": steps.objective.meter.sample_gradients,
                 "state": state,
             }

@@ -16,8 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from suite.data.catalog import CIFAR10, CIFAR10_JPEG
+from suite.image_task import ImageTask
 from suite.models.resnet import cifar_resnet, resnet18
-from suite.spec import Param, Task, TaskSpec
+from suite.spec import Param, TaskSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,7 @@ DATA = (CIFAR10, CIFAR10_JPEG)
 AUGMENT = ("crop:4", "flip")
 BASE = "cifar10-resnet8-5k"
 
-SMALL = Task(
+SMALL = ImageTask(
     name=BASE,
     version="1",
     tier="small",
@@ -35,7 +36,7 @@ SMALL = Task(
     model=partial(cifar_resnet, depth=8),
     batch_size=128,
     epochs=40,
-    n_train=5000,
+    n_drawn=5000,
     n_validation=500,
     augment=AUGMENT,
     measure_examples=1000,
@@ -46,12 +47,12 @@ SMALL = Task(
 )
 
 
-def small() -> Task:
+def small() -> ImageTask:
     """500 images a class, of which 500 in all validate; crop and flip, 40 epochs; the full test set."""
     return SMALL
 
 
-def label_noise(noise: float, kind: str) -> Task:
+def label_noise(noise: float, kind: str) -> ImageTask:
     """Flip round(noise * n) labels of the small task, the same ones for every run."""
     return replace(
         SMALL,
@@ -63,7 +64,7 @@ def label_noise(noise: float, kind: str) -> Task:
     )
 
 
-def width(width: int) -> Task:
+def width(width: int) -> ImageTask:
     """Give the small task stages of width, 2 width and 4 width channels; 16 is its own net."""
     return replace(
         SMALL,
@@ -74,9 +75,9 @@ def width(width: int) -> Task:
     )
 
 
-def full(entry: TaskSpec, model: Callable[[], nn.Module], augment: bool, epochs: int, expected: str) -> Task:
+def full(entry: TaskSpec, model: Callable[[], nn.Module], augment: bool, epochs: int, expected: str) -> ImageTask:
     """45,000 training and 5,000 validation images, the full test set, batches of 128."""
-    return Task(
+    return ImageTask(
         name=entry.name,
         version=entry.version,
         tier=entry.tier,
@@ -92,7 +93,7 @@ def full(entry: TaskSpec, model: Callable[[], nn.Module], augment: bool, epochs:
     )
 
 
-def resnet20(augment: bool, epochs: int) -> Task:
+def resnet20(augment: bool, epochs: int) -> ImageTask:
     """ResNet-20; 160 epochs are about the 64,000 steps of He et al. 2016."""
     expected = (
         "He et al. 2016 report 91.25 % for SGD on CIFAR-10; 160 epochs of SGD are about 6 hours, "
@@ -101,7 +102,7 @@ def resnet20(augment: bool, epochs: int) -> Task:
     return full(RESNET20, partial(cifar_resnet, depth=20), augment, epochs, expected)
 
 
-def resnet18_task(augment: bool, epochs: int) -> Task:
+def resnet18_task(augment: bool, epochs: int) -> ImageTask:
     """ResNet-18 for 200 epochs, the usual budget of the papers on flat minima."""
     expected = (
         "DeVries & Taylor 2017 report 95.3 % for SGD with and 89.4 % without augmentation on CIFAR-10 in "

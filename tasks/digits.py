@@ -6,16 +6,17 @@ steppe run -t digits-cnn -o '*' -s 0-9
 from __future__ import annotations
 
 from suite.data.catalog import DIGITS
+from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
-from suite.spec import Param, Task, TaskSpec
+from suite.spec import Param, TaskSpec
 
 NAME, VERSION, TIER = "digits-cnn", "2", "smoke"
 SUMMARY = "handwritten digits (8 x 8, grey), two convolutions with BatchNorm"
 
 
-def digits(measure_every: int) -> Task:
+def digits(measure_every: int) -> ImageTask:
     """1,000 training, 297 validation and 500 test images; 20 epochs of batches of 64."""
-    return Task(
+    return ImageTask(
         name=NAME,
         version=VERSION,
         tier=TIER,

@@ -45,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
             raise unknown("measure", name, MEASURES, mend="`steppe list measures` describes them")
     folder = Store(options.store_root(args)).find(args.run)
     measured = measure(folder, names, args)
-    recorded = ((folder.result() or {}).get("sharpness") or {}).get("measures") or {}
+    recorded = ((folder.record() or {}).get("sharpness") or {}).get("measures") or {}
     if args.json:
         options.print_json({"run_id": folder.run_id, "measured": measured, "recorded": recorded})
         return 0

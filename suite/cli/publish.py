@@ -43,7 +43,7 @@ def execute(args: argparse.Namespace) -> int:
     for listed in store.index():
         task = listed["spec"]["task"]["name"]
         if any(fnmatch.fnmatchcase(task, glob) for glob in globs):
-            record = store.run(listed.run_id).result()
+            record = store.run(listed.run_id).record()
             if record is not None:
                 by_task[task].append(_Line.of(strip(record)))
     if not by_task:

@@ -61,7 +61,7 @@ def gather(folder: RunFolder, registry: Registry, answer: Answer) -> dict[str, A
     """Collect spec, state, record, curve, events and command as plain data; `answer` is the scheduler's."""
     spec = folder.spec()
     placed = answer.placed.get(folder.run_id)
-    record = dict(folder.result() or {})
+    record = dict(folder.record() or {})
     record.pop("correct", None)
     record.pop("spec", None)
     return {

@@ -20,7 +20,7 @@ from suite.seeds import Streams
 if TYPE_CHECKING:
     from suite.data.dataset import Dataset
     from suite.data.splits import TrainingData
-    from suite.spec import Task
+    from suite.image_task import ImageTask
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TrainingBatches:
     def __init__(
         self,
         data: TrainingData,
-        task: Task,
+        task: ImageTask,
         dataset: Dataset,
         streams_seed: int,
         device: torch.device | str,

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from suite.data.dataset import Dataset
+from suite.data.dataset import Data
 from suite.errors import SteppeError, unknown
-from suite.spec import Task
+from suite.task import Task
 
 
-def choose_dataset(task: Task, root: Path | None, name: str = "") -> Dataset:
+def choose_data(task: Task, root: Path | None, name: str = "") -> Data:
     """Return the data set named, or the first of `task.data` that is available under `root`.
 
     Raises SteppeError for a name that the task does not list, and where nothing is available.
     """
-    by_name = {dataset.name: dataset for dataset in task.data}
+    by_name = {data.name: data for data in task.data}
     if name and name not in by_name:
         raise unknown(f"data set of task {task.name}", name, by_name)
     wanted = [by_name[name]] if name else list(task.data)
-    for dataset in wanted:
-        if dataset.source.available(root):
-            return dataset
-    names = " or ".join(dataset.name for dataset in wanted)
+    for data in wanted:
+        if data.source.available(root):
+            return data
+    names = " or ".join(data.name for data in wanted)
     where = f"under {root}" if root is not None else "as no data folder is given"
     raise SteppeError(
         f"task {task.name}: data set {names} not found {where}: run `steppe prepare {task.name}`, "

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from suite.data.cache import load_cached
 from suite.errors import SteppeError, unknown
 from suite.seeds import TASK_SEED, Streams
 
 if TYPE_CHECKING:
-    from suite.data.dataset import Dataset
-    from suite.spec import Task
+    from suite.image_task import ImageTask
 
 NOISE_KINDS = ("incorrect", "uniform")
 
@@ -39,13 +36,15 @@ class TrainingData:
     """SHA-256 over the positions in the source and the new labels of flipped examples; "" without noise."""
 
 
-def training_data(task: Task, dataset: Dataset, root: Path | None, cache: Path | None) -> TrainingData:
-    """Draw the task's examples, hold out its validation set, and spoil labels where the task says so."""
-    images, labels = load_cached(dataset, "train", root, cache)
+def training_data(task: ImageTask, n_classes: int, images: Tensor, labels: Tensor) -> TrainingData:
+    """Draw the task's examples, hold out its validation set, and spoil labels where the task says so.
+
+    `images` and `labels` are the training part of a data set, which may be memory-mapped.
+    """
     streams = Streams(TASK_SEED)
-    train, val = split(labels, task, dataset.n_classes)
-    y, flipped = spoil(labels[train], task, dataset.n_classes, streams.generator("label-noise", 0))
-    val_y, val_flipped = spoil(labels[val], task, dataset.n_classes, streams.generator("label-noise", 1))
+    train, val = split(labels, task, n_classes)
+    y, flipped = spoil(labels[train], task, n_classes, streams.generator("label-noise", 0))
+    val_y, val_flipped = spoil(labels[val], task, n_classes, streams.generator("label-noise", 1))
     return TrainingData(
         x=_take(images, train),
         y=y,
@@ -59,26 +58,17 @@ def training_data(task: Task, dataset: Dataset, root: Path | None, cache: Path |
     )
 
 
-def test_data(task: Task, dataset: Dataset, root: Path | None, cache: Path | None) -> tuple[Tensor, Tensor]:
-    """Return the whole test set, images uint8 (n, C, H, W) and true labels (n,): the one path to it."""
-    images, labels = load_cached(dataset, "test", root, cache)
-    return _take(images, torch.arange(len(labels))), labels
-
-
-test_data.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name
-
-
-def split(labels: Tensor, task: Task, n_classes: int) -> tuple[Tensor, Tensor]:
+def split(labels: Tensor, task: ImageTask, n_classes: int) -> tuple[Tensor, Tensor]:
     """Positions of the training and of the validation examples, stratified by class.
 
     The training examples come in a fixed random order, so that the first k of them are a fair sample also
     where the source is sorted by class; the validation examples in ascending order.
     """
     streams = Streams(TASK_SEED)
-    if task.n_train is None:
+    if task.n_drawn is None:
         drawn = torch.arange(len(labels))
     else:
-        drawn = draw_balanced(labels, task.n_train, n_classes, streams.generator("split", 0))
+        drawn = draw_balanced(labels, task.n_drawn, n_classes, streams.generator("split", 0))
     held_out = draw_stratified(labels[drawn], task.n_validation, n_classes, streams.generator("split", 1))
     is_train = torch.ones(len(drawn), dtype=torch.bool).index_fill_(0, held_out, False)
     train = drawn[is_train]
@@ -111,12 +101,12 @@ def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tenso
     for c, n in enumerate(quota):
         members = order[labels[order] == c]
         if len(members) < n:
-            raise SteppeError(f"class {c} has {len(members)} examples, but the task draws {n}: lower n_train")
+            raise SteppeError(f"class {c} has {len(members)} examples, but the task draws {n}: lower n_drawn")
         chosen.append(members[:n])
     return torch.cat(chosen).sort().values
 
 
-def spoil(labels: Tensor, task: Task, n_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def spoil(labels: Tensor, task: ImageTask, n_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Flip round(label_noise * n) labels; return the labels and the ascending positions of the flipped.
 
     `incorrect` draws among the other classes, `uniform` among all of them, so that about 1 / n_classes of

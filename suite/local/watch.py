@@ -85,7 +85,7 @@ class Watch:
         record = self._finished.get(run_id)
         if record is None:
             names = _names(f"{self._runs}/{run_id}")
-            whole = self._store.run(run_id).result() if "result.json" in names else None
+            whole = self._store.run(run_id).record() if "result.json" in names else None
             if whole is None:
                 return self._unfinished(run_id, names, placed)
             record = self._finished[run_id] = index.slim(whole)

@@ -1,40 +1,72 @@
 """Sharpness of a trained model: one measure a file, found by name without importing torch.
 
 A module of this package is a measure if it assigns `MEASURES`, a literal dict from the names of the
-estimates that it gives to one line about each, and defines `estimate(point) -> dict[str, Estimate]`.
+estimates that it gives to one line about each, and `VERSION`, a whole number that rises where its numbers change, and
+defines `estimate(point) -> dict[str, Estimate]`.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from suite.errors import unknown
-from suite.sharpness.point import Estimate, Point, SubsetLoss
+from suite.schema import Estimate
+from suite.sharpness.point import Point, SubsetLoss
 
-__all__ = ["MEASURES", "Estimate", "Point", "SubsetLoss", "check_names", "measure", "subset_loss"]
+__all__ = [
+    "MEASURES",
+    "VERSIONS",
+    "Estimate",
+    "Point",
+    "SubsetLoss",
+    "check_names",
+    "measure",
+    "modules",
+    "subset_loss",
+]
 
 
-def _find() -> dict[str, tuple[str, str]]:
-    """Estimate name -> (module, one line about it), read from the source of every module here."""
-    found: dict[str, tuple[str, str]] = {}
+class _Found(NamedTuple):
+    module: str
+    line: str
+    version: int
+
+
+def _find() -> dict[str, _Found]:
+    """Find every estimate by name, in the source of the modules here."""
+    found: dict[str, _Found] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.name == "__init__.py":
             continue
+        literals = {}
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
-            if isinstance(node, ast.Assign) and names == ["MEASURES"]:
-                lines = ast.literal_eval(node.value)
-                found.update({name: (path.stem, line) for name, line in lines.items()})
+            if isinstance(node, ast.Assign) and names in (["MEASURES"], ["VERSION"]):
+                literals[names[0]] = ast.literal_eval(node.value)
+        for name, line in literals.get("MEASURES", {}).items():
+            found[name] = _Found(path.stem, line, literals["VERSION"])
     return found
 
 
 _FOUND = _find()
 
-MEASURES: dict[str, str] = {name: line for name, (_, line) in sorted(_FOUND.items())}
+MEASURES: dict[str, str] = {name: one.line for name, one in sorted(_FOUND.items())}
 """Every measure that can be asked for by name, with one line about it."""
+
+VERSIONS: dict[str, int] = {name: one.version for name, one in sorted(_FOUND.items())}
+"""The version of each estimator."""
+
+
+def modules() -> dict[str, str]:
+    """Return the module of this package that each measure is estimated in."""
+    return {name: one.module for name, one in _FOUND.items()}
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -48,7 +80,8 @@ def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:
     """Estimate the named measures at `point`, in the order given; the model is left bit for bit as found.
 
     Computes in the model's own dtype without autocast or tf32. Measures of one module are estimated
-    together and once.
+    together and once. A measure that cannot be had (a layer without a second derivative, no memory) has no
+    value, and says why.
 
     Raises:
         SteppeError: a name that is no measure.
@@ -60,14 +93,35 @@ def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:
 
     estimates: dict[str, Estimate] = {}
     with exact(point):
-        for module in dict.fromkeys(_FOUND[name][0] for name in names):
-            estimates |= importlib.import_module(f"{__name__}.{module}").estimate(point)
-    return {name: estimates[name] for name in names}
+        for module in dict.fromkeys(_FOUND[name].module for name in names):
+            try:
+                found = importlib.import_module(f"{__name__}.{module}").estimate(point)
+            except RuntimeError as error:  # torch's own, whatever it lacks
+                found = _none(point, module, error)
+            estimates |= found
+    return {name: _finite(estimates[name]) for name in names}
+
+
+def _none(point: Point, module: str, error: RuntimeError) -> dict[str, Estimate]:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return {
+        name: Estimate(None, None, None, len(point.batch), 0, "none", one.version, reason)
+        for name, one in _FOUND.items()
+        if one.module == module
+    }
+
+
+def _finite(estimate: Estimate) -> Estimate:
+    """Write None for numbers that are not finite."""
+    numbers = {key: getattr(estimate, key) for key in ("value", "se_probes", "se_examples")}
+    kept = {key: x if x is not None and math.isfinite(x) else None for key, x in numbers.items()}
+    reason = estimate.reason or ("" if kept["value"] is not None else "it is not finite")
+    return msgspec.structs.replace(estimate, **kept, reason=reason)
 
 
 def subset_loss(point: Point) -> SubsetLoss:
-    """Mean loss and accuracy at `point` on the examples that the measures use."""
-    from suite.sharpness.evaluation import exact, mean_loss
+    """Return the loss and the scores at `point` on the examples that the measures use."""
+    from suite.sharpness.evaluation import exact, subset_metrics
 
     with exact(point):
-        return mean_loss(point)
+        return subset_metrics(point)

@@ -1,16 +1,17 @@
-"""What every measure needs: losses of examples at given weights, full precision, groups, their errors."""
+"""What every measure needs: losses at given weights, full precision, groups of examples, their errors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from suite.params import FlatParams
+from suite.problem import Batch, ModelAt
 from suite.ranks import slice_bounds
 from suite.sharpness.point import Point, SubsetLoss
 
@@ -24,7 +25,7 @@ def exact(point: Point) -> Iterator[None]:
     try:
         torch.backends.cudnn.allow_tf32 = False
         torch.set_float32_matmul_precision("highest")
-        with torch.autocast(point.inputs.device.type, enabled=False):
+        with torch.autocast(point.problem.device.type, enabled=False):
             yield
     finally:
         torch.backends.cudnn.allow_tf32 = cudnn
@@ -43,40 +44,76 @@ def flat_copy(model: nn.Module) -> FlatParams:
     return weights
 
 
-def groups(point: Point, size: int) -> list[Tensor]:
+def groups(point: Point, size: int) -> list[Batch]:
     """Cut the examples into consecutive random groups of at most `size`, sizes differing by at most one.
 
     The order is a fixed permutation, the same for every run, because a subset may come sorted by class
-    and errors over examples need groups that are random samples.
+    and errors over examples need groups that are random samples. The groups of a joint loss are whole batches.
     """
-    n = len(point.targets)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(point.targets.device)
+    n = len(point.batch)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(point.problem.device)
+    if not point.separable:
+        return [point.batch[rows] for rows in torch.split(order, size) if len(rows) == min(size, n)]
     parts = math.ceil(n / size)
-    return [order[slice(*slice_bounds(n, part, parts))] for part in range(parts)]
+    return [point.batch[order[slice(*slice_bounds(n, part, parts))]] for part in range(parts)]
+
+
+def mean_loss(point: Point, outputs: Any, batch: Batch) -> Tensor:
+    """Return the mean loss of a group, in a form that can be differentiated twice."""
+    if not point.separable:
+        return point.problem.loss(outputs, batch)
+    losses = point.problem.losses(outputs, batch)
+    return losses.mean() if batch.weight is None else losses.sum() / batch.units
 
 
 @torch.no_grad()
-def losses_at(point: Point, weights: FlatParams, rows: Tensor) -> Tensor:
-    """Losses (len(rows),) in float64 of the examples `rows` at the weights `weights.theta`."""
-    values: dict[str, Tensor] = dict(zip(trainable(point.model), weights.params, strict=True))
+def losses_at(point: Point, weights: FlatParams, batch: Batch) -> Tensor:
+    """Losses in float64 at the weights `weights.theta`: of each example, summed over its units; of a joint loss one."""
+    model: Any = ModelAt(point.model, dict(zip(trainable(point.model), weights.params, strict=True)))
+    if not point.separable:
+        return point.problem.loss(point.problem.forward(model, batch), batch).double()[None]
     out = [
-        point.loss(functional_call(point.model, values, (point.inputs[part],)), point.targets[part])
-        for part in torch.split(rows, point.batch_size)
+        point.problem.losses(point.problem.forward(model, part), part)
+        for part in _passes(batch, point.batch_size)
     ]
     return torch.cat(out).double()
 
 
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over the last dimension: sum / sum of `weight`, where there is one."""
+    return values.mean(-1) if weight is None else values.sum(-1) / weight.sum()
+
+
+def weights_of(point: Point, batch: Batch) -> Tensor | None:
+    """Return the units of each number of `losses_at`, in float64; None where each is one."""
+    if batch.weight is None or not point.separable:
+        return None
+    return batch.weight.double().to(point.problem.device)
+
+
 @torch.no_grad()
-def mean_loss(point: Point) -> SubsetLoss:
-    """Mean loss and accuracy over the whole subset at the model's own weights."""
-    n = len(point.targets)
-    loss = correct = 0.0
-    for low in range(0, n, point.batch_size):
-        targets = point.targets[low : low + point.batch_size]
-        outputs = point.model(point.inputs[low : low + point.batch_size])
-        loss += float(point.loss(outputs, targets).double().sum())
-        correct += float((outputs.argmax(1) == targets).sum())
-    return SubsetLoss(loss / n, correct / n, n)
+def subset_metrics(point: Point) -> SubsetLoss:
+    """Mean loss and mean scores over the whole subset at the model's own weights."""
+    problem, n_units, loss = point.problem, 0, 0.0
+    sums = dict.fromkeys(problem.score_names, 0.0)
+    for batch in _passes(point.batch, point.batch_size):
+        outputs = problem.forward(point.model, batch)
+        if point.separable:
+            loss += float(problem.losses(outputs, batch).double().sum())
+        else:
+            loss += float(problem.loss(outputs, batch).double()) * batch.units
+        n_units += batch.units
+        for name, score in problem.scores(outputs, batch).items():
+            sums[name] += float(score.sum())
+    means = {"loss": loss, **sums}
+    found = problem.metrics({name: value / n_units for name, value in means.items()})
+    declared = {"loss", *(metric.name for metric in problem.task.metrics)}
+    return SubsetLoss({name: value for name, value in found.items() if name in declared}, len(point.batch))
+
+
+def _passes(batch: Batch, size: int) -> Iterator[Batch]:
+    for low in range(0, len(batch), size):
+        yield batch.part(low, min(low + size, len(batch)))
 
 
 def pooled(values: Tensor, sizes: Sequence[int]) -> tuple[float, float | None, float | None]:

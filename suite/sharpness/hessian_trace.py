@@ -19,12 +19,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from suite.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import groups, pooled
 from suite.sharpness.hvp import Hessian
-from suite.sharpness.point import Estimate, Point
+from suite.sharpness.point import Point
 
 MEASURES = {"hessian_trace": "trace of the Hessian of the training loss (Hutchinson)"}
+
+VERSION = 1
 
 GROUP = 25
 """Examples that share their probes: as few as a convolution still handles without loss of speed."""
@@ -39,7 +42,8 @@ STREAM = 2
 def estimate(point: Point, group: int = GROUP, probes: int = PROBES) -> dict[str, Estimate]:
     """Estimate tr H with `probes` products for every `group` examples."""
     hessian, noise = Hessian(point), NormalStream(point.seed, "measure")
-    parts = groups(point, min(group, point.batch_size))
+    size = point.group(group)
+    parts = groups(point, size)
 
     def signs(index: int) -> Iterator[Tensor]:
         for k in range(probes):
@@ -48,15 +52,15 @@ def estimate(point: Point, group: int = GROUP, probes: int = PROBES) -> dict[str
     values = torch.stack(
         [
             torch.stack(
-                [torch.dot(z, hz) for z, hz in zip(signs(i), hessian.products(rows, signs(i)), strict=True)]
+                [torch.dot(z, hz) for z, hz in zip(signs(i), hessian.products(part, signs(i)), strict=True)]
             )
-            for i, rows in enumerate(parts)
+            for i, part in enumerate(parts)
         ]
     )
-    value, se_probes, se_examples = pooled(values, [len(rows) for rows in parts])
+    value, se_probes, se_examples = pooled(values, [part.units for part in parts])
     return {
         "hessian_trace": Estimate(
-            value, se_probes, se_examples, n=len(point.targets), probes=values.numel(),
-            estimator=f"hutchinson: {probes} rademacher probes per {group} examples",
+            value, se_probes, se_examples, n=len(point.batch), probes=values.numel(), version=VERSION,
+            estimator=f"hutchinson: {probes} rademacher probes per {group if point.separable else size} examples",
         )
     }  # fmt: skip

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from suite.sharpness.evaluation import flat_copy, trainable
+from suite.problem import Batch
+from suite.sharpness.evaluation import flat_copy, mean_loss, trainable
 from suite.sharpness.point import Point
 
 
@@ -38,13 +39,13 @@ class Hessian:
         """Uninitialised vectors (*rows, P) on the model's device, in its dtype."""
         return self._layout.theta.new_empty(*rows, self.size)
 
-    def products(self, rows: Tensor, vectors: Iterable[Tensor]) -> Iterator[Tensor]:
-        """H v of the mean loss over the examples `rows` for each v (P,), from one graph of the gradient.
+    def products(self, group: Batch, vectors: Iterable[Tensor]) -> Iterator[Tensor]:
+        """H v of the mean loss over a group of examples for each v (P,), from one graph of the gradient.
 
-        Memory is that of two backward passes over len(rows) examples (about 3 GB for a ResNet-18 and
+        Memory is that of two backward passes over the group (about 3 GB for a ResNet-18 and
         125 images of 32 x 32). Each result (P,) is new.
         """
-        gradients = self._gradients(rows)
+        gradients = self._gradients(group)
         for vector in vectors:
             with torch.enable_grad():
                 # The scalar <grad L, v> in place of `grad_outputs`, which makes torch import sympy: seconds.
@@ -56,11 +57,11 @@ class Hessian:
             else:  # the loss is linear in the weights
                 yield torch.zeros_like(vector)
 
-    def _gradients(self, rows: Tensor) -> Sequence[Tensor]:
+    def _gradients(self, group: Batch) -> Sequence[Tensor]:
         point = self._point
         with torch.enable_grad(), _AffineBatchNorm():
-            losses = point.loss(point.model(point.inputs[rows]), point.targets[rows])
-            return torch.autograd.grad(losses.mean(), self._params, create_graph=True, materialize_grads=True)
+            loss = mean_loss(point, point.problem.forward(point.model, group), group)
+            return torch.autograd.grad(loss, self._params, create_graph=True, materialize_grads=True)
 
 
 class _AffineBatchNorm(TorchFunctionMode):

@@ -24,12 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from suite.problem import Batch
+from suite.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import groups, pooled
 from suite.sharpness.hvp import Hessian
-from suite.sharpness.point import Estimate, Point
+from suite.sharpness.point import Point
 
 MEASURES = {"lambda_max": "largest eigenvalue of the Hessian of the training loss (Lanczos)"}
+
+VERSION = 2
+"""2: eight iterations at least; before, it could stop at an eigenvalue next to the largest."""
 
 BATCH = 125
 """Examples of one product's graph, and of a group of `se_examples`."""
@@ -65,38 +70,38 @@ class Ritz:
 def estimate(point: Point, rtol: float = RTOL) -> dict[str, Estimate]:
     """Estimate lambda_max to a residual of `rtol`, or as far as ITERATIONS go."""
     hessian = Hessian(point)
-    parts = groups(point, min(BATCH, point.batch_size))
+    parts = groups(point, point.group(BATCH))
     start = NormalStream(point.seed, "measure").fill_(hessian.empty(), STREAM)
     if len(parts) > 1:
         start = lanczos(hessian, parts[:1], start, rtol, WARM_UP).vector
     top = lanczos(hessian, parts, start, rtol, ITERATIONS, LEAST)
-    _, _, se_examples = pooled(top.by_group[:, None], [len(rows) for rows in parts])
+    _, _, se_examples = pooled(top.by_group[:, None], [part.units for part in parts])
     return {
         "lambda_max": Estimate(
-            top.value, top.bound, se_examples, n=len(point.targets), probes=top.iterations,
+            top.value, top.bound, se_examples, n=len(point.batch), probes=top.iterations, version=VERSION,
             estimator=f"lanczos: {top.iterations} iterations (at least {LEAST}), residual",
         )
     }  # fmt: skip
 
 
 def lanczos(
-    hessian: Hessian, parts: Sequence[Tensor], start: Tensor, rtol: float, iterations: int, least: int = 1
+    hessian: Hessian, parts: Sequence[Batch], start: Tensor, rtol: float, iterations: int, least: int = 1
 ) -> Ritz:
     """Top Ritz pair of the Hessian of the mean loss over all `parts` from the start vector (P,)."""
     most = min(iterations, hessian.size)
     basis = hessian.empty(most)
-    sizes = np.array([len(rows) for rows in parts])
+    sizes = np.array([part.units for part in parts])
     weights = sizes / sizes.sum()
     blocks = np.zeros((len(parts), most, most))  # Q' H_g Q
     vector = start / torch.linalg.vector_norm(start)
     for j in range(most):
         basis[j] = vector
         product = torch.zeros_like(vector)
-        for g, rows in enumerate(parts):
-            (part,) = hessian.products(rows, [vector])
-            column = (basis[: j + 1] @ part).double().cpu().numpy()
+        for g, part in enumerate(parts):
+            (of_part,) = hessian.products(part, [vector])
+            column = (basis[: j + 1] @ of_part).double().cpu().numpy()
             blocks[g, : j + 1, j] = blocks[g, j, : j + 1] = column
-            product.add_(part, alpha=float(weights[g]))
+            product.add_(of_part, alpha=float(weights[g]))
         if not np.isfinite(blocks).all():
             return Ritz(math.nan, vector, math.nan, j + 1, torch.full((len(parts),), math.nan))
         for _ in range(2):  # twice is enough

@@ -26,14 +26,18 @@ import torch
 from torch import Tensor
 
 from suite.params import FlatParams
+from suite.problem import Batch
+from suite.schema import Estimate
 from suite.seeds import NormalStream
-from suite.sharpness.evaluation import flat_copy, groups, losses_at, pooled
-from suite.sharpness.point import Estimate, Point
+from suite.sharpness.evaluation import flat_copy, groups, losses_at, pooled, weighted_mean, weights_of
+from suite.sharpness.point import Point
 
 MEASURES = {
     "lpf": "training loss smoothed by filter-scaled Gaussian noise, sigma = 0.01",
     "lpf_difference": "the smoothed training loss minus the training loss",
 }
+
+VERSION = 1
 
 SIGMA = 0.01
 SCALE = "filter"
@@ -52,44 +56,61 @@ def estimate(point: Point, batch: int = BATCH, pairs: int = PAIRS) -> dict[str, 
     """Estimate both with `pairs` antithetic pairs for every `batch` examples."""
     weights, noise = flat_copy(point.model), NormalStream(point.seed, "measure")
     z = torch.empty_like(weights.theta)
-    parts = groups(point, min(batch, point.batch_size))
+    size = point.group(batch)
+    parts = groups(point, size)
     smoothed, clean, means = [], [], []
-    for index, rows in enumerate(parts):
+    for index, part in enumerate(parts):
         losses = torch.stack(
             [
-                antithetic_losses(point, weights, noise.fill_(z, STREAM, index, pair), rows)
+                antithetic_losses(point, weights, noise.fill_(z, STREAM, index, pair), part)
                 for pair in range(pairs)
             ]
         )
         weights.restore()
-        clean.append(losses_at(point, weights, rows))
+        clean.append(losses_at(point, weights, part))
         smoothed.append(losses.mean(0))
-        means.append(losses.mean(1))
-    value, se_probes, _ = pooled(torch.stack(means), [len(rows) for rows in parts])
+        means.append(weighted_mean(losses, weights_of(point, part)))
+    value, se_probes, _ = pooled(torch.stack(means), [part.units for part in parts])
     absolute, base = torch.cat(smoothed), torch.cat(clean)
-    n, probes = len(absolute), 2 * pairs * len(parts)
-    estimator = f"monte carlo: sigma {SIGMA:g}, {SCALE} scale, {pairs} antithetic pairs per {batch} examples"
+    of_parts = [weights_of(point, part) for part in parts]
+    weight = torch.cat(known) if (known := [w for w in of_parts if w is not None]) else None
+    probes = 2 * pairs * len(parts)
+    estimator = (
+        f"monte carlo: sigma {SIGMA:g}, {SCALE} scale, {pairs} antithetic pairs per "
+        f"{batch if point.separable else size} examples"
+    )
     difference = absolute - base
+    rest = {"n": len(point.batch), "probes": probes, "estimator": estimator, "version": VERSION}
     return {
-        "lpf": Estimate(value, se_probes, _se(absolute), n, probes, estimator),
+        "lpf": Estimate(value, se_probes, _se(absolute, weight), **rest),
         "lpf_difference": Estimate(
-            float(difference.mean()), se_probes, _se(difference), n, probes, estimator
+            float(weighted_mean(difference, weight)), se_probes, _se(difference, weight), **rest
         ),
     }
 
 
-def noisy_losses(point: Point, weights: FlatParams, z: Tensor, rows: Tensor, sigma: float = SIGMA) -> Tensor:
-    """Losses (len(rows),) at theta + sigma s z for standard normals z (P,); `weights` is left perturbed."""
+def noisy_losses(point: Point, weights: FlatParams, z: Tensor, part: Batch, sigma: float = SIGMA) -> Tensor:
+    """`losses_at` theta + sigma s z for standard normals z (P,); `weights` is left perturbed."""
     noise = weights.scale_noise_(z.clone(), SCALE)
     weights.restore()
     weights.theta.add_(noise, alpha=sigma)
-    return losses_at(point, weights, rows)
+    return losses_at(point, weights, part)
 
 
-def antithetic_losses(point: Point, weights: FlatParams, z: Tensor, rows: Tensor) -> Tensor:
-    """Mean of the losses (len(rows),) at +z and -z."""
-    return (noisy_losses(point, weights, z, rows) + noisy_losses(point, weights, z, rows, -SIGMA)) / 2
+def antithetic_losses(point: Point, weights: FlatParams, z: Tensor, part: Batch) -> Tensor:
+    """Mean of the losses at +z and -z."""
+    return (noisy_losses(point, weights, z, part) + noisy_losses(point, weights, z, part, -SIGMA)) / 2
 
 
-def _se(values: Tensor) -> float | None:
-    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
+def _se(values: Tensor, weight: Tensor | None) -> float | None:
+    """Standard error of the mean over n examples; with weights, of the ratio r = sum v / sum w.
+
+        se^2 = n / (n - 1) sum_i (v_i - r w_i)^2 / (sum_i w_i)^2,       which is s^2 / n at w = 1
+    """
+    n = len(values)
+    if n == 1:
+        return None
+    if weight is None:
+        return float(values.std()) / math.sqrt(n)
+    rest = values - weighted_mean(values, weight) * weight
+    return math.sqrt(float(rest.square().sum()) * n / (n - 1)) / float(weight.sum())

@@ -1,72 +1,51 @@
-"""Where sharpness is measured, and what a measure gives: a number with its errors. Loads no torch."""
+"""Where sharpness is measured. Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits (n, C) and classes (n,) for each example, (n,)."""
-    from torch.nn import functional as F
-
-    return F.cross_entropy(outputs, targets, reduction="none")
+    from suite.problem import Batch, Problem
 
 
 @dataclass(frozen=True)
 class Point:
     """The point in weight space, and the data, at which all measures of a run are taken (protocol rule 26).
 
-    `model` holds the final weights and re-estimated BatchNorm statistics, in eval mode; `inputs`
-    (n, C, H, W) and `targets` (n,) are the fixed seeded subset of the training examples without
-    augmentation, on the model's device and in its dtype (fp32 in every record). `seed` is the run's:
-    probes and noise come from its stream `measure`. A pass takes at most `batch_size` examples at a time.
+    `model` holds the final weights and re-estimated BatchNorm statistics, in eval mode; `batch` is the fixed
+    seeded subset of the training examples without augmentation, on the model's device and in its dtype. The loss is
+    that of `problem`, without weight decay. `seed` is the run's: probes and noise come from its stream
+    `measure`. A pass takes at most `batch_size` examples at a time. The groups of a joint loss are of just that size.
     """
 
     model: nn.Module
-    inputs: Tensor
-    targets: Tensor
+    batch: Batch
+    problem: Problem
     seed: int
     batch_size: int = 500
-    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
-    """Loss of each example (n,) from outputs and targets, without weight decay."""
 
+    @property
+    def separable(self) -> bool:
+        """Whether the loss is a mean over examples."""
+        return self.problem.task.separable
 
-@dataclass(frozen=True)
-class Estimate:
-    """A measure's value, how it was estimated and how far it may be off.
-
-    `se_probes` is the standard error over random probes or Monte-Carlo draws (of `lambda_max`, which has
-    none, the residual); `se_examples` the one over examples, for the value on the
-    distribution they were drawn from; None where it is not defined. Each measure's module says how.
-    """
-
-    value: float
-    se_probes: float | None
-    se_examples: float | None
-    n: int
-    """Examples of the subset."""
-    probes: int
-    """Random probes, Monte-Carlo draws or Lanczos iterations used."""
-    estimator: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; numbers that are not finite become None."""
-        out = asdict(self)
-        for key in ("value", "se_probes", "se_examples"):
-            if out[key] is not None and out[key] - out[key] != 0.0:
-                out[key] = None
-        return out
+    def group(self, size: int) -> int:
+        """Return the size of groups of examples that a measure may ask for."""
+        return min(size, self.batch_size) if self.separable else self.batch_size
 
 
 @dataclass(frozen=True)
 class SubsetLoss:
-    """Training loss and accuracy (a fraction) on the n examples that the measures use (rule 27)."""
+    """The metrics on the n examples that the measures use, the loss among them (rule 27)."""
 
-    loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
     n: int
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return self.metrics["loss"]

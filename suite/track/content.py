@@ -99,7 +99,7 @@ class Content:
 
 def read(folder: RunFolder) -> Content | None:
     """Read a run; None where nothing of it was ever made. SteppeError where spec or record is damaged."""
-    spec, record = folder.spec(), folder.result()
+    spec, record = folder.spec(), folder.record()
     rows = _rows(folder)
     if record is None and not rows:
         return None

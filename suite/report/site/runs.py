@@ -49,7 +49,7 @@ def read(material: Material, run_id: str) -> RunData:
         return RunData(run_id, record, (), (), stored=False)
     folder = material.store.run(run_id)
     try:
-        found = folder.result() or record
+        found = folder.record() or record
         return RunData(run_id, found, folder.metrics(), list(folder.events()), stored=True)
     except (SteppeError, OSError):
         return RunData(run_id, record, (), (), stored=True)

@@ -1,0 +1,432 @@
+"""A task made ready for one run: its data, model, loss and evaluation. All that the engine trains.
+
+    outputs = problem.forward(model, batch)        what the model says of some examples
+    problem.losses(outputs, batch)       (n,)      the loss of each example, summed over its units
+    problem.loss(outputs, batch)         ()        the mean over all units of the batch: what is minimised
+    problem.scores(outputs, batch)       {name: (n,)}   other numbers of each example, summed over its units
+
+A task file subclasses `Problem`, or one of the classes below that already know how to make batches: `InMemory`
+for examples that fit on the device, `Classification` for cross-entropy on top of it. Every batch is a pure function of
+(seed, step), so that a run resumes without the state of any reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from suite.data.dataset import Data, Generated, Reader
+from suite.errors import SteppeError
+from suite.seeds import TASK_SEED, Streams
+from suite.task import Task
+
+EVAL_BATCH = 500
+"""Examples of a forward pass in evaluation, where the loss is a mean over examples."""
+
+
+class Batch:
+    """Some examples: named tensors whose first dimension is the example.
+
+    A field is read as an attribute: `Batch(inputs=x, targets=y).inputs`. `weight` (n,) is the number of units
+    (tokens) of each example, whole numbers on the CPU; without it each example is one unit.
+    """
+
+    def __init__(self, *, weight: Tensor | None = None, **fields: Tensor) -> None:
+        self.fields = fields
+        self.weight = None if weight is None else weight.to("cpu", torch.int64)
+        self._n = len(next(iter(fields.values())))
+        for name, value in fields.items():
+            if len(value) != self._n:
+                raise SteppeError(f"batch: {name} has {len(value)} rows, not {self._n}: one row an example")
+        self.units: int = self._n if self.weight is None else int(self.weight.sum())
+        """What a mean over the batch divides by."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Return a field by its name."""
+        try:
+            found: Tensor = self.__dict__["fields"][name]
+        except KeyError:
+            raise AttributeError(f"a batch has no {name!r}") from None
+        return found
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return self._n
+
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
+        """Return some of the examples."""
+        weight = None if self.weight is None else self.weight[rows if isinstance(rows, slice) else rows.cpu()]
+        return Batch(weight=weight, **{name: value[rows] for name, value in self.fields.items()})
+
+    def part(self, low: int, high: int) -> Batch:
+        """Return examples [low, high); the whole batch is itself."""
+        return self if high - low == self._n else self[low:high]
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+        """Move the fields to a device, and cast what is floating-point."""
+        fields = {
+            name: value.to(device, dtype if dtype and value.is_floating_point() else value.dtype)
+            for name, value in self.fields.items()
+        }
+        return Batch(weight=self.weight, **fields)
+
+    def digest(self) -> str:
+        """SHA-256 over names, types, shapes and bytes of the fields and the weight."""
+        total = hashlib.sha256()
+        weight = {} if self.weight is None else {"weight": self.weight}
+        for name, value in {**self.fields, **weight}.items():
+            total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            total.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+
+class LazyBatch(Batch):
+    """A batch that is read when it is needed: each process decodes the slice that it evaluates, and no more.
+
+    Args:
+        n: number of examples.
+        load: returns examples [low, high) as a `Batch` on the device; a pure function of the two.
+        weight: as in `Batch`; known without reading.
+
+    """
+
+    def __init__(self, n: int, load: Callable[[int, int], Batch], weight: Tensor | None = None) -> None:
+        self.weight = None if weight is None else weight.to("cpu", torch.int64)
+        self._n = n
+        self.units = n if self.weight is None else int(self.weight.sum())
+        self._load = load
+        self._read: dict[tuple[int, int], Batch] = {}
+
+    def part(self, low: int, high: int) -> Batch:
+        """Read examples [low, high), once: the evaluations of one step ask for the same slices again."""
+        if (low, high) not in self._read:
+            self._read[low, high] = self._load(low, high)
+        return self._read[low, high]
+
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
+        """Return some of the examples."""
+        if isinstance(rows, slice):
+            low, high, step = rows.indices(self._n)
+            if step == 1:
+                return self.part(low, max(low, high))
+        return self.part(0, self._n)[rows]
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Return a field of the whole batch by its name."""
+        if name in ("fields", "_read", "_load"):
+            raise AttributeError(name)  # asked for before __init__ has run, as copying does
+        return getattr(self.part(0, self._n), name)  # type: ignore[no-any-return]
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+        """Read it whole, and move it."""
+        return self.part(0, self._n).to(device, dtype)
+
+    def digest(self) -> str:
+        """Read it whole, and hash it."""
+        return self.part(0, self._n).digest()
+
+
+class Splits:
+    """Hands out the splits of a data set; those of the test are sealed until training is over."""
+
+    def __init__(
+        self, data: Data, root: Path | None = None, cache: Path | None = None, sealed: Collection[str] = ()
+    ) -> None:
+        self._data, self._root, self._cache = data, root, cache
+        self._sealed = frozenset(sealed)
+        self._reader: Reader | None = None
+        self.digests: dict[str, str] = {}
+        """SHA-256 of each split that was generated, and handed out."""
+
+    def __getitem__(self, split: str) -> Any:
+        """Return a split; SteppeError while it is sealed, and for a name that the data set does not have."""
+        if split in self._sealed:
+            raise SteppeError(
+                f"split {split!r} of data set {self._data.name} is a test split and sealed while a run trains: "
+                "read it in `batches(split)`, which the engine calls after training"
+            )
+        if self._reader is None:
+            self._reader = self._data.open(self._root, self._cache)
+        found = self._reader(split)
+        if isinstance(self._data, Generated):
+            self.digests[split] = found.digest()
+        return found
+
+    def unseal(self) -> None:
+        """Training is over: the test splits may be read."""
+        self._sealed = frozenset()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a problem is made from."""
+
+    task: Task
+    data: Data
+    """The one of `task.data` that serves."""
+    splits: Splits
+    seed: int = 0
+    """The run's; draws of the task itself, the same for every run, come from `suite.seeds.TASK_SEED`."""
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    """Of weights and of floating-point inputs."""
+    autocast: torch.dtype | None = None
+    """Of the forward pass, where it is not `dtype`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of one split, and which examples were right, where a metric is the mean of that."""
+
+    n: int
+    """Examples."""
+    metrics: Mapping[str, float]
+    right: Mapping[str, Tensor] = field(default_factory=dict)
+    """By metric, booleans (n,) on the CPU, in the order of the split: evidence, which a record keeps."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve as a result: the points of a declared `suite.metric.Profile`."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a task says of a whole run: its declared facts and profiles."""
+
+    facts: Mapping[str, float] = field(default_factory=dict)
+    profiles: Mapping[str, Curve] = field(default_factory=dict)
+
+
+class Problem:
+    """Data, model, loss and evaluation of one run. Subclass it, or one of the classes below.
+
+    A subclass writes `model`, `losses` (or `loss`, where the batch loss is joint) and the three methods that
+    hand out data: `batch`, `batches`, `measured`. The rest has defaults.
+    """
+
+    n_train: int
+    """Examples of an epoch."""
+    score_names: tuple[str, ...] = ()
+    """What `scores` gives: declared, as a process without an example must know it too."""
+    memory_format: torch.memory_format = torch.contiguous_format
+    """Of the model's weights."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.task, self.device = setting.task, setting.device
+        self.identity: dict[str, str] = {}
+        """Checksums of what was drawn from the data set, by name: runs of one table agree in them."""
+
+    # -- what is trained -------------------------------------------------------------------------
+
+    def model(self) -> nn.Module:
+        """Build the model; torch's global generator stands at the run's stream `init`."""
+        raise NotImplementedError
+
+    def head(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the last layer or layers, which some optimizers treat apart; by default the last `nn.Linear`."""
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        return linear[-1:]
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Return the outputs for a batch: a tensor, or tuples and dicts of tensors. Call `model` itself."""
+        return model(batch.inputs)
+
+    def losses(self, outputs: Any, batch: Batch) -> Tensor:
+        """Return the loss of each example (n,), summed over its units."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Return the mean loss over the units of the batch, a 0-dim tensor."""
+        return self.losses(outputs, batch).sum() / batch.units
+
+    def scores(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Return other numbers of each example, {name: (n,)}: booleans where it is right or wrong."""
+        return {}
+
+    def metrics(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics that follow from the mean loss and the mean scores, for instance a perplexity."""
+        return dict(means)
+
+    # -- data ------------------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a mini-batch."""
+        return self.task.batch_size or self.n_train
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the training set; the last one may be smaller."""
+        return -(-self.n_train // self.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """Return the mini-batch of a 0-based step: a pure function of the run's seed and the step."""
+        raise NotImplementedError
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """Yield a split in its own order, without augmentation. A test split can be read after training only."""
+        raise NotImplementedError
+
+    def measured(self, n: int) -> Batch:
+        """Return the fixed training examples, about n, on which sharpness is measured: the same for every run."""
+        raise NotImplementedError
+
+    # -- evaluation ------------------------------------------------------------------------------
+
+    def predict(self, model: nn.Module, batch: Batch) -> Any:
+        """Return the outputs in the run's precision, widened to float32 where that is lower."""
+        autocast = self.setting.autocast
+        with torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
+            outputs = self.forward(model, batch)
+        return outputs if autocast is None else widened(outputs)
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Evaluate a split: means over its units. Override it for what is no mean over examples (retrieval).
+
+        The model is in eval mode and autograd is off. A joint loss is averaged over the batches of full size.
+        """
+        losses: list[Tensor] = []
+        scores: dict[str, list[Tensor]] = {}
+        n = units = in_loss = 0
+        for batch in self.batches(split):
+            outputs = self.predict(model, batch)
+            if self.task.separable or len(batch) == self.batch_size or not losses:
+                losses.append(self.loss(outputs, batch).double() * batch.units)
+                in_loss += batch.units
+            n, units = n + len(batch), units + batch.units
+            for name, some in self.scores(outputs, batch).items():
+                scores.setdefault(name, []).append(some)
+        if not n:
+            raise SteppeError(f"task {self.task.name}: split {split!r} is empty")
+        means = {"loss": float(torch.stack(losses).sum()) / in_loss}
+        right: dict[str, Tensor] = {}
+        for name, parts in scores.items():
+            joined = torch.cat(parts).cpu()
+            means[name] = float(joined.double().sum()) / units
+            if joined.dtype == torch.bool:
+                right[name] = joined
+        return Evaluation(n, self.metrics(means), right)
+
+    def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
+        """Return the task's declared columns for the row of an epoch, which holds loss, lr and measures."""
+        return {}
+
+    def conclude(self, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Conclusion:
+        """Return the declared facts and profiles, from the final weights and the rows of the whole run."""
+        return Conclusion()
+
+
+class InMemory(Problem):
+    """A problem whose examples fit on the device: write `model`, `losses` and, if there are any, `scores`.
+
+    The splits are those of the data set, as `Batch`es, unless `examples` says otherwise.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.train = self._placed("train")
+        n, size = len(self.train), self.task.batch_size or len(self.train)
+        self.n_train = n if self.task.separable else n - n % size or n
+        self._held: dict[str, Batch] = {"train": self.train}
+        self._streams, self._epoch = Streams(setting.seed), -1
+
+    def examples(self, split: str) -> Batch:
+        """Return all examples of a split, in its own order; override it to draw or to normalise them."""
+        found: Batch = self.setting.splits[split]
+        return found
+
+    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the mini-batch as it is trained on; every draw is from the generator, on the CPU."""
+        return batch
+
+    def batch(self, step: int) -> Batch:
+        """See `Problem`."""
+        if not self.task.batch_size:
+            return self.augment(self.train, self._streams.generator("augment", step))
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._order = torch.randperm(len(self.train), generator=self._streams.generator("order", epoch))
+            self._epoch = epoch
+        rows = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        return self.augment(self.train[rows.to(self.device)], self._streams.generator("augment", step))
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """See `Problem`."""
+        if split not in self._held:
+            self._held[split] = self._placed(split)
+        some = self._held[split]
+        size = EVAL_BATCH if self.task.separable else self.batch_size
+        for low in range(0, len(some), size):
+            yield some.part(low, min(low + size, len(some)))
+
+    def measured(self, n: int) -> Batch:
+        """See `Problem`; of a joint loss as many whole batches as that, one at least."""
+        if not self.task.separable:
+            n = max(1, n // self.batch_size) * self.batch_size
+        order = torch.randperm(len(self.train), generator=Streams(TASK_SEED).generator("measure"))
+        return self.train[order[: min(n, len(self.train))].sort().values.to(self.device)]
+
+    def _placed(self, split: str) -> Batch:
+        return self.examples(split).to(self.device, self.setting.dtype)
+
+
+class ClassificationLoss:
+    """Cross-entropy and accuracy of logits (n, C) for whole-number `targets` (n,)."""
+
+    score_names: tuple[str, ...] = ("accuracy",)
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """See `Problem`."""
+        return F.cross_entropy(outputs, batch.targets, reduction="none")
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """See `Problem`; fused, it rounds once."""
+        return F.cross_entropy(outputs, batch.targets)
+
+    def scores(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """See `Problem`."""
+        return {"accuracy": outputs.argmax(1) == batch.targets}
+
+
+class Classification(ClassificationLoss, InMemory):
+    """A problem of `inputs` and whole-number `targets` that fit on the device: write `model` alone."""
+
+
+class ModelAt:
+    """A model at other weights, given by the names of its parameters: what `Problem.forward` may be called with."""
+
+    def __init__(self, model: nn.Module, values: Mapping[str, Tensor]) -> None:
+        self._model, self._values = model, dict(values)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it."""
+        return torch.func.functional_call(self._model, self._values, args, kwargs)
+
+
+def mapped(change: Callable[[Tensor], Tensor], outputs: Any) -> Any:
+    """Apply a function to every tensor of the outputs of a model."""
+    if isinstance(outputs, Tensor):
+        return change(outputs)
+    if isinstance(outputs, Mapping):
+        return {key: mapped(change, value) for key, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        values = [mapped(change, value) for value in outputs]
+        return type(outputs)(*values) if hasattr(outputs, "_fields") else type(outputs)(values)
+    return outputs
+
+
+def widened(outputs: Any) -> Any:
+    """Return outputs of low precision in float32, in which every loss is computed."""
+    return mapped(lambda one: one.float() if one.is_floating_point() else one, outputs)
