@@ -39,6 +39,7 @@ from baselines.bases import AMSGRAD, BETA1, BETA2, CLIP, WEIGHT_DECAY
 from suite.objective import Objective
 from suite.parameters import Parameters
 from suite.schedule import SHARED
+from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
@@ -253,7 +254,7 @@ OPTIMIZERS = [
                     "0.2": {"eps": 1e-16, "weight_decay": 0.0, "decoupled": True, "rectify": True},
                 },
             ),
-            "lr": Param(1e-3, "initial learning rate", low=0, search="log 1e-4 1"),
+            "lr": Param(1e-3, "initial learning rate", low=0, search=LogUniform(1e-4, 1.0)),
             "beta1": BETA1,
             "beta2": BETA2,
             "eps": Param(1e-8, "added to the state at every step, and to the denominator", low=0),

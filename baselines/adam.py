@@ -19,6 +19,7 @@ from baselines.bases import AMSGRAD, BETA1, BETA2, CLIP, EPS, WEIGHT_DECAY, make
 from baselines.wrapper import Plain
 from suite.parameters import Parameters
 from suite.schedule import SHARED
+from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
@@ -38,7 +39,7 @@ OPTIMIZERS = [
                 "AdamW: decay the weights instead of adding the decay to the gradient",
                 implies={True: {"weight_decay": 1e-2}},
             ),
-            "lr": Param(1e-3, "initial learning rate", low=0, search="log 1e-4 1"),
+            "lr": Param(1e-3, "initial learning rate", low=0, search=LogUniform(1e-4, 1.0)),
             "beta1": BETA1,
             "beta2": BETA2,
             "eps": EPS,

@@ -19,13 +19,17 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from suite.parameters import Parameters
 from suite.schedule import SHARED
+from suite.space import LogUniform
 from suite.spec import Param
 
-LR = Param(0.1, "initial learning rate", low=0, search="log 1e-4 1")
+LR = Param(0.1, "initial learning rate", low=0, search=LogUniform(1e-4, 1.0))
 MOMENTUM = Param(0.9, "momentum of SGD", low=0, high=1, high_open=True)
 NESTEROV = Param(False, "Nesterov momentum of SGD")
 WEIGHT_DECAY = Param(
-    5e-4, "weight decay; coupled, that is added to the gradient", low=0, search="0 or log 1e-5 1e-2"
+    5e-4,
+    "weight decay; coupled, that is added to the gradient",
+    low=0,
+    search=LogUniform(1e-5, 1e-2, zero=True),
 )
 BETA1 = Param(0.9, "decay of the mean of gradients", low=0, high=1, high_open=True)
 BETA2 = Param(0.999, "decay of the mean of squared gradients", low=0, high=1, high_open=True)

@@ -34,6 +34,7 @@ from suite.objective import Objective
 from suite.parameters import Parameters
 from suite.params import NOISE_SCALES
 from suite.seeds import NormalStream
+from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
@@ -114,7 +115,7 @@ OPTIMIZERS = [
         summary="SGD on the loss under a Gaussian low-pass filter: noise scaled to the weights",
         source="arXiv 2201.08025; devansh20la/LPF-SGD",
         params={
-            "gamma": Param(0.002, "noise scale gamma_0", low=0, search="0 or log 1e-4 0.02"),
+            "gamma": Param(0.002, "noise scale gamma_0", low=0, search=LogUniform(1e-4, 0.02, zero=True)),
             "M": Param(1, "parts of the mini-batch, each under its own noise", low=1),
             "scale": Param("filter", "what gamma is relative to", choices=NOISE_SCALES),
             "alpha": Param(1.0, "gamma grows to alpha gamma_0 along a cosine; 1 keeps it constant", low=0),

@@ -33,6 +33,7 @@ from baselines.wrapper import Wrapper
 from suite.objective import Objective
 from suite.parameters import Parameters
 from suite.seeds import NormalStream
+from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
@@ -121,7 +122,9 @@ OPTIMIZERS = [
         summary="noise stability optimization: gradients at w + u and w - u, averaged",
         source="arXiv 2306.08553; VirtuosoResearch/Noise-stability-optimization",
         params={
-            "sigma": Param(0.01, "standard deviation of the noise", low=0, search="0 or log 1e-3 0.05"),
+            "sigma": Param(
+                0.01, "standard deviation of the noise", low=0, search=LogUniform(1e-3, 0.05, zero=True)
+            ),
             "k": Param(1, "perturbations a step, of two gradients each", low=1),
             "two_point": Param(True, "evaluate at -u as well; false is plain noise injection"),
             "clean_pass": Param(

@@ -29,6 +29,7 @@ from baselines.bases import BASE_PARAMS, make_base
 from baselines.wrapper import Wrapper
 from suite.objective import Objective
 from suite.parameters import Parameters
+from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param
 
 
@@ -88,7 +89,7 @@ OPTIMIZERS = [
         summary="sharpness-aware minimization: the gradient at the end of a step of length rho uphill",
         source="arXiv 2010.01412, 2102.11600; davda54/sam",
         params={
-            "rho": Param(0.05, "radius of the perturbation", low=0, search="0 or log 0.01 2"),
+            "rho": Param(0.05, "radius of the perturbation", low=0, search=LogUniform(0.01, 2.0, zero=True)),
             "adaptive": Param(False, "ASAM's elementwise scaling", implies={True: {"rho": 2.0}}),
             "frozen_stats": Param(True, "leave BatchNorm's running statistics alone in the second pass"),
             **BASE_PARAMS,

@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from suite import space
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
 from suite.registry import Found, Registry
@@ -53,7 +54,7 @@ class Declared(Registry):
             kept = json.loads(CACHE.read_bytes())
             if kept["sources"] == sources():
                 return self._found(kept)
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, SteppeError):
             pass  # missing or damaged
         answer = _ask(())
         if answer is None:
@@ -170,14 +171,22 @@ def _write(answer: Answer) -> None:
 
 
 def _entry(one: Mapping[str, Any], costs: Costs) -> Found:
-    params = {
-        name: Param(**{**param, "choices": tuple(param["choices"]), "implies": dict(param["implies"])})
-        for name, param in one["params"].items()
-    }
+    params = {name: _param(param) for name, param in one["params"].items()}
     name = one["name"]
     rest = {key: value for key, value in one.items() if key not in ("params", "path")}
     entry = OptimizerSpec(params=params, cost=partial(costs, name), build=partial(_build, name), **rest)
     return Found(entry, ROOT / one["path"], plugin=False)
+
+
+def _param(param: Mapping[str, Any]) -> Param:
+    return Param(
+        **{
+            **param,
+            "choices": tuple(param["choices"]),
+            "search": None if param["search"] is None else space.from_dict(param["search"]),
+            "implies": dict(param["implies"]),
+        }
+    )
 
 
 def _number(cost: object) -> float:

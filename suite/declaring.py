@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from suite import space
 from suite.declared import FUNCTIONS, ROOT, Answer, Pair, sources
 from suite.errors import SteppeError
 from suite.registry import Found, Registry
@@ -100,7 +101,8 @@ def _plain(found: Found) -> dict[str, Any]:
 
 def _param(param: Param) -> dict[str, Any]:
     out = {f.name: getattr(param, f.name) for f in fields(param)}
-    return out | {"implies": [[value, dict(implied)] for value, implied in param.implies.items()]}
+    implies = [[value, dict(implied)] for value, implied in param.implies.items()]
+    return out | {"implies": implies, "search": param.search and space.to_dict(param.search)}
 
 
 if __name__ == "__main__":

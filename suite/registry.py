@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from suite.code_hash import source_hash
 from suite.errors import SteppeError, unknown
-from suite.spec import EntryRef, OptimizerSpec, RunSpec, TaskSpec, resolve_params
+from suite.spec import EntryRef, OptimizerSpec, RunSpec, TaskSpec, check_params, resolve_params
 
 if TYPE_CHECKING:
     from suite.store import Store
@@ -96,6 +96,7 @@ class Registry:
                 raise SteppeError(
                     f"{path}: the name {entry.name!r} is taken by {found[entry.name].path}; choose another"
                 )
+            check_params(entry.params, f"{path}: {entry.name}")
             found[entry.name] = Found(entry, path, plugin)
 
     def task(self, name: str) -> Found:
@@ -184,7 +185,8 @@ def _package_modules(package: str) -> list[tuple[ModuleType, Path]]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    kind = "" if isinstance(error, SteppeError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
 
 
 class _Uncached(SourceFileLoader):

@@ -15,15 +15,13 @@ from msgspec import Meta, Struct
 
 from suite import ENGINE, PROTOCOL
 from suite.errors import SteppeError, unknown
+from suite.space import Choice, Space, Value
 
 if TYPE_CHECKING:
     import torch
     from suite.parameters import Parameters
     from suite.seeds import NormalStream
     from suite.task import Task
-
-Value = bool | int | float | str
-"""What a parameter of an entry may be: JSON scalars, so that a spec has one canonical text."""
 
 TIERS = ("smoke", "small", "full")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
@@ -43,7 +41,7 @@ class Param:
     low: float | None = None
     high: float | None = None
     choices: tuple[Value, ...] = ()
-    search: str = ""
+    search: Space | None = None
     implies: Mapping[Value, Mapping[str, Value]] = field(default_factory=dict)
     low_open: bool = False
     high_open: bool = False
@@ -57,6 +55,26 @@ class Param:
         if isinstance(parsed, int | float) and not isinstance(parsed, bool) and not self._inside(parsed):
             raise SteppeError(f"{where} is out of range; valid: {self.range_text()}")
         return parsed
+
+    def check_search(self, name: str, owner: str) -> None:
+        """Raise a one-line error if the search space holds a value that this parameter may not have."""
+        search: object = self.search
+        if search is None:
+            return
+        if not isinstance(search, Space):  # a plugin's file is not type-checked
+            raise SteppeError(
+                f"{owner}: the search space of {name} is {search!r}; valid: LogUniform(low, high), "
+                f"Uniform(low, high) or Choice(values) of suite.space"
+            )
+        try:
+            if self.choices and not isinstance(search, Choice):
+                raise SteppeError(f"{owner}: {name} is one of {', '.join(map(str, self.choices))}")
+            for value in search.extremes():
+                if isinstance(value, str) and not isinstance(self.default, str):  # `resolve` would parse it
+                    raise SteppeError(f"{owner}: {name}={value!r} is not {_TYPE_NAMES[type(self.default)]}")
+                self.resolve(name, value, owner)
+        except SteppeError as error:
+            raise SteppeError(f"{error}, but its search space is {search}: keep it to valid values") from None
 
     def _inside(self, value: float) -> bool:
         above = self.low is None or (value > self.low if self.low_open else value >= self.low)
@@ -112,6 +130,12 @@ def resolve_params(
         name: given[name] if name in given else param.resolve(name, implied.get(name, param.default), owner)
         for name, param in params.items()
     }
+
+
+def check_params(params: Mapping[str, Param], owner: str) -> None:
+    """Raise SteppeError unless every search space holds nothing but valid values of its parameter."""
+    for name, param in params.items():
+        param.check_search(name, owner)
 
 
 @dataclass(frozen=True)

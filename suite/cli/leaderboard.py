@@ -25,7 +25,8 @@ from suite.registry import Registry
 from suite.report.views import REPORT_VIEWS
 from suite.select import arguments
 from suite.slim import Slim
-from suite.spec import RunSpec, TaskSpec, Value, canonical_json, resolve_params
+from suite.space import Value
+from suite.spec import RunSpec, TaskSpec, canonical_json, resolve_params
 from suite.store import Store
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 from suite.conformance.trial import Trial
 from suite.registry import Found
-from suite.spec import OptimizerSpec, Value, resolve_params
+from suite.space import Value
+from suite.spec import OptimizerSpec, resolve_params
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def well_formed(case: Case) -> str:
         raise Broken(f"params lack {', '.join(missing)}: merge suite.schedule.SHARED into them")
     if "lr" not in entry.params:
         raise Broken("params lack lr: every optimizer has a learning rate")
-    if not entry.params["lr"].search:
+    if entry.params["lr"].search is None:
         raise Broken("the parameter lr has no search space: give Param(search=...), as tuning needs one")
     silent = [name for name, param in entry.params.items() if not param.help]
     if silent:

@@ -11,7 +11,8 @@ from suite.conformance import conduct, form, maths
 from suite.conformance.case import Case
 from suite.conformance.check import Check, judge_all
 from suite.registry import Found
-from suite.spec import OptimizerSpec, Value
+from suite.space import Value
+from suite.spec import OptimizerSpec
 
 PROMISES: dict[str, Callable[[Case], str]] = {
     "is well formed": form.well_formed,

@@ -26,7 +26,8 @@ from suite.errors import unknown
 from suite.record import curve_measures
 from suite.registry import Found
 from suite.seeds import Streams
-from suite.spec import TIERS, Task, TaskSpec, Value, resolve_params
+from suite.space import Value
+from suite.spec import TIERS, Task, TaskSpec, resolve_params
 
 MODEL_BATCH = 16
 """Images on which the model is tried; enough for BatchNorm, few enough for a second on a CPU."""

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from suite.objective import BatchObjective
 from suite.seeds import NormalStream, Streams
-from suite.spec import BuildContext, OptimizerSpec, Value
+from suite.space import Value
+from suite.spec import BuildContext, OptimizerSpec
 
 N_CLASSES = 5
 BATCHES = (8, 8, 5)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from suite.errors import SteppeError
 from suite.slim import Packer, Part, Path, Shape, Slim, slim, unpacked
-from suite.spec import EntryRef, Param, RunSpec, Value, canonical_json, sha256_text
+from suite.space import Value
+from suite.spec import EntryRef, Param, RunSpec, canonical_json, sha256_text
 
 
 @dataclass(frozen=True)

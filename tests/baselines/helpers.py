@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from suite.objective import BatchObjective
 from suite.registry import Registry
 from suite.seeds import NormalStream, Streams
-from suite.spec import BuildContext, OptimizerSpec, Value, resolve_params
+from suite.space import Value
+from suite.spec import BuildContext, OptimizerSpec, resolve_params
 
 ENTRIES = ("adabelief", "adam", "lpf-sgd", "nso", "sam", "sgd")
 WRAPPERS = ("lpf-sgd", "nso", "sam")

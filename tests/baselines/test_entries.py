@@ -14,6 +14,7 @@ from baselines.sam import SAM
 from suite.errors import SteppeError
 from suite.objective import as_objective
 from suite.schedule import SHARED
+from suite.space import LogUniform
 from tests.baselines.helpers import (
     BASES,
     ENTRIES,
@@ -62,6 +63,19 @@ def test_there_are_exactly_six() -> None:
 @pytest.mark.parametrize("name", ENTRIES)
 def test_shared_parameters_are_declared(name: str) -> None:
     assert SHARED.items() <= entry(name).params.items()
+
+
+SHARED_SPACES = {"lr": LogUniform(1e-4, 1.0), "weight_decay": LogUniform(1e-5, 1e-2, zero=True)}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_search_spaces_follow_the_protocol(name: str) -> None:
+    params = entry(name).params
+    for shared, space in SHARED_SPACES.items():  # rule 10: the same for all
+        assert params[shared].search == space
+    for parameter, value in entry(name).zero.items():  # rule 11: zero is in the space
+        search = params[parameter].search
+        assert search is None or search.contains(value)
 
 
 @every_variant

@@ -206,7 +206,7 @@ def test_one_mistake_breaks_one_promise(
             "two runs of one seed differ: .* a draw that does not come from context.noise",
         ),
         ("**SHARED,", "", "is well formed", "params lack schedule, warmup: merge suite.schedule.SHARED"),
-        (' search="log-uniform [1e-3, 1]"', "", "is well formed", "lr has no search space"),
+        (" search=LogUniform(1e-3, 1.0)", "", "is well formed", "lr has no search space"),
         ('"learning rate",', '"",', "is well formed", "no help text for lr"),
         ('source="unpublished"', 'source=" "', "is well formed", "the entry's source is empty"),
         ('version="1"', 'version="one"', "is well formed", "the version 'one' is not a number"),

@@ -17,6 +17,7 @@ from suite.declared import Answer, Declared, Pair
 from suite.errors import SteppeError
 from suite.registry import Registry
 from suite.select import declared_cost, select
+from suite.space import LogUniform
 from suite.spec import OptimizerSpec
 from tests.suite.runner import PLUGIN
 
@@ -76,6 +77,9 @@ def test_entries_are_those_that_loading_gives(kept: Path, monkeypatch: pytest.Mo
             for part in ("name", "version", "summary", "source", "params", "zero", "perturbs"):
                 assert getattr(one, part) == getattr(two, part)
             assert list(one.params) == list(two.params)
+            assert one.params["lr"].search == LogUniform(
+                1e-4, 1.0
+            )  # kept as a space, and not as text or data
             hyper = {name: param.default for name, param in one.params.items()}
             assert one.cost(hyper) == two.cost(hyper)
 
@@ -148,6 +152,8 @@ def test_every_source_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "{}",
         "[]",
         '{"sources": "SAME", "optimizers": [{"name": "x"}], "costs": {}}',
+        '{"sources": "SAME", "optimizers": [{"name": "x", "params": {"lr": {"choices": [], "implies": [], '
+        '"search": {"kind": "uniform", "low": 1, "high": 0}}}}], "costs": {}}',
         '{"sources": "SAME", "optimizers": []}',
         '{"sources": "SAME", "optimizers": [], "costs": {"sgd": [[["lr"], [0.1], "1"]]}}',
         '{"sources": "SAME", "optimizers": [], "costs": {"sgd": [[["lr"], [[]], 1]]}}',

@@ -123,6 +123,29 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
         _ = Registry([path]).optimizers
 
 
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            "LogUniform(1e-3, 2.0)",
+            r"my_plugin\.py: mine: lr=2\.0 is out of range; valid: \[0, 1\], but its search",
+        ),
+        ("'log 1e-3 1'", r"my_plugin\.py: mine: the search space of lr is 'log 1e-3 1'; valid: LogUniform"),
+        (
+            "LogUniform(1, 1e-3)",
+            r"my_plugin\.py cannot be imported: log-uniform \[1, 0\.001\] is not a search space",
+        ),
+    ],
+)
+def test_a_bad_search_space_is_refused_with_its_entry(tmp_path: Path, search: str, message: str) -> None:
+    path = plugin(tmp_path)
+    text = path.read_text().replace("low=0", f"low=0, high=1, search={search}")
+    path.write_text(text.replace("from suite.spec", "from suite.space import LogUniform\nfrom suite.spec"))
+    with pytest.raises(SteppeError, match=message) as caught:
+        _ = Registry([path]).optimizers
+    assert "\n" not in str(caught.value)
+
+
 def test_the_built_in_optimizers_are_six() -> None:
     found = Registry().optimizers
     top = sorted(name for name in found if "/" not in name)

@@ -4,9 +4,10 @@ import json
 import pytest
 
 from suite.errors import SteppeError
-from suite.spec import EntryRef, Param, RunSpec, Value, canonical_json, resolve_params
+from suite.space import Choice, LogUniform, Space, Uniform, Value
+from suite.spec import EntryRef, Param, RunSpec, canonical_json, check_params, resolve_params
 
-LR = Param(0.1, "learning rate", low=0, search="log-uniform")
+LR = Param(0.1, "learning rate", low=0, search=LogUniform(1e-3, 1.0))
 PARAMS = {
     "base": Param(
         "sgd",
@@ -138,6 +139,65 @@ def test_bad_value_is_one_clear_line(name: str, value: Value, message: str) -> N
     with pytest.raises(SteppeError, match=message) as caught:
         PARAMS[name].resolve(name, value, "sam")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "param",
+    [
+        Param(0.1),
+        Param(0.1, low=0, search=LogUniform(1e-3, 1.0, zero=True)),
+        Param(0.1, low=1e-3, high=1.0, search=LogUniform(1e-3, 1.0)),
+        Param(0.1, low=0, high=1, high_open=True, search=Choice((0.5, 0.9))),
+        Param(0.1, search=Choice((1, 10))),
+        Param(1, low=1, search=Choice((1, 2, 4))),
+        Param(False, search=Choice((False, True))),
+        Param("a", choices=("a", "b", "c"), search=Choice(("a", "c"))),
+    ],
+    ids=repr,
+)
+def test_search_spaces_of_valid_values_are_taken(param: Param) -> None:
+    check_params({"x": param}, "mine.py: mine")
+
+
+INT = "is not a whole number"
+
+
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        (Param(0.1, high=0.5, search=LogUniform(1e-3, 1)), r"x=1.0 is out of range; valid: \(-inf, 0.5\]"),
+        (Param(0.1, low=0.01, search=LogUniform(1e-3, 1)), r"x=0.001 is out of range; valid: \[0.01, inf\)"),
+        (Param(0.1, low=0, low_open=True, search=LogUniform(1e-3, 1, zero=True)), r"x=0.0 is out of range"),
+        (Param(0.1, low=0, high=1, high_open=True, search=Uniform(0, 1)), r"x=1.0 is out of range"),
+        (Param(0.1, low=0, search=Uniform(-1, 1)), r"x=-1.0 is out of range"),
+        (Param(0.1, high=1, search=Choice((0.5, 2.0, 1.0))), r"x=2.0 is out of range"),
+        (Param(0.1, choices=(0.1, 1.0), search=LogUniform(0.1, 1)), "x is one of 0.1, 1.0"),
+        (Param(0.1, choices=(0.1, 1.0), search=Choice((0.1, 0.5))), "x=0.5 is not a choice; valid: 0.1, 1.0"),
+        (Param(0.1, search=Choice(("0.1", "0.2"))), "x='0.1' is not a number"),
+        (Param(0.1, search=Choice((True, False))), "x=True is not a number"),
+        (Param(4, search=LogUniform(1, 8)), f"x=1.0 {INT}"),
+        (Param(4, search=Choice((1, 2.0))), f"x=2.0 {INT}"),
+        (Param(False, search=Choice((0, 1))), "x=0 is not a boolean"),
+        (Param(False, search=Choice(("no", "yes"))), "x='no' is not a boolean"),
+        (Param("a", search=Uniform(0, 1)), "x=0.0 is not a text"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else repr(value),
+)
+def test_search_space_with_a_value_that_is_not_valid_is_one_clear_line(param: Param, message: str) -> None:
+    # Of a space that holds some valid values, the one that is not is named.
+    params = {"other": LR, "x": param}
+    with pytest.raises(SteppeError, match=rf"^mine\.py: mine: {message}") as caught:
+        check_params(params, "mine.py: mine")
+    assert str(caught.value).endswith(f", but its search space is {param.search}: keep it to valid values")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("search", ["log-uniform [1e-3, 1]", "", (0.1, 0.2)])
+def test_search_that_is_no_space_is_refused(search: Space) -> None:
+    with pytest.raises(
+        SteppeError, match=r"^mine: the search space of x is .*; valid: LogUniform\(low, high\)"
+    ):
+        check_params({"x": Param(0.1, search=search)}, "mine")
 
 
 def test_range_text() -> None:
