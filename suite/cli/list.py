@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from suite import space
 from suite.cli import options
 from suite.declared import Declared
 from suite.registry import Found, Registry, match
@@ -60,7 +61,12 @@ def _entry(found: Found) -> dict[str, Any]:
     row["summary"] = entry.summary
     row["plugin"] = found.plugin
     row["params"] = {
-        name: {"default": defaults[name], "valid": valid(param), "help": param.help}
+        name: {
+            "default": defaults[name],
+            "valid": valid(param),
+            "search": None if param.search is None else space.to_dict(param.search),
+            "help": param.help,
+        }
         for name, param in entry.params.items()
     }
     return row
@@ -77,9 +83,13 @@ def detail(row: dict[str, Any]) -> str:
     """Describe an entry with all its parameters, for a person."""
     head = f"{row['name']} (version {row['version']}): {row['summary']}"
     lines = [head, *([f"  source: {row['source']}"] if row.get("source") else [])]
-    cells = [[f"  {name}", _text(p["default"]), p["valid"], p["help"]] for name, p in row["params"].items()]
-    if cells:
-        lines.append(options.table([["  parameter", "default", "valid", "meaning"], *cells]))
+    searched = any(p["search"] for p in row["params"].values())  # those of tasks are not tuned
+    cells = [["  parameter", "default", "valid", *["search"] * searched, "meaning"]]
+    for name, p in row["params"].items():
+        search = str(space.from_dict(p["search"])) if p["search"] else ""
+        cells.append([f"  {name}", _text(p["default"]), p["valid"], *[search] * searched, p["help"]])
+    if len(cells) > 1:
+        lines.append(options.table(cells))
     return "\n".join(lines)
 
 

@@ -31,10 +31,25 @@ def test_list_json_tells_cost_and_defaults(cli: Cli) -> None:
     assert rows["sam"]["params"]["rho"]["valid"].startswith("[0, ")
 
 
+def test_list_shows_search_spaces(cli: Cli) -> None:
+    (row,) = cli("list", "optimizers", "sam", "--json").json
+    space = {"kind": "log-uniform", "low": 0.01, "high": 2.0, "zero": True}
+    assert row["params"]["rho"]["search"] == space
+    assert row["params"]["momentum"]["search"] is None
+    lines = cli("list", "optimizers", "sam").out.splitlines()
+    (head,) = (line for line in lines if "parameter" in line and "default" in line)
+    (rho,) = (line for line in lines if line.strip().startswith("rho "))
+    (momentum,) = (line for line in lines if line.strip().startswith("momentum "))
+    start, end = head.index("search"), head.index("meaning")
+    assert rho[start:end].strip() == "0 or log-uniform [0.01, 2]"
+    assert (momentum[start:end].strip(), momentum[end:]) == ("", "momentum of SGD")
+
+
 def test_list_names_plugins_and_details(cli: Cli) -> None:
     assert "tiny" in cli("list", "tasks", "--plugin", PLUGIN).out
     detail = cli("list", "tasks", "tiny", "--plugin", PLUGIN).out
     assert "parameter" in detail
+    assert "search" not in detail  # no parameter of it has a search space
     assert "epochs" in detail
     assert "lambda_max" in cli("list", "measures").out
 
