@@ -4,8 +4,9 @@ SGD with momentum mu and weight decay lambda (coupled: added to the gradient), t
 
     d = g + lambda w,   b = mu b + d (b = d at first),   w = w - lr b   (Nesterov: w - lr (d + mu b))
 
-Adam and AdamW are those of `baselines.adam`. All use torch's fused kernels: one pass over the memory. With `clip` c > 0
-each takes its step with g min(1, c / ||g||_2), the norm over all parameters and without weight decay.
+Adam and AdamW are those of `baselines.adam`. All use torch's fused kernels: one pass over the memory. With
+`clip` c > 0 each takes its step with g min(1, c / ||g||_2), the norm over all parameters and without weight
+decay.
 """
 
 from __future__ import annotations

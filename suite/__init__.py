@@ -6,7 +6,7 @@ PROTOCOL = "fair-0.2"
 """Name and Major.Minor version of the comparison rules; records of different versions share no table."""
 
 ENGINE = 2
-"""Identity of the code that trains and scores, raised where the same spec gives other numbers (suite.engine_lock).
+"""Identity of the code that trains and scores; it rises where the same spec gives other numbers.
 
 Records of different engines share no table.
 """

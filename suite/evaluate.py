@@ -31,15 +31,15 @@ def evaluate(problem: Problem, model: nn.Module, split: str) -> Evaluation:
     for metric in task.metrics:
         if metric.name not in found.metrics:
             raise SteppeError(
-                f"task {task.name}: its evaluation of split {split!r} lacks the metric {metric.name!r} that it "
-                f"declares; it gives: {', '.join(found.metrics)}"
+                f"task {task.name}: its evaluation of split {split!r} lacks the metric {metric.name!r} that "
+                f"it declares; it gives: {', '.join(found.metrics)}"
             )
         check_value(task.name, f"{metric.name} on split {split!r}", metric, found.metrics[metric.name])
     return found
 
 
 def check_value(task: str, what: str, metric: Metric, value: float) -> None:
-    """Raise SteppeError for a value that is a mistake of the task: not a number, or negative on a log scale."""
+    """Raise SteppeError for a mistake of the task: what is no number, or negative on a log scale."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SteppeError(f"task {task}: {what} is a {type(value).__name__}; valid: a number (float(...))")
     if metric.scale == "log" and not math.isnan(value) and value < 0:

@@ -10,15 +10,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 
-class Flops(TorchDispatchMode):
+class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts while its block runs, derivatives of every order and mode included, by torch's own formulas.
 
-    This is the counting of `torch.utils.flop_counter.FlopCounterMode` without its account by module, which would
-    more than double the time of a Hessian product of a small network.
+    This is the counting of `torch.utils.flop_counter.FlopCounterMode` without its account by module, which
+    would more than double the time of a Hessian product of a small network.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
         self._paused = False
 

@@ -16,7 +16,7 @@ from suite.seeds import TASK_SEED, Streams
 
 
 class ImageClassification(ClassificationLoss, Problem):
-    """uint8 images on the device, cropped, flipped and normalised there; accuracy is that of the largest logit."""
+    """uint8 images on the device, cropped, flipped and normalised there."""
 
     memory_format = torch.channels_last
 
@@ -58,7 +58,8 @@ class ImageClassification(ClassificationLoss, Problem):
         chosen = order[: min(n, len(y))].sort().values.to(y.device)
         some = list(self._of(x[chosen], y[chosen]))
         return Batch(
-            inputs=torch.cat([batch.inputs for batch in some]), targets=torch.cat([batch.targets for batch in some])
+            inputs=torch.cat([batch.inputs for batch in some]),
+            targets=torch.cat([batch.targets for batch in some]),
         )
 
     def _of(self, x: Tensor, y: Tensor) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Classification of images that fit in memory, declared: a task says which images, net and noise. Loads no torch."""
+"""Classification of images that fit in memory, as a declaration. Loads no torch."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ between), a torn line, a line whose record changed or was deleted are all found 
 folders, at the price of one `stat` a run. Nothing is lost by deleting it. Records in it are slim: without the
 evidence of single examples and without what only the page of a run shows.
 
-A line is the CRC-32 of the rest, the record's modification time in ns and size in bytes, and the slim record as
-JSON, so that one that is torn, mixed with another by a network file system, or of another version is
-passed over. Publishing a run appends a line and reads nothing; a listing that finds many dead lines writes the
-file anew.
+A line is the CRC-32 of the rest, the record's modification time in ns and size in bytes, and the slim record
+as JSON, so that one that is torn, mixed with another by a network file system, or of another version is
+passed over. Publishing a run appends a line and reads nothing; a listing that finds many dead lines writes
+the file anew.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Records(list[Record]):
 def slim(record: Record) -> Record:
     """Keep the part of a record that lists and tables need."""
     replace = msgspec.structs.replace
-    results = {split: replace(result, right={}) for split, result in record.results.items()}
+    results = {
+        split: replace(result, right=dict.fromkeys(result.right, ""))
+        for split, result in record.results.items()
+    }
     provenance = replace(record.provenance, versions={}, hardware={})
     return replace(record, results=results, provenance=provenance)
 

@@ -38,7 +38,9 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"{where}: a name is lower-case words joined by underscores")
         if self.margin is not None and not 0 < self.margin < math.inf:
-            raise ValueError(f"{where}: margin is {self.margin}; valid: a number above 0, or None for no ties")
+            raise ValueError(
+                f"{where}: margin is {self.margin}; valid: a number above 0, or None for no ties"
+            )
         if self.margin is not None and self.better == "neither":
             raise ValueError(f"{where}: it has a margin but no direction; say better='higher' or 'lower'")
         if (self.scale == "log") != (self.floor is not None):
@@ -47,7 +49,7 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError(f"{where}: floor is {self.floor}; valid: a number above 0")
 
     def on_scale(self, value: float) -> float:
-        """Return what means, intervals and tests are of: the value, or log10 of it and at least the floor's."""
+        """Return what means, intervals and tests are of: the value, or log10 of it or of the floor."""
         if self.scale == "linear":
             return value
         assert self.floor is not None
@@ -103,7 +105,9 @@ class Description(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         ):
             twice = sorted({name for name in names if list(names).count(name) > 1})
             if twice:
-                raise ValueError(f"{what}: the name {twice[0]!r} stands twice ('train' is the training split)")
+                raise ValueError(
+                    f"{what}: the name {twice[0]!r} stands twice ('train' is the training split)"
+                )
         if self.primary.better == "neither":
             raise ValueError(f"metrics: the first, {self.primary.name}, is compared and needs a direction")
 

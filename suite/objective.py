@@ -6,8 +6,8 @@ that batch and accumulates into `.grad` the gradient of the mean loss over the w
     objective(part=j, parts=M) adds  (n_j / n) * grad L(w; slice j),   sum_j n_j = n.
 
 The optimizer zeroes gradients. Two more doors give the loss alone and the loss as a pure function of the flat
-weights, which can be differentiated again. All evaluations of a step share one dropout mask per example (protocol
-rule 19), and `track_stats=False` leaves the running statistics of BatchNorm alone (rule 18).
+weights, which can be differentiated again. All evaluations of a step share one dropout mask per example
+(protocol rule 19), and `track_stats=False` leaves the running statistics of BatchNorm alone (rule 18).
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Objective(Protocol):
             parts: number of slices M; their sizes differ by one where they must. Slices beyond the
                 number of examples are empty: they cost nothing and return 0.
             track_stats: whether BatchNorm's running statistics take up this evaluation.
-            across_ranks: whether the gradients of all processes of the run are added up. If not, `.grad` holds
+            across_ranks: whether the gradients of all processes of the run are added up. If not, `.grad`
+            holds
                 this process's own share, from its own examples, and the processes may go on at weights of
                 their own until the next sum. The loss returned is that of all of them in either case.
 
@@ -76,25 +77,25 @@ class Objective(Protocol):
         ...
 
     def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
-        """Return the share of the loss as a pure function of the flat weights (P,), in the order of `FlatParams`.
+        """Return the share of the loss as a pure function of flat weights (P,), as `FlatParams` has them.
 
-        It can be differentiated as often as the task's loss can, by `torch.func` or by autograd, and is charged
-        the operations of all of that, in units of those of a gradient. An entry that uses it says so in its
-        `needs`. On one process only.
+        It can be differentiated as often as the task's loss can, by `torch.func` or by autograd, and is
+        charged the operations of all of that, in units of those of a gradient. An entry that uses it says so
+        in its `needs`. On one process only.
         """
         ...
 
 
 @dataclass
 class Meter:
-    """Cost, counted in examples: what an optimizer asked for, and forward passes of evaluation, not charged."""
+    """Cost, counted in examples: what an optimizer asked for, and what is not charged."""
 
     gradients: int = 0
     """One example through one forward and one backward pass."""
     losses: int = 0
     """One example through a forward pass for its loss alone: a third of a gradient."""
     function: float = 0.0
-    """The loss as a function and all of its derivatives: their operations over those of one example's gradient."""
+    """The loss as a function, with derivatives: operations, over those of one example's gradient."""
     forward_only: int = 0
     """Forward passes of evaluation and of the re-estimation of BatchNorm."""
 
@@ -147,7 +148,7 @@ class BatchObjective:
     ) -> None:
         self.meter = Meter()
         self.scores: dict[str, Tensor] = {}
-        """Sums of the problem's scores in the first evaluation of every example of the batch, 0-dim tensors."""
+        """Sums of the problem's scores in the first evaluation of every example, 0-dim tensors."""
         self._model = model
         self._problem = problem
         self._streams = streams
@@ -199,8 +200,8 @@ class BatchObjective:
         """See `Objective`; raises SteppeError on several ranks, and outside of `metered`."""
         if self._flops is None:
             raise SteppeError(
-                "the loss as a function of the weights was not declared: let the entry's `needs` name 'function' "
-                "(in a loop of your own: call it inside `with objective.metered()`)"
+                "the loss as a function of the weights was not declared: let the entry's `needs` name "
+                "'function' (in a loop of your own: call it inside `with objective.metered()`)"
             )
         if self._ranks.n > 1:
             raise SteppeError("the loss as a function of the weights is had on one rank only")
@@ -231,7 +232,7 @@ class BatchObjective:
     def _evaluate(
         self, part: int, parts: int, track_stats: bool, params: Sequence[nn.Parameter] | None
     ) -> Tensor:
-        """Evaluate a slice; gradients of `params` are added up over ranks, and None asks for the loss alone."""
+        """Evaluate a slice; `params`: whose gradients to add up over ranks; None: the loss alone."""
         low, high = self._bounds(part, parts)
         if low == high:
             return self._zero()
@@ -280,7 +281,7 @@ class BatchObjective:
         return (outputs if self._autocast is None else widened(outputs)), batch
 
     def _pass(self, low: int, high: int, count: bool, backward: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the share of the loss of examples [low, high), and their scores; `backward` adds the gradient."""
+        """Return the share of the loss of examples [low, high) and their scores; or add its gradient."""
         outputs, batch = self._forward(low, high)
         loss = self._of_batch(self._problem.loss(outputs, batch), batch)
         if backward:

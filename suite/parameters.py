@@ -1,4 +1,4 @@
-"""The parameters of a model by name, each with the module that it belongs to: what an optimizer is built from."""
+"""The parameters of a model by name, each with its module: what an optimizer is built from."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@
     problem.loss(outputs, batch)         ()        the mean over all units of the batch: what is minimised
     problem.scores(outputs, batch)       {name: (n,)}   other numbers of each example, summed over its units
 
-A task file subclasses `Problem`, or one of the classes below that already know how to make batches: `InMemory`
-for examples that fit on the device, `Classification` for cross-entropy on top of it. Every batch is a pure function of
-(seed, step), so that a run resumes without the state of any reader.
+A task file subclasses `Problem`, or one of the classes below that already know how to make batches:
+`InMemory` for examples that fit on the device, `Classification` for cross-entropy on top of it. Every batch
+is a pure function of (seed, step), so that a run resumes without the state of any reader.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class Splits:
         """Return a split; SteppeError while it is sealed, and for a name that the data set does not have."""
         if split in self._sealed:
             raise SteppeError(
-                f"split {split!r} of data set {self._data.name} is a test split and sealed while a run trains: "
-                "read it in `batches(split)`, which the engine calls after training"
+                f"split {split!r} of data set {self._data.name} is a test split and sealed while a run "
+                "trains: read it in `batches(split)`, which the engine calls after training"
             )
         if self._reader is None:
             self._reader = self._data.open(self._root, self._cache)
@@ -174,7 +174,7 @@ class Setting:
     splits: Splits
     seed: int = 0
     """The run's; draws of the task itself, the same for every run, come from `suite.seeds.TASK_SEED`."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     """Of weights and of floating-point inputs."""
     autocast: torch.dtype | None = None
@@ -235,7 +235,7 @@ class Problem:
         raise NotImplementedError
 
     def head(self, model: nn.Module) -> Sequence[nn.Module]:
-        """Return the last layer or layers, which some optimizers treat apart; by default the last `nn.Linear`."""
+        """Return the last layers, which some optimizers treat apart; by default the last `nn.Linear`."""
         linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
         return linear[-1:]
 
@@ -256,7 +256,7 @@ class Problem:
         return {}
 
     def metrics(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Return the metrics that follow from the mean loss and the mean scores, for instance a perplexity."""
+        """Return the metrics that follow from the means of loss and scores, such as a perplexity."""
         return dict(means)
 
     # -- data ------------------------------------------------------------------------------------
@@ -276,11 +276,11 @@ class Problem:
         raise NotImplementedError
 
     def batches(self, split: str) -> Iterator[Batch]:
-        """Yield a split in its own order, without augmentation. A test split can be read after training only."""
+        """Yield a split in its own order, without augmentation; a test split after training only."""
         raise NotImplementedError
 
     def measured(self, n: int) -> Batch:
-        """Return the fixed training examples, about n, on which sharpness is measured: the same for every run."""
+        """Return about n fixed training examples, the same for every run, to measure sharpness on."""
         raise NotImplementedError
 
     # -- evaluation ------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class Problem:
         for name, parts in scores.items():
             joined = torch.cat(parts).cpu()
             means[name] = float(joined.double().sum()) / units
-            if joined.dtype == torch.bool:
+            if joined.dtype == torch.bool and units == n:
                 right[name] = joined
         return Evaluation(n, self.metrics(means), right)
 
@@ -405,7 +405,7 @@ class Classification(ClassificationLoss, InMemory):
 
 
 class ModelAt:
-    """A model at other weights, given by the names of its parameters: what `Problem.forward` may be called with."""
+    """A model at other weights, by the names of its parameters; `Problem.forward` takes it as a model."""
 
     def __init__(self, model: nn.Module, values: Mapping[str, Tensor]) -> None:
         self._model, self._values = model, dict(values)

@@ -21,14 +21,11 @@ import msgspec
 import torch
 
 from suite import __version__
+from suite.lineage import DIRTY, ROOT, SOURCE, tree_digest
 from suite.metric import Description
 from suite.schema import Origin, Provenance
 from suite.spec import RunSpec
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The folder that holds the packages: a clone, or site-packages."""
-
-SOURCE = ("baselines", "suite", "tasks")
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow")
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
@@ -46,7 +43,7 @@ def origin(spec: RunSpec) -> Origin:
     commit = git_commit()
     return Origin(
         source_tree=source_tree(),
-        git_commit=commit and commit["commit"] + ("-dirty" if commit["diff"] else ""),
+        git_commit=None if commit is None else commit["commit"] + (DIRTY if commit["diff"] else ""),
         fingerprint=fingerprint(spec),
     )
 
@@ -75,7 +72,7 @@ def _bit_exact(spec: RunSpec) -> bool:
 
 
 def attempt_provenance(spec: RunSpec, task: Description) -> dict[str, Any]:
-    """Return the full account of this process, the content of provenance.json, and what its task calls its results."""
+    """Return the full account of this process and of its task's results: provenance.json."""
     return {
         "protocol": spec.protocol,
         "engine": spec.engine,
@@ -103,14 +100,8 @@ def fingerprint(spec: RunSpec) -> str:
 @cache
 def source_tree() -> str:
     """SHA-256 of the Python files of the suite, the tasks and the baselines: their names and their lines."""
-    digest = hashlib.sha256()
-    for package in SOURCE:
-        for path in sorted((ROOT / package).rglob("[!.]*.py"), key=lambda p: p.relative_to(ROOT).as_posix()):
-            text = path.read_bytes().replace(b"\r\n", b"\n")
-            name = path.relative_to(ROOT).as_posix().encode()
-            digest.update(b"%d %s\n%d\n" % (len(name), name, len(text)))
-            digest.update(text)
-    return digest.hexdigest()
+    paths = (path for package in SOURCE for path in (ROOT / package).rglob("*.py"))
+    return tree_digest({path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths})
 
 
 @cache

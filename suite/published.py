@@ -1,218 +1,227 @@
-"""Published records: the part of a run's record that may be committed, and reading it back.
+"""Published records: what may be committed of a run's record, and what can be checked of it.
 
-A published file holds one record a line as canonical JSON, at most 10 kB each, sorted by run id. It names no
-path and no host. Nothing here loads torch.
+A published file holds one record a line as canonical JSON, at most 10 kB each, sorted by run id. Whoever
+reads one checks all of it: a leaderboard accepts and refuses exactly what `steppe validate` does. Nothing
+here loads torch.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from suite import schema
 from suite.errors import SteppeError
-from suite.index import check_record
-from suite.spec import RunSpec, canonical_json
+from suite.lineage import check_origin
+from suite.metric import PERCENT, Metric
+from suite.schema import Cost, Record, SplitResult
+from suite.sharpness import contradictions
 
 MAX_BYTES = 10_000
+_HINT = "restore the line, or publish the run again"
 
-FIELDS = (
-    "record_version",
-    "protocol",
-    "run_id",
-    "spec",
-    "status",
-    "failure",
-    "results",
-    "sharpness",
-    "cost",
-    "perturbation_cosine",
-    "correct",
-    "entries",
-    "data",
-)
-_OPTIONAL = {"perturbation_cosine", "validation_accuracy_clean", "ranks"}
-"""Written in low precision, of tasks with label noise, and of runs of several processes."""
-
-PROVENANCE = ("fingerprint", "source_tree", "git_commit", "versions", "hardware", "bit_exact", "attempts")
+_ROUNDING = 1e-9
+"""Counts over examples and sums of costs are exact up to the rounding of a few float operations."""
 
 
-_COUNT = "a whole number above 0"
-_AMOUNT = "a number of at least 0"
-_SHARE = "a number from 0 to 1"
-_NUMBER = "a number or null"
-_TEXT = "a text"
-_SOURCE = "a text or null"
-_FLAG = "true or false"
-_TABLE = "a table"
+def publishable(record: Record) -> Record:
+    """Return the record as it may be published: where it is over 10 kB, without the largest evidence.
 
-_IS: dict[str, Callable[[Any], bool]] = {
-    _COUNT: lambda value: _is_number(value) and type(value) is int and value > 0,
-    _AMOUNT: lambda value: _is_number(value) and value >= 0,
-    _SHARE: lambda value: _is_number(value) and 0 <= value <= 1,
-    _NUMBER: lambda value: value is None or _is_number(value),
-    _TEXT: lambda value: isinstance(value, str),
-    _SOURCE: lambda value: value is None or isinstance(value, str),
-    _FLAG: lambda value: isinstance(value, bool),
-    _TABLE: lambda value: isinstance(value, dict),
-}
-
-_PARTS = {
-    "spec": {
-        **dict.fromkeys(("task", "optimizer"), _TABLE),
-        **dict.fromkeys(("data", "data_checksum", "protocol", "precision", "device"), _TEXT),
-        **dict.fromkeys(("seed", "epochs"), _AMOUNT),
-        **dict.fromkeys(("threads", "ranks"), _COUNT),
-        "compile": _FLAG,
-    },
-    "results": {
-        "n_test": _COUNT,
-        **dict.fromkeys(("test_accuracy", "test_accuracy_as_trained", "validation_accuracy"), _SHARE),
-        "validation_accuracy_clean": _SHARE,
-        **dict.fromkeys(("test_loss", "validation_loss"), _NUMBER),
-    },
-    "sharpness": {"n": _COUNT, "train_loss": _NUMBER, "train_accuracy": _SHARE, "measures": _TABLE},
-    "cost": {
-        "n_train": _COUNT,
-        **dict.fromkeys(("sample_gradients", "forward_only", "steps", "declared"), _AMOUNT),
-        **dict.fromkeys(("train_s", "evaluate_s", "measure_s"), _AMOUNT),
-    },
-    "entries": dict.fromkeys(("task", "optimizer"), _TEXT),
-    "data": dict.fromkeys(("split_checksum", "noise_checksum"), _TEXT),
-}
-"""What the parts of a record hold, by key, as `suite.record` writes them."""
-
-_ENTRY = {"name": _TEXT, "version": _TEXT, "params": _TABLE, "plugin_source": _SOURCE}
-
-_MEASURE = {
-    **dict.fromkeys(("value", "se_probes", "se_examples"), _NUMBER),
-    **dict.fromkeys(("n", "probes"), _AMOUNT),
-    "estimator": _TEXT,
-}
-
-_OF_FAILED: dict[str, Any] = {"results": {}, "sharpness": {}, "correct": ""}
-"""What a run that diverged has nothing in."""
-
-
-def strip(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what may be published of a record; SteppeError where that is over 10 kB."""
-    out = {key: record[key] for key in FIELDS if key in record}
-    provenance = record.get("provenance") or {}
-    out["provenance"] = {key: provenance[key] for key in PROVENANCE if key in provenance}
-    size = len(to_line(out))
-    if size > MAX_BYTES:
-        raise SteppeError(
-            f"the record of run {record.get('run_id')} has {size} bytes; {MAX_BYTES} may be published"
-        )
-    return out
-
-
-def to_line(record: Mapping[str, Any]) -> bytes:
-    """One record as a line of canonical JSON."""
-    return canonical_json(record).encode() + b"\n"
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a published file; SteppeError names the line that is no whole record of the run that it claims."""
-    return (read_line(line, where) for where, line in numbered_lines(path))
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[Path, str]]:
-    """Read the lines of a published file one by one, each with its `file:number`."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield Path(f"{path}:{number}"), line.rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SteppeError(f"cannot read {path}: {error}") from error
-
-
-def read_line(line: str, where: Path) -> dict[str, Any]:
-    """Read one published record; SteppeError where it is not whole or not of the run that it claims."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-        claimed = RunSpec.from_dict(record["spec"]).run_id
-    except (ValueError, KeyError, TypeError, SteppeError):
-        raise SteppeError(f"{where} is not a record: restore it, or publish the run again") from None
-    check_record(record, claimed, where)
+    Raises SteppeError where that is not enough.
+    """
+    while (size := len(schema.to_line(record))) > MAX_BYTES:
+        kept = [
+            (len(bits), split, name)
+            for split, result in record.results.items()
+            for name, bits in result.right.items()
+        ]
+        if not kept:
+            raise SteppeError(
+                f"the record of run {record.run_id} has {size} bytes; {MAX_BYTES} may be published"
+            )
+        _, split, name = max(kept)
+        result = record.results[split]
+        right = {other: bits for other, bits in result.right.items() if other != name}
+        results = {**record.results, split: msgspec.structs.replace(result, right=right)}
+        record = msgspec.structs.replace(record, results=results)
     return record
 
 
-def check_published(record: Mapping[str, Any], where: Path) -> None:
-    """Raise SteppeError unless the record is publishable, whole, and agrees with itself.
+@dataclass(frozen=True)
+class Examined:
+    """A published file: its sound records, and a line about everything that is wrong."""
 
-    Its numbers must be of their kind, and its accuracy that of its stored examples.
-    """
+    path: Path
+    records: tuple[Record, ...]
+    problems: tuple[str, ...]
+
+
+def examine(path: Path) -> Examined:
+    """Read a published file and check every line of it."""
+    records: list[Record] = []
+    problems: list[str] = []
+    for where, line in _lines(path):
+        try:
+            record = schema.read(line, where, _HINT)
+            defect = next(_defects(record, len(line) + 1), None)
+            if defect is not None:
+                raise SteppeError(f"{where}: {defect}: {_HINT}")
+        except SteppeError as error:
+            problems.append(str(error))
+        else:
+            records.append(record)
+    ids = [record.run_id for record in records]
+    if ids != sorted(set(ids)):
+        problems.append(f"{path}: run ids are not in order or not unique; publish the runs again")
+    return Examined(path, tuple(records), tuple(problems))
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Read a published file; SteppeError names the first line that `steppe validate` would name."""
+    found = examine(path)
+    if found.problems:
+        more = len(found.problems) - 1
+        also = f" (and {more} more: `steppe validate {path}` lists them)" if more else ""
+        raise SteppeError(f"{found.problems[0]}{also}")
+    return iter(found.records)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Read the lines of a published file one by one, each with its `file:number`."""
     try:
-        _check_content(record, where)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error) as error:
-        raise SteppeError(
-            f"{where}: a field is missing or wrong ({type(error).__name__}: {error}): publish the run again"
-        ) from None
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield f"{path}:{number}", line.rstrip(b"\n")
+    except OSError as error:
+        raise SteppeError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _check_content(record: Mapping[str, Any], where: Path) -> None:
-    if strip(record) != record:
-        extra = sorted(record.keys() - {*FIELDS, "provenance"} | record["provenance"].keys() - {*PROVENANCE})
-        raise SteppeError(
-            f"{where} holds more than may be published ({', '.join(extra)}): publish the run again"
-        )
-    defect = next(_defects(record), None)
-    if defect is not None:
-        raise SteppeError(f"{where}: {defect}: publish the run again")
+# -- what can be checked -----------------------------------------------------------------------------
 
 
-def _defects(record: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is missing or false; what comes after the first is only certain if that is mended."""
-    yield from (f"{key} is missing" for key in FIELDS if key not in record and key not in _OPTIONAL)
-    failed = record["status"] == "failed"
-    for name, kinds in _PARTS.items():
-        if not (failed and name in _OF_FAILED):
-            yield from _odd(name, record[name], kinds)
-    for name in ("task", "optimizer"):
-        yield from _odd(f"spec.{name}", record["spec"][name], _ENTRY)
-    if record["protocol"] != record["spec"]["protocol"]:
-        yield f"protocol {record['protocol']!r} is not {record['spec']['protocol']!r}, that of its spec"
-    if failed:
-        full = [key for key, empty in _OF_FAILED.items() if record[key] != empty]
+def _defects(record: Record, size: int) -> Iterator[str]:
+    """Yield what is false in a record that fits the schema; later ones assume that the first is corrected."""
+    if size > MAX_BYTES:
+        yield f"it has {size} bytes; {MAX_BYTES} may be published"
+    for key in ("protocol", "engine"):
+        mine, of_spec = getattr(record, key), getattr(record.spec, key)
+        if mine != of_spec:
+            yield f"{key} is {mine!r}, that of its spec is {of_spec!r}"
+    if record.failed:
+        full = [key for key in ("results", "facts", "profiles", "sharpness") if getattr(record, key)]
         yield from (f"{key} is not empty, but the run failed" for key in full)
-    if not (isinstance(record["failure"], dict) if failed else record["failure"] is None):
-        yield f"failure is {record['failure']!r:.60}, which does not fit its status, {record['status']}"
-    if not failed:
-        for name, estimate in record["sharpness"]["measures"].items():
-            yield from _odd(f"sharpness.measures.{name}", estimate, _MEASURE)
-        yield from _false_accuracy(record["results"], record["correct"])
+    if record.failed != (record.failure is not None):
+        yield f"failure does not fit its status, {record.status}"
+    yield from _false_cost(record)
+    if not record.failed:
+        yield from _false_results(record)
+        if record.sharpness is not None:
+            yield from contradictions(record.sharpness)
+    yield from check_origin(record)
 
 
-def _odd(name: str, part: Any, kinds: Mapping[str, str]) -> Iterator[str]:
-    """Name the fields of a part that are missing, unknown, or not of their kind."""
-    if not isinstance(part, dict):
-        yield f"{name} is {part!r:.60}, not {_TABLE}"
-    yield from (f"{name}.{key} is missing" for key in kinds if key not in part and key not in _OPTIONAL)
-    yield from (f"{name}.{key} is not a field of a record" for key in part if key not in kinds)
-    for key, value in part.items():
-        if not _IS[kinds[key]](value):
-            yield f"{name}.{key} is {value!r:.60}, not {kinds[key]}"
+def _false_cost(record: Record) -> Iterator[str]:
+    cost: Cost = record.cost
+    total = cost.gradients + cost.losses / 3 + cost.function
+    if not math.isclose(cost.sample_gradients, total, rel_tol=_ROUNDING):
+        yield f"cost.sample_gradients is {cost.sample_gradients:g}, its parts add up to {total:g}"
+    planned = record.spec.epochs * cost.n_train * cost.declared
+    # A budget is a whole number of steps and the last batch of an epoch may be smaller: up to two steps. What
+    # the loss as a function costs is counted in operations, of which a declaration is a round number.
+    slack = 2 * cost.sample_gradients / max(1, cost.steps) + (0.05 * planned if cost.function else 0.0)
+    if not record.failed and abs(cost.sample_gradients - planned) > slack + _ROUNDING * planned:
+        yield (
+            f"cost.sample_gradients is {cost.sample_gradients:g}, but {record.spec.epochs:g} epochs of "
+            f"{cost.n_train} examples at {cost.declared:g} each are {planned:g}"
+        )
 
 
-def _false_accuracy(results: Mapping[str, Any], correct: str) -> Iterator[str]:
-    """Hold the test accuracy to the examples that are stored as correct."""
-    n, size = results["n_test"], -(-results["n_test"] // 8)
-    unpacker = zlib.decompressobj()
-    packed = unpacker.decompress(base64.b64decode(correct, validate=True), size + 1)  # a bomb ends there
-    if len(packed) != size or not unpacker.eof:
-        yield f"correct does not hold the {n} examples of results.n_test"
-    if int.from_bytes(packed, "big") % (1 << 8 * size - n):
-        yield f"correct counts more than the {n} examples of results.n_test"
-    n_correct = int.from_bytes(packed, "big").bit_count()
-    if abs(results["test_accuracy"] - n_correct / n) >= 1e-9:
-        claimed = results["test_accuracy"]
-        yield f"test_accuracy {claimed} is not the {n_correct} of {n} examples stored as correct"
+def _false_results(record: Record) -> Iterator[str]:
+    task = record.task
+    if set(record.results) != set(task.evaluated):
+        yield (
+            f"results has the splits {', '.join(sorted(record.results)) or 'none'}; its task evaluates "
+            f"{', '.join(task.evaluated)}"
+        )
+        return
+    metrics = {metric.name: metric for metric in task.metrics}
+    counted = {name for result in record.results.values() for name in result.right}
+    for split, result in record.results.items():
+        for part in ("metrics", "as_trained"):
+            values: Mapping[str, float | None] = getattr(result, part)
+            if values or part == "metrics":
+                yield from _false_values(f"results.{split}.{part}", values, metrics)
+            yield from _no_counts(f"results.{split}.{part}", values, counted, result.n)
+        yield from _false_evidence(split, result, metrics)
+    if record.score() is None:
+        yield f"results.{task.scored}.metrics.{task.primary.name} is null, but the run completed"
+    yield from _false_values("facts", record.facts, {metric.name: metric for metric in task.facts})
+    declared = {profile.name for profile in task.profiles}
+    if set(record.profiles) != declared:
+        given = ", ".join(record.profiles) or "none"
+        yield f"profiles has {given}; declared are {', '.join(declared) or 'none'}"
+    for name, curve in record.profiles.items():
+        if len(curve.x) != len(curve.y):
+            yield f"profiles.{name} has {len(curve.x)} places for {len(curve.y)} values"
+    if record.sharpness is not None:
+        sharpness = record.sharpness
+        yield from _no_counts("sharpness.metrics", sharpness.metrics, counted, sharpness.n)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _false_values(
+    where: str, values: Mapping[str, float | None], metrics: Mapping[str, Metric]
+) -> Iterator[str]:
+    missing, unknown = sorted(metrics.keys() - values.keys()), sorted(values.keys() - metrics.keys())
+    yield from (f"{where}.{name} is missing: its task declares it" for name in missing)
+    yield from (f"{where}.{name} is nothing that its task declares" for name in unknown)
+    for name, value in values.items():
+        metric = metrics.get(name)
+        if metric is None or value is None:
+            continue
+        if metric.unit == PERCENT and metric.scale == "linear" and not 0 <= value <= 1:
+            yield f"{where}.{name} is {value:g}; valid: a fraction from 0 to 1"
+        if metric.scale == "log" and value < 0:
+            yield f"{where}.{name} is {value:g}; valid on its log scale: at least 0"
+
+
+def _no_counts(where: str, values: Mapping[str, float | None], counted: set[str], n: int) -> Iterator[str]:
+    """Hold what is the share of right examples to being a whole number of them."""
+    for name in sorted(counted & values.keys()):
+        value = values[name]
+        if value is not None and abs(value * n - round(value * n)) > _ROUNDING * n:
+            yield f"{where}.{name} is {value:g}, which is no whole number of {n} examples"
+
+
+def _false_evidence(split: str, result: SplitResult, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    for name, bits in result.right.items():
+        where = f"results.{split}.right.{name}"
+        if name not in metrics:
+            yield f"{where} is of nothing that its task declares"
+            continue
+        try:
+            n_right = int.from_bytes(schema.unpack_right(bits, result.n), "big").bit_count()
+        except (ValueError, zlib.error) as error:
+            yield f"{where} is damaged: {error}"
+            continue
+        claimed = result.metrics.get(name)
+        if claimed is None or abs(claimed - n_right / result.n) > _ROUNDING:
+            yield (
+                f"results.{split}.metrics.{name} is {claimed}, but {n_right} of {result.n} stored examples "
+                f"are right"
+            )
+
+
+def recounted(records: Iterable[Record]) -> tuple[set[str], set[str]]:
+    """Return which results stored examples prove, and which the records only claim, as `split.metric`."""
+    proven: set[str] = set()
+    claimed: set[str] = set()
+    for record in records:
+        for split, result in record.results.items():
+            for name in result.metrics:
+                (proven if name in result.right else claimed).add(f"{split}.{name}")
+    return proven - claimed, claimed

@@ -25,12 +25,12 @@ from suite.schema import (
     Cost,
     CurveResult,
     Estimate,
-    Evidence,
     Failure,
     Record,
     Sharpness,
     Sources,
     SplitResult,
+    pack_right,
 )
 
 BN_EXAMPLES = 10_000
@@ -133,7 +133,7 @@ def _results(context: Context, model: nn.Module, meter: Meter) -> dict[str, Spli
     for split in task.description.evaluated:
         found = on(split)
         evidence = {
-            name: Evidence.of(np.packbits(right.numpy()).tobytes())
+            name: pack_right(np.packbits(right.numpy()).tobytes())
             for name, right in found.right.items()
             if split in task.tests and name in numbers(found)
         }
@@ -160,8 +160,8 @@ def _conclusion(context: Context, trained: Trained) -> Conclusion:
     ):
         if declared != given:
             raise SteppeError(
-                f"task {task.name}: conclude gives the {what} {', '.join(sorted(given)) or 'none'}; declared are "
-                f"{', '.join(sorted(declared)) or 'none'}"
+                f"task {task.name}: conclude gives the {what} {', '.join(sorted(given)) or 'none'}; declared "
+                f"are {', '.join(sorted(declared)) or 'none'}"
             )
     for metric in task.facts:
         check_value(task.name, f"the fact {metric.name}", metric, found.facts[metric.name])
@@ -169,8 +169,8 @@ def _conclusion(context: Context, trained: Trained) -> Conclusion:
         curve = found.profiles[profile.name]
         if len(curve.x) != len(curve.y) or not all(math.isfinite(x) for x in curve.x):
             raise SteppeError(
-                f"task {task.name}: profile {profile.name} has {len(curve.x)} places for {len(curve.y)} values; "
-                "valid: as many of either, the places finite"
+                f"task {task.name}: profile {profile.name} has {len(curve.x)} places for {len(curve.y)} "
+                "values; valid: as many of either, the places finite"
             )
     return found
 
@@ -230,9 +230,7 @@ def measure_along(
     return sharpness.measure(point, names), sharpness.subset_loss(point)
 
 
-def curve_columns(
-    measured: Mapping[str, Estimate], loss: sharpness.SubsetLoss
-) -> dict[str, float | None]:
+def curve_columns(measured: Mapping[str, Estimate], loss: sharpness.SubsetLoss) -> dict[str, float | None]:
     """Write measures as columns of a row of metrics, the loss on their examples beside them (rule 27)."""
     row: dict[str, float | None] = {}
     for name, estimate in measured.items():
@@ -244,14 +242,14 @@ def curve_columns(
 
 
 def watched(context: Context, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the columns that the task adds to the row of an epoch; SteppeError where they are not as declared."""
+    """Return the columns that the task adds to the row of an epoch, just those that it declares."""
     declared: tuple[Metric, ...] = context.task.columns
     if not declared:
         return {}
     found = context.problem.watch(model, row)
     if set(found) != {metric.name for metric in declared}:
         raise SteppeError(
-            f"task {context.task.name}: watch gives the columns {', '.join(sorted(found)) or 'none'}; declared are "
-            f"{', '.join(metric.name for metric in declared)}"
+            f"task {context.task.name}: watch gives the columns {', '.join(sorted(found)) or 'none'}; "
+            f"declared are {', '.join(metric.name for metric in declared)}"
         )
     return {metric.name: finite(float(found[metric.name])) for metric in declared}

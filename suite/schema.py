@@ -1,12 +1,12 @@
-"""The record of a finished run: the one definition of what it holds, for writing, reading, checking and publishing.
+"""The record of a finished run: the one definition of what it holds.
 
-A record is JSON, read and written by msgspec. Its version is `VERSION`; nothing reads another one. Loads no torch.
+A record is JSON, read and written by msgspec. Its version is `VERSION`; nothing reads another one. Loads no
+torch.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -29,33 +29,24 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class _Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Part of a record: immutable, nothing in it unknown; fields at their defaults are left out of the JSON."""
+    """Part of a record: immutable, without unknown fields; defaults are left out of the JSON."""
 
 
-class Evidence(_Part):
-    """Which examples of a split were right under a metric that is the mean of that."""
-
-    sha256: Sha256
-    """Of the packed bits, the most significant bit first."""
-    bits: str = ""
-    """Base64 of zlib of the packed bits; empty where a record would grow beyond what may be published."""
-
-    @classmethod
-    def of(cls, packed: bytes) -> Evidence:
-        """Keep packed bits."""
-        text = base64.b64encode(zlib.compress(packed, 9)).decode()
-        return cls(hashlib.sha256(packed).hexdigest(), text)
-
-    def unpack(self, n: int) -> bytes:
-        """Return the packed bits of n examples; ValueError where they are not whole, zlib.error if damaged."""
-        unpacker, size = zlib.decompressobj(), -(-n // 8)
-        packed = unpacker.decompress(base64.b64decode(self.bits, validate=True), size + 1)  # a bomb ends there
-        if len(packed) != size or not unpacker.eof or int.from_bytes(packed, "big") % (1 << 8 * size - n):
-            raise ValueError(f"it does not hold {n} examples")
-        return packed
+def pack_right(packed: bytes) -> str:
+    """Write packed bits, the most significant first, as base64 of zlib."""
+    return base64.b64encode(zlib.compress(packed, 9)).decode()
 
 
-class SplitResult(_Part):
+def unpack_right(text: str, n: int) -> bytes:
+    """Return the packed bits of n examples; ValueError where they are not whole, zlib.error if damaged."""
+    unpacker, size = zlib.decompressobj(), -(-n // 8)
+    packed = unpacker.decompress(base64.b64decode(text, validate=True), size + 1)  # a bomb ends there
+    if len(packed) != size or not unpacker.eof or int.from_bytes(packed, "big") % (1 << 8 * size - n):
+        raise ValueError(f"it does not hold {n} examples")
+    return packed
+
+
+class SplitResult(_Part, frozen=True):
     """Evaluation of one split at the final weights."""
 
     n: Positive
@@ -63,18 +54,22 @@ class SplitResult(_Part):
     metrics: dict[str, Number]
     as_trained: dict[str, Number] = {}
     """The same with BatchNorm's statistics as training left them, of test splits of a model that has any."""
-    right: dict[str, Evidence] = {}
-    """Evidence by metric, for test splits."""
+    right: dict[str, str] = {}
+    """Evidence of test splits: by metric, which examples were right, as `pack_right` writes it.
+
+    Left out where a record would grow beyond what may be published; empty texts in the slim records of an
+    index.
+    """
 
 
-class CurveResult(_Part):
+class CurveResult(_Part, frozen=True):
     """A profile: a curve as a result of the run."""
 
     x: tuple[float, ...]
     y: tuple[Number, ...]
 
 
-class Origin(_Part):
+class Origin(_Part, frozen=True):
     """The code and the machine that made a number."""
 
     source_tree: Sha256
@@ -85,7 +80,7 @@ class Origin(_Part):
     """Hardware and software in one line: bytes and seconds compare within one."""
 
 
-class Estimate(_Part):
+class Estimate(_Part, frozen=True):
     """A sharpness measure: its value, its errors and how it came about (`suite.sharpness.Estimate`)."""
 
     value: Number
@@ -103,7 +98,7 @@ class Estimate(_Part):
     """What made it; null: what made the record."""
 
 
-class Sharpness(_Part):
+class Sharpness(_Part, frozen=True):
     """Measures at the final weights, on a fixed subset of the training examples (protocol rules 26, 27)."""
 
     n: Positive
@@ -112,7 +107,7 @@ class Sharpness(_Part):
     measures: dict[str, Estimate]
 
 
-class Cost(_Part):
+class Cost(_Part, frozen=True):
     """What a run cost."""
 
     sample_gradients: float
@@ -135,7 +130,7 @@ class Cost(_Part):
     measure_s: Amount
 
 
-class Failure(_Part):
+class Failure(_Part, frozen=True):
     """How a run failed."""
 
     kind: Literal["diverged", "metric"]
@@ -144,7 +139,7 @@ class Failure(_Part):
     reason: str
 
 
-class Provenance(_Part):
+class Provenance(_Part, frozen=True):
     """Where a record comes from; nothing that names a machine, a path or a person."""
 
     origin: Origin
@@ -157,14 +152,14 @@ class Provenance(_Part):
     """Of all attempts whose steps are in the weights, where these are several."""
 
 
-class Sources(_Part):
+class Sources(_Part, frozen=True):
     """Hashes of the code of the run's two entries."""
 
     task: Sha256
     optimizer: Sha256
 
 
-class Record(_Part, tag_field="record_version", tag=VERSION):
+class Record(_Part, frozen=True, tag_field="record_version", tag=VERSION):
     """What a finished run leaves."""
 
     protocol: str
@@ -238,7 +233,9 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
     wrong = record.run_id != record.spec.run_id or (run_id and record.run_id != run_id)
     if wrong:
         owner = run_id or record.spec.run_id
-        raise SteppeError(f"{where} says it is of run {record.run_id!r}, but its spec is that of {owner}: {hint}")
+        raise SteppeError(
+            f"{where} says it is of run {record.run_id!r}, but its spec is that of {owner}: {hint}"
+        )
     return record
 
 
@@ -284,7 +281,7 @@ def _with(found: Any, pieces: list[str | int], value: Any) -> Any:
     if not pieces:
         return value
     first, *rest = pieces
-    out = dict(found) if isinstance(found, dict) else list(found)
+    out: Any = dict(found) if isinstance(found, dict) else list(found)
     out[first] = _with(found[first], rest, value)
     return out
 
@@ -295,7 +292,7 @@ def _pieces(path: str) -> list[str | int]:
 
 
 def _at(value: Any, path: str) -> Any:
-    """Follow a path of msgspec's errors, such as `.spec.seed` or `.task.metrics[0]`; UNSET where it ends early."""
+    """Follow a path of msgspec's errors, such as `.task.metrics[0]`; UNSET where it ends early."""
     for piece in _pieces(path):
         try:
             value = value[piece]

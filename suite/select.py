@@ -154,7 +154,9 @@ def expand(
         sharpness.check_names((*task.measures, *task.curve_measures))
         own = precision or task.precisions[0]
         if own == "tf32" and device != "cuda":
-            raise SteppeError(f"precision tf32 needs a CUDA device, not {device}; valid there: fp32, bf16, fp64")
+            raise SteppeError(
+                f"precision tf32 needs a CUDA device, not {device}; valid there: fp32, bf16, fp64"
+            )
         for optimizer in chosen:
             entry = registry.resolve_optimizer(optimizer)
             check_fit(task, entry, optimizer.params, ranks, own)

@@ -19,6 +19,7 @@ from suite.space import Choice, Space, Value
 
 if TYPE_CHECKING:
     import torch
+
     from suite.parameters import Parameters
     from suite.seeds import NormalStream
     from suite.task import Task
@@ -168,8 +169,8 @@ class OptimizerSpec:
     """An entry of baselines/: a training algorithm with defaults, search space, version and declared cost.
 
     `cost(hyper)` is in sample-gradients per example and step and is checked against the meter. `build`
-    gets the parameters of the model with their names and modules, the resolved hyperparameters and the context.
-    `zero` are the overrides at which the method must equal its base optimizer bit for bit (rule 11).
+    gets the parameters of the model with their names and modules, the resolved hyperparameters and the
+    context. `zero` are the overrides at which the method must equal its base optimizer bit for bit (rule 11).
     """
 
     name: str

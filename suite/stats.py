@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -167,17 +168,30 @@ def holm(p_values: Mapping[str, float], family: int | None = None) -> dict[str, 
     return adjusted
 
 
+class Word(StrEnum):
+    """What a comparison with the best says of one optimizer, in a word."""
+
+    BEST = "best"
+    """The best mean."""
+    TIE = "tie"
+    """Equivalent to the best within the margin."""
+    UNRESOLVED = "unresolved"
+    """Neither a difference to the best nor equivalence was shown."""
+    WORSE = "worse"
+    """Significantly worse than the best."""
+    FAILED = "failed"
+    """A failed run keeps it out of the best set."""
+    UNDECIDED = "undecided"
+    """Too few seeds for any test."""
+    ALONE = "alone"
+    """There is nothing to compare with."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison with the best says of one optimizer.
+    """What a comparison with the best says of one optimizer; None where there was no test."""
 
-    `word` is "best" (the highest mean), "tie" (equivalent to it within the margin), "unresolved" (neither
-    shown), "worse" (significantly below it), "failed" (a failed run keeps it out of the best set),
-    "undecided" (too few seeds for any test) or "alone" (nothing to compare with). The rest is None where
-    there was no test.
-    """
-
-    word: str
+    word: Word
     best_set: bool = False
     """Not significantly below the best, and without a failed run."""
     p: float | None = None
@@ -193,7 +207,7 @@ def classify(
     values: Mapping[str, Mapping[int, float]],
     failures: Mapping[str, int],
     *,
-    margin: float,
+    margin: float | None,
     minimum: int,
     alpha: float = ALPHA,
 ) -> dict[str, Verdict]:
@@ -207,15 +221,15 @@ def classify(
     Args:
         values: by name, the score (higher is better) of each completed seed.
         failures: by name, the number of failed runs; missing is none.
-        margin: differences below it are of no interest; fixed beforehand.
+        margin: differences below it are of no interest; fixed beforehand. None: no tie is ever claimed.
         minimum: seeds below which an optimizer is compared with none; fewer in common with the best likewise.
         alpha: level of every test.
 
     """
     failed = {name for name in values if failures.get(name, 0) or not values[name]}
     sound = sorted(values.keys() - failed)
-    verdicts = {name: Verdict("failed") for name in sorted(failed)}
-    verdicts |= {name: Verdict("undecided" if len(values) > 1 else "alone") for name in sound}
+    verdicts = {name: Verdict(Word.FAILED) for name in sorted(failed)}
+    verdicts |= {name: Verdict(Word.UNDECIDED if len(values) > 1 else Word.ALONE) for name in sound}
     enough = [name for name in sound if len(values[name]) >= max(minimum, 2)]
     if not enough:
         return verdicts
@@ -241,12 +255,12 @@ def classify(
         if not above:
             break
         best = max(above, key=lambda name: (differences[name].mean, name))
-    verdicts[best] = Verdict("best", best_set=True)
+    verdicts[best] = Verdict(Word.BEST, best_set=True)
     for name, difference in differences.items():
         worse = adjusted[name] <= alpha and difference.mean < 0
-        equivalent = difference.p_equivalent(margin) <= alpha
+        equivalent = margin is not None and difference.p_equivalent(margin) <= alpha
         verdicts[name] = Verdict(
-            "worse" if worse else "tie" if equivalent else "unresolved",
+            Word.WORSE if worse else Word.TIE if equivalent else Word.UNRESOLVED,
             best_set=not worse,
             p=adjusted[name],
             difference=difference.mean,

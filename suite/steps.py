@@ -82,7 +82,7 @@ class Steps:
         self.cosines = dict(state["cosines"])
 
     def evaluated(self) -> tuple[nn.Module, bool]:
-        """Return the model that is evaluated, measured and recorded, and whether it is another than that trained.
+        """Return the model that is evaluated and recorded, and whether it is another than that trained.
 
         An optimizer that averages weights names them by a method `evaluation_weights`; they are then those of
         a copy, whose BatchNorm statistics are those of the trained weights until they are re-estimated.
@@ -97,8 +97,9 @@ class Steps:
         shapes = [p.shape for p in self.model.parameters()]
         if [w.shape for w in weights] != shapes:
             raise SteppeError(
-                f"optimizer {self.context.entry.name}: evaluation_weights gives {len(weights)} tensors, which are "
-                f"not those of the {len(shapes)} parameters: return one of the same shape for each, in their order"
+                f"optimizer {self.context.entry.name}: evaluation_weights gives {len(weights)} tensors, "
+                f"which are not those of the {len(shapes)} parameters: return one of the same shape for each, in "
+                f"their order"
             )
         return [w.detach() for w in weights]
 

@@ -1,14 +1,14 @@
 """What a task declares: its data, budget and metrics, and what an optimizer may ask of it. Loads no torch.
 
-A task is a declaration; the `Problem` that its `problem` makes for one run (suite.problem) holds data, model, loss
-and evaluation. `suite.image_task` declares image classification on top of this.
+A task is a declaration; the `Problem` that its `problem` makes for one run (suite.problem) holds data, model,
+loss and evaluation. `suite.image_task` declares image classification on top of this.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class Task:
     batch_size: int
     """Examples of a step; 0 is all of them, in their own order, one step an epoch."""
     n_train: int | None = None
-    """Examples of an epoch, so that a plan can forecast the cost; None where it is known after loading only."""
+    """Examples of an epoch, so that a plan can forecast the cost; None: known after loading only."""
     tests: tuple[str, ...] = ("test",)
     """Splits that are sealed while a run trains and evaluated once, at the end; there may be none."""
     validation: str = "validation"
@@ -91,14 +91,23 @@ class Task:
             raise SteppeError(f"task {self.name}: data is empty; list at least one data set")
         if not 0 < self.epochs < math.inf:
             raise SteppeError(f"task {self.name}: epochs is {self.epochs}; valid: a number above 0")
-        for what, least in (("batch_size", 0), ("evaluate_every", 1), ("measure_every", 0), ("measure_examples", 1)):
+        for what, least in (
+            ("batch_size", 0),
+            ("evaluate_every", 1),
+            ("measure_every", 0),
+            ("measure_examples", 1),
+        ):
             value = getattr(self, what)
             if not isinstance(value, int) or value < least:
-                raise SteppeError(f"task {self.name}: {what} is {value!r}; valid: a whole number from {least} on")
+                raise SteppeError(
+                    f"task {self.name}: {what} is {value!r}; valid: a whole number from {least} on"
+                )
         for what in ("tests", "extras", "measures", "curve_measures", "precisions"):
             names: object = getattr(self, what)
             if isinstance(names, str):  # a text is a sequence of names, too: its letters
-                raise SteppeError(f"task {self.name}: {what} is a text; valid: a tuple of names, ({names!r},)")
+                raise SteppeError(
+                    f"task {self.name}: {what} is a text; valid: a tuple of names, ({names!r},)"
+                )
         for precision in self.precisions:
             if precision not in PRECISIONS:
                 raise unknown(f"precision of task {self.name}", precision, PRECISIONS)
@@ -127,7 +136,11 @@ class Task:
     @property
     def gives(self) -> frozenset[str]:
         """Which of `CAPABILITIES` the task has."""
-        has = {"parts": self.separable, "function": self.twice_differentiable, "full-batch": not self.batch_size}
+        has = {
+            "parts": self.separable,
+            "function": self.twice_differentiable,
+            "full-batch": not self.batch_size,
+        }
         return frozenset(name for name, there in has.items() if there)
 
     def training_examples(self, data: str) -> int | None:
@@ -135,23 +148,29 @@ class Task:
         return self.n_train
 
 
-def check_fit(task: Task, optimizer: OptimizerSpec, hyper: Mapping[str, Any], ranks: int, precision: str) -> None:
-    """Raise SteppeError where the optimizer needs what the task cannot give, or the run asks what it cannot."""
+def check_fit(
+    task: Task, optimizer: OptimizerSpec, hyper: Mapping[str, Any], ranks: int, precision: str
+) -> None:
+    """Raise SteppeError where the optimizer needs, or the run asks, what the task cannot give."""
     for need in sorted(optimizer.needs(hyper)):
         if need not in CAPABILITIES:
             raise unknown(f"need of optimizer {optimizer.name}", need, CAPABILITIES)
         if need not in task.gives:
             raise SteppeError(
-                f"optimizer {optimizer.name} needs {CAPABILITIES[need]} ({need!r}), which task {task.name} does "
-                f"not give; it gives: {', '.join(sorted(task.gives)) or 'nothing of the kind'}"
+                f"optimizer {optimizer.name} needs {CAPABILITIES[need]} ({need!r}), which task {task.name} "
+                f"does not give; it gives: {', '.join(sorted(task.gives)) or 'nothing of the kind'}"
             )
         if need == "function" and ranks > 1:
-            raise SteppeError(f"optimizer {optimizer.name} needs the loss as a function, on 1 rank only, not {ranks}")
+            raise SteppeError(
+                f"optimizer {optimizer.name} needs the loss as a function, on 1 rank only, not {ranks}"
+            )
     if precision not in task.precisions:
         raise unknown(f"precision of task {task.name}", precision, task.precisions)
     most = task.batch_size or task.n_train or 1
     if not 1 <= ranks <= most:
-        raise SteppeError(f"{ranks} ranks for task {task.name}; valid: 1 to {most}, the size of its mini-batches")
+        raise SteppeError(
+            f"{ranks} ranks for task {task.name}; valid: 1 to {most}, the size of its mini-batches"
+        )
     if ranks > 1 and not task.separable:
         raise SteppeError(
             f"task {task.name}: its batch loss is no mean over examples, so that ranks cannot share a "

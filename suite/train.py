@@ -228,13 +228,13 @@ class Trainer:
         self._report("running")
 
     def _training_columns(self, means: dict[str, float]) -> dict[str, float | None]:
-        """Write the means of an epoch of training as columns: the loss, and those metrics that follow from means."""
+        """Write the means of an epoch as columns: the loss, and those metrics that follow from means."""
         found = self.context.problem.metrics(means) if math.isfinite(means["loss"]) else means
         wanted = ["loss", *(metric.name for metric in self.context.task.metrics if metric.name != "loss")]
         return {f"train_{name}": finite(found[name]) for name in wanted if name in found}
 
     def _validate(self, model: nn.Module, other: bool) -> dict[str, float | None]:
-        """Look at the validation split; `other`: the weights are not those whose BatchNorm statistics there are."""
+        """Look at the validation split; `other`: at weights without BatchNorm statistics of their own."""
         context, meter = self.context, self.steps.objective.meter
         if other:
             batches = statistics_batches(context, self.steps.step)
@@ -243,7 +243,9 @@ class Trainer:
         result = evaluate(context.problem, model, split)
         meter.forward_only += result.n
         order = [metric.name for metric in context.task.metrics]
-        found = {name: finite(float(result.metrics[name])) for name in sorted(order, key=lambda n: n != "loss")}
+        found = {
+            name: finite(float(result.metrics[name])) for name in sorted(order, key=lambda n: n != "loss")
+        }
         self._score = found[order[0]]
         self.diverged = found.get("loss", 0.0) is None
         return {f"{split}_{name}": value for name, value in found.items()}

@@ -75,7 +75,9 @@ def width(width: int) -> ImageTask:
     )
 
 
-def full(entry: TaskSpec, model: Callable[[], nn.Module], augment: bool, epochs: int, expected: str) -> ImageTask:
+def full(
+    entry: TaskSpec, model: Callable[[], nn.Module], augment: bool, epochs: int, expected: str
+) -> ImageTask:
     """45,000 training and 5,000 validation images, the full test set, batches of 128."""
     return ImageTask(
         name=entry.name,

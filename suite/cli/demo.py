@@ -57,11 +57,12 @@ def summary(args: argparse.Namespace) -> str:
     board = leaderboard.build(leaderboard.chosen_records(args), options.registry(args), args)
     parts = []
     for table in board.tables:
+        score = table.score
         header = [
             "optimizer",
             "n",
             "failed",
-            "test acc, %",
+            score.title,
             "cost",
             "train s",
             "train loss",
@@ -69,10 +70,11 @@ def summary(args: argparse.Namespace) -> str:
             "verdict",
         ]
         rows = [
-            [row.optimizer, str(row.n), str(row.failed), text.percent(row.test_accuracy), f"{row.cost:.2f}x",
-             "-" if row.train_s is None else f"{row.train_s:.1f}", text.measured(row.train_loss),
+            [row.optimizer, str(row.n), str(row.failed), score.interval(row.values.get(score.key)),
+             f"{row.cost:.2f}x", "-" if row.train_s is None else f"{row.train_s:.1f}",
+             text.measured(row.train_loss),
              text.measured(found.over_seeds if (found := row.measures.get("lambda_max")) else None),
-             text.verdict(row.verdict)]
+             score.verdict(row.verdict)]
             for row in table.rows
         ]  # fmt: skip
         parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({UNTUNED})\n")

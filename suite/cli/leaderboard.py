@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from suite.cli import options, show
 from suite.declared import Declared
 from suite.errors import SteppeError
@@ -23,10 +25,9 @@ from suite.files import write_whole
 from suite.published import read_records
 from suite.registry import Registry
 from suite.report.views import REPORT_VIEWS
+from suite.schema import Record
 from suite.select import arguments
-from suite.slim import Slim
-from suite.space import Value
-from suite.spec import RunSpec, TaskSpec, canonical_json, resolve_params
+from suite.spec import RunSpec
 from suite.store import Store
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", action="append", metavar="GLOB", help="only these optimizers")
     parser.add_argument("--view", choices=REPORT_VIEWS, help="only this view (default: all)")
     parser.add_argument(
-        "--records", nargs="+", type=Path, metavar="FILE", help="published records instead of the store"
+        "--records",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="published records instead of the store; with --store, both",
     )
     parser.add_argument("--format", choices=FORMATS, help="default: the ending of -o, else md")
     parser.add_argument(
@@ -118,18 +123,18 @@ def _figures(folder: Path, board: Leaderboard, material: Material) -> None:
     print(f"steppe: {len(written)} figures in {folder}", file=sys.stderr)
 
 
-def _material(records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace) -> Material:
+def _material(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Material:
     from suite.report.site import Material
 
     return Material(
-        records={record["run_id"]: record for record in records},
-        store=None if args.records else Store(options.store_root(args)),
+        records={record.run_id: record for record in records},
+        store=Store(options.store_root(args)) if _has_store(args) else None,
         command=lambda spec: show.command(spec, registry),
         commands=lambda specs: run_commands(specs, registry),
     )
 
 
-def chosen_records(args: argparse.Namespace) -> list[Mapping[str, Any]]:
+def chosen_records(args: argparse.Namespace) -> list[Record]:
     """Return the records that the options let through; SteppeError where there is none."""
     records = [record for record in _records(args) if _wanted(record, args)]
     if not records:
@@ -137,41 +142,33 @@ def chosen_records(args: argparse.Namespace) -> list[Mapping[str, Any]]:
     return records
 
 
-def _records(args: argparse.Namespace) -> Iterable[Mapping[str, Any]]:
-    if args.records:
-        return _once(record for path in args.records for record in read_records(path))
+def _has_store(args: argparse.Namespace) -> bool:
+    """Whether the store is shown: not where published records are, unless it is named beside them."""
+    return not args.records or args.store is not None
+
+
+def _records(args: argparse.Namespace) -> Iterable[Record]:
+    published = [record for path in args.records or () for record in read_records(path)]
+    if not _has_store(args):
+        return published
     found = Store(options.store_root(args)).index()
     for line in found.skipped:
         print(f"steppe: {line}", file=sys.stderr)
-    return found
+    return [*found, *published]
 
 
-def _once(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take one record of a run that several files have, whatever their order: a completed one first."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in records:
-        other = found.setdefault(record["run_id"], record)
-        if other is not record:
-            found[record["run_id"]] = min(record, other, key=lambda one: (one["status"], canonical_json(one)))
-    return list(found.values())
+def _wanted(record: Record, args: argparse.Namespace) -> bool:
+    asked = ((record.spec.task, args.task), (record.spec.optimizer, args.optimizer))
+    return all(any(fnmatch.fnmatchcase(ref.name, glob) for glob in globs) for ref, globs in asked if globs)
 
 
-def _wanted(record: Mapping[str, Any], args: argparse.Namespace) -> bool:
-    asked = [(part, globs) for part, globs in (("task", args.task), ("optimizer", args.optimizer)) if globs]
-    return not asked or all(
-        any(fnmatch.fnmatchcase(record["spec"][part]["name"], glob) for glob in globs)
-        for part, globs in asked
-    )
-
-
-def build(records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace) -> Leaderboard:
+def build(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Leaderboard:
     """Sort the records into the tables asked for."""
     from suite.report import leaderboard, markdown
 
-    tasks = {name: found.entry for name, found in registry.tasks.items()}
-    infos = {name: _info(entry) for name, entry in tasks.items() if isinstance(entry, TaskSpec)}
-    params = {name: found.entry.params for name, found in registry.optimizers.items()}
-    board = leaderboard.build(records, infos, params, command(args))
+    tasks = {name: found.entry.params for name, found in registry.tasks.items()}
+    optimizers = {name: found.entry.params for name, found in registry.optimizers.items()}
+    board = leaderboard.build(records, tasks, optimizers, command(args))
     if args.view is None:
         return board
     tables = tuple(table for table in board.tables if table.view == args.view)
@@ -182,7 +179,7 @@ def build(records: Sequence[Mapping[str, Any]], registry: Registry, args: argpar
 
 
 def render(
-    board: Leaderboard, records: Sequence[Mapping[str, Any]], registry: Registry, args: argparse.Namespace
+    board: Leaderboard, records: Sequence[Record], registry: Registry, args: argparse.Namespace
 ) -> str:
     """Write the leaderboard as text in the format asked for."""
     from suite.report import csv_, latex, markdown
@@ -191,18 +188,8 @@ def render(
         return csv_.render(board)
     if chosen_format(args) == "tex":
         return latex.render(board)
-    origin = _commands(_settings(records), registry)
+    origin = run_commands((record.spec for record in records), registry)
     return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
-
-
-def _info(entry: TaskSpec) -> Any:
-    from suite.report.runs import TaskInfo
-
-    def epochs(params: Mapping[str, Value]) -> float:
-        given = {name: value for name, value in params.items() if name in entry.params}
-        return float(entry.make(**resolve_params(entry.params, given, entry.name)).epochs)
-
-    return TaskInfo(entry.tier, epochs, entry.params)
 
 
 def chosen_format(args: argparse.Namespace) -> str:
@@ -228,7 +215,7 @@ def command(args: argparse.Namespace) -> str:
     out += ["--records", *records] if records else []
     if public:
         return shlex.join([*out, "--format", "html"])
-    out += ["--store", str(args.store)] if args.store and not args.records else []
+    out += ["--store", str(args.store)] if args.store else []
     out += ["--format", args.format] if args.format else []
     out += ["--figures", str(args.figures)] if args.figures else []
     return shlex.join([*out, "-o", str(args.output)] if args.output else out)
@@ -241,25 +228,10 @@ def _name(path: str) -> str:
 
 def run_commands(specs: Iterable[RunSpec], registry: Registry) -> list[str]:
     """Write `steppe run` commands that span the runs; those of entries that changed since are left out."""
-    settings: dict[str, tuple[RunSpec, set[int]]] = {}
+    settings: dict[RunSpec, set[int]] = defaultdict(set)
     for spec in specs:
-        key = canonical_json({**spec.to_dict(), "seed": 0})
-        settings.setdefault(key, (spec, set()))[1].add(spec.seed)
-    return _commands(settings.values(), registry)
-
-
-def _settings(records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[RunSpec, set[int]]]:
-    """Gather the seeds of each setting; the spec is that of one of them."""
-    settings: dict[object, tuple[RunSpec, set[int]]] = {}
-    for record in records:
-        if isinstance(record, Slim) and record.seed is not None:
-            key, seed = record.shape.parts["spec"], record.seed
-        else:
-            key, seed = record["run_id"], record["spec"]["seed"]
-        if key not in settings:
-            settings[key] = RunSpec.from_dict(record["spec"]), set()
-        settings[key][1].add(seed)
-    return settings.values()
+        settings[msgspec.structs.replace(spec, seed=0)].add(spec.seed)
+    return _commands(settings.items(), registry)
 
 
 def _commands(settings: Iterable[tuple[RunSpec, set[int]]], registry: Registry) -> list[str]:

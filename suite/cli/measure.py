@@ -2,17 +2,21 @@
 
 steppe measure 3f2a -m lambda_max -m hessian_trace
 steppe measure 3f2a -m lpf --examples 2000
+steppe measure 3f2a -m lambda_max --write
 
-The record is left as it is: the numbers are printed beside the recorded ones.
+The numbers are printed next to the recorded ones. --write puts them into the run's record, each with the code
+and the machine that made it: it is the one way to replace an estimate, and `steppe publish` takes it over.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+
+import msgspec
 
 from suite.cli import options
 from suite.errors import SteppeError, unknown
+from suite.schema import Estimate, Record, Sharpness
 from suite.store import RunFolder, Store
 
 
@@ -29,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--examples", type=options.whole(2), metavar="N", help="training examples (default: the task's own)"
     )
+    parser.add_argument(
+        "--write", action="store_true", help="put the estimates into the run's record, with their origin"
+    )
     options.add_store(parser)
     options.add_data(parser)
     options.add_plugins(parser)
@@ -36,39 +43,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Load the final weights, re-estimate BatchNorm as the run did, measure and print."""
+    """Load the final weights, re-estimate BatchNorm as the run did, measure, print, and write if asked to."""
     from suite.sharpness import MEASURES
 
     names = args.measure or list(MEASURES)
     for name in names:
         if name not in MEASURES:
             raise unknown("measure", name, MEASURES, mend="`steppe list measures` describes them")
+    if args.write and args.examples is not None:
+        raise SteppeError("--write records estimates on the task's own examples: leave --examples out")
     folder = Store(options.store_root(args)).find(args.run)
-    measured = measure(folder, names, args)
-    recorded = ((folder.record() or {}).get("sharpness") or {}).get("measures") or {}
+    record = folder.record()
+    if record is None or record.failed:
+        state = folder.status()
+        raise SteppeError(f"run {folder.run_id} is {state}: only a run that is done has final weights")
+    measured = measure(folder, record, names, args)
+    recorded = {} if record.sharpness is None else record.sharpness.measures
     if args.json:
-        options.print_json({"run_id": folder.run_id, "measured": measured, "recorded": recorded})
+        plain = {name: msgspec.to_builtins(one) for name, one in measured.items()}
+        known = {name: msgspec.to_builtins(one) for name, one in recorded.items()}
+        options.print_json(
+            {"run_id": folder.run_id, "measured": plain, "recorded": known, "written": args.write}
+        )
         return 0
-    keys = ["value", "se_probes", "se_examples", "n", "probes", "estimator"]
-    header = ["measure", *keys, "recorded"]
+    keys = ["value", "se_probes", "se_examples", "n", "probes", "version", "estimator"]
     rows = [
-        [name, *(_text(row[key]) for key in keys), _text((recorded.get(name) or {}).get("value"))]
-        for name, row in measured.items()
+        [name, *(_text(getattr(one, key)) for key in keys), *_recorded(recorded.get(name))]
+        for name, one in measured.items()
     ]
-    print(options.table([header, *rows]))
+    print(options.table([["measure", *keys, "recorded", "its version"], *rows]))
+    if args.write:
+        print(f"written into the record of run {folder.run_id}")
     return 0
 
 
-def measure(folder: RunFolder, names: list[str], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def measure(
+    folder: RunFolder, record: Record, names: list[str], args: argparse.Namespace
+) -> dict[str, Estimate]:
     """Estimate the named measures at the run's final point; SteppeError where its weights are not kept."""
-    status = folder.status()
-    if status != "done":
-        raise SteppeError(f"run {folder.run_id} is {status}: only a run that is done has final weights")
     state = folder.last_state()
     from suite import sharpness
     from suite.context import build_model, prepare
     from suite.evaluate import reestimate_batchnorm
+    from suite.provenance import origin
     from suite.record import measure_point, statistics_batches
+    from suite.steps import with_weights
 
     context = prepare(folder.spec(), folder, options.registry(args), options.data_root(args))
     if state is None or state["step"] != context.total_steps:
@@ -77,9 +96,25 @@ def measure(folder: RunFolder, names: list[str], args: argparse.Namespace) -> di
         )
     model = build_model(context)
     model.load_state_dict(state["model"])
-    reestimate_batchnorm(model, statistics_batches(context))
+    if state["evaluated"] is not None:
+        model = with_weights(model, state["evaluated"])
+    reestimate_batchnorm(model, statistics_batches(context), context.problem.forward)
     point = measure_point(context, model, args.examples)
-    return {name: estimate.to_dict() for name, estimate in sharpness.measure(point, names).items()}
+    found = sharpness.measure(point, names)
+    if args.write:
+        mine = origin(context.spec)
+        found = {name: msgspec.structs.replace(one, origin=mine) for name, one in found.items()}
+        base = record.sharpness
+        if base is None:
+            loss = sharpness.subset_loss(point)
+            base = Sharpness(loss.n, dict(loss.metrics), {})
+        whole = msgspec.structs.replace(base, measures={**base.measures, **found})
+        folder.replace_record(msgspec.structs.replace(record, sharpness=whole))
+    return found
+
+
+def _recorded(known: Estimate | None) -> tuple[str, str]:
+    return ("-", "-") if known is None else (_text(known.value), str(known.version))
 
 
 def _text(value: object) -> str:

@@ -1,8 +1,9 @@
 """Write the finished records of the store into results/records, a JSON line a run.
 
-A published record is the run's record without anything that belongs to one machine's disk: no path, no diff,
-no host name, at most 10 kB. The lines of a task lie in one file, sorted by run id, so that publishing again
-changes nothing. Records that were published before stay; a run published with other results is refused.
+A published record names no path, no diff and no host, and has at most 10 kB. The lines of a task lie in one
+file, sorted by run id, so that publishing again changes nothing. Records that were published before stay; a
+run published with other results is refused. An estimate that `steppe measure --write` replaced is published
+in the place of the old one, unless that is of a newer version.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
+
+from suite import schema
 from suite.cli import options
 from suite.errors import SteppeError
 from suite.files import write_whole
-from suite.published import read_records, strip, to_line
+from suite.published import publishable, read_records
+from suite.schema import Record
 from suite.store import Store
 
 RECORDS = Path("results/records")
@@ -39,13 +44,13 @@ def execute(args: argparse.Namespace) -> int:
     """Merge the store's records into the published files and say what changed."""
     store = Store(options.store_root(args))
     globs = args.task or ["*"]
-    by_task: dict[str, list[_Line]] = defaultdict(list)
+    by_task: dict[str, list[Record]] = defaultdict(list)
     for listed in store.index():
-        task = listed["spec"]["task"]["name"]
+        task = listed.spec.task.name
         if any(fnmatch.fnmatchcase(task, glob) for glob in globs):
             record = store.run(listed.run_id).record()
             if record is not None:
-                by_task[task].append(_Line.of(strip(record)))
+                by_task[task].append(publishable(record))
     if not by_task:
         raise SteppeError(f"no finished run to publish in {store.root}; `steppe status` lists its runs")
     told = [publish(args.to / f"{task}.jsonl", by_task[task]) for task in sorted(by_task)]
@@ -53,37 +58,52 @@ def execute(args: argparse.Namespace) -> int:
         options.print_json(told)
     else:
         for row in told:
-            print(f"{row['file']}: {row['n_records']} records, {row['n_new']} new")
+            again = f", {row['n_measured_again']} measured again" if row["n_measured_again"] else ""
+            print(f"{row['file']}: {row['n_records']} records, {row['n_new']} new{again}")
     return 0
 
 
-class _Line(NamedTuple):
-    """A record as it is published, and of its content what must stay the same."""
-
-    run_id: str
-    results: bytes
-    content: bytes
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> _Line:
-        """Write a record; thousands of lines take a tenth of the memory of thousands of records."""
-        return cls(record["run_id"], to_line(record["results"]), to_line(record))
-
-
-def publish(path: Path, lines: Iterable[_Line]) -> dict[str, Any]:
+def publish(path: Path, records: Iterable[Record]) -> dict[str, Any]:
     """Merge records into one file; SteppeError where a run was published with other results."""
-    known = {line.run_id: line for line in map(_Line.of, read_records(path))} if path.exists() else {}
-    n_new = 0
-    for line in lines:
-        before = known.setdefault(line.run_id, line)
-        if before.results != line.results:
-            raise SteppeError(
-                f"{path}: run {line.run_id} is published with other results; "
-                "find out why before you delete that line"
-            )
-        n_new += before is line
+    known = {record.run_id: record for record in read_records(path)} if path.exists() else {}
+    n_new = n_again = 0
+    for record in records:
+        before = known.setdefault(record.run_id, record)
+        if before is record:
+            n_new += 1
+        elif schema.to_line(_measured_alike(before, record)) != schema.to_line(before):
+            known[record.run_id] = _measured_alike(before, record)
+            n_again += 1
     path.parent.mkdir(parents=True, exist_ok=True)
-    merged = b"".join(known[run_id].content for run_id in sorted(known))
+    merged = b"".join(schema.to_line(known[run_id]) for run_id in sorted(known))
     if not path.exists() or path.read_bytes() != merged:
         write_whole(path, merged)
-    return {"file": str(path), "n_records": len(known), "n_new": n_new}
+    return {"file": str(path), "n_records": len(known), "n_new": n_new, "n_measured_again": n_again}
+
+
+def _measured_alike(before: Record, record: Record) -> Record:
+    """Return the published record with the other's measures; SteppeError where results differ."""
+    if (before.status, before.results, before.facts) != (record.status, record.results, record.facts):
+        machines = [one.provenance.origin.fingerprint for one in (before, record)]
+        why = "both on" if machines[0] == machines[1] else "one on"
+        raise SteppeError(
+            f"run {record.run_id} is published with other results, {why} {machines[0]}"
+            f"{'' if machines[0] == machines[1] else f', the other on {machines[1]}'}: find out why before "
+            f"you delete that line"
+        )
+    if before.sharpness is None or record.sharpness is None:
+        return before
+    measures = dict(before.sharpness.measures)
+    for name, estimate in record.sharpness.measures.items():
+        mine = measures.get(name)
+        if mine is not None and mine.version > estimate.version:
+            raise SteppeError(
+                f"run {record.run_id} is published with version {mine.version} of {name}, the store has "
+                f"version {estimate.version}: `steppe measure {record.run_id} -m {name} --write` brings it "
+                f"to the newest"
+            )
+        if estimate.origin is not None:  # else it is the run's own, which is published already
+            measures[name] = estimate
+    return msgspec.structs.replace(
+        before, sharpness=msgspec.structs.replace(before.sharpness, measures=measures)
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from suite.cli import options
 from suite.cli.publish import RECORDS
 from suite.errors import SteppeError
-from suite.published import check_published, numbered_lines, read_line
+from suite.lineage import checkable
+from suite.published import Examined, examine, recounted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,29 +27,36 @@ def execute(args: argparse.Namespace) -> int:
     files = args.files or sorted(RECORDS.glob("*.jsonl"))
     if not files:
         raise SteppeError(f"no published records in {RECORDS}; `steppe publish` writes them")
-    problems: list[str] = []
-    counts = {str(path): check(path, problems) for path in files}
+    found = [examine(path) for path in files]
+    problems = [problem for one in found for problem in one.problems]
     if args.json:
-        options.print_json({"sound": counts, "problems": problems})
+        options.print_json(
+            {
+                "sound": {str(one.path): len(one.records) for one in found},
+                "proven": {str(one.path): sorted(recounted(one.records)[0]) for one in found},
+                "claimed": {str(one.path): sorted(recounted(one.records)[1]) for one in found},
+                "problems": problems,
+            }
+        )
     else:
-        for path, n in counts.items():
-            print(f"{path}: {n} records are sound")
+        for one in found:
+            print("\n".join(_told(one)))
     for problem in problems:
         print(f"steppe: error: {problem}", file=sys.stderr)
     return 2 if problems else 0
 
 
-def check(path: Path, problems: list[str]) -> int:
-    """Count the sound records of a file; what is wrong with the others is appended to `problems`."""
-    ids: list[str] = []
-    for where, line in numbered_lines(path):
-        try:
-            record = read_line(line, where)
-            check_published(record, where)
-        except SteppeError as error:
-            problems.append(str(error))
-        else:
-            ids.append(record["run_id"])
-    if ids != sorted(set(ids)):
-        problems.append(f"{path}: run ids are not in order or not unique; publish the runs again")
-    return len(ids)
+def _told(found: Examined) -> Iterator[str]:
+    """Say how many records are sound, and what of them is proven and what is claimed."""
+    records = found.records
+    yield f"{found.path}: {len(records)} records are sound"
+    proven, claimed = recounted(records)
+    if proven:
+        yield f"  recounted from stored examples: {', '.join(sorted(proven))}"
+    if claimed:
+        yield f"  claimed, and within what can be: {', '.join(sorted(claimed))}, measures, seconds"
+    unknown = sum(not checkable(record.provenance.origin) for record in records)
+    if unknown:
+        yield f"  {unknown} name code that this clone does not have: their origin is claimed"
+    elif records:
+        yield "  made by commits of this clone, whose code agrees"

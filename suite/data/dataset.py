@@ -72,7 +72,7 @@ class Data(Protocol):
         ...
 
     def open(self, root: Path | None, cache: Path | None) -> Reader:
-        """Return what reads its splits; `root` holds the data sets, `cache` is a folder for decoded copies."""
+        """Return what reads its splits; `root` holds the data sets, `cache` takes decoded copies."""
         ...
 
 

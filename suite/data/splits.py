@@ -106,7 +106,9 @@ def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tenso
     return torch.cat(chosen).sort().values
 
 
-def spoil(labels: Tensor, task: ImageTask, n_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def spoil(
+    labels: Tensor, task: ImageTask, n_classes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Flip round(label_noise * n) labels; return the labels and the ascending positions of the flipped.
 
     `incorrect` draws among the other classes, `uniform` among all of them, so that about 1 / n_classes of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from suite.report.leaderboard import Leaderboard, Row, Table
@@ -15,7 +16,8 @@ from suite.stats import Interval
 def render(board: Leaderboard) -> str:
     """Write the tables; names that a spreadsheet would read as a formula start with an apostrophe."""
     names = sorted({name for table in board.tables for name in table.measures})
-    lines = [_cells(table, row, names) for table in board.tables for row in table.rows]
+    keys = tuple(dict.fromkeys(column.key for table in board.tables for column in table.columns))
+    lines = [_cells(table, row, names, keys) for table in board.tables for row in table.rows]
     empty = list(_HEAD)
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else empty, lineterminator="\n")
@@ -25,19 +27,23 @@ def render(board: Leaderboard) -> str:
     return out.getvalue()
 
 
-_HEAD = ("protocol", "track", "task", "data", "tier", "precision", "device", "compiled", "ranks", "view",
-         "budget", "budget_s", "optimizer", "epochs")  # fmt: skip
+_HEAD = ("protocol", "engine", "track", "task", "data", "tier", "precision", "device", "compiled", "ranks",
+         "view", "budget", "budget_s", "compared_by", "scale", "better", "margin", "optimizer",
+         "epochs")  # fmt: skip
 
 
-def _cells(table: Table, row: Row, names: list[str]) -> dict[str, Any]:
-    head = (table.protocol, UNTUNED, table.task, table.data, table.tier, table.precision, table.device,
-            table.compiled, table.ranks, table.view, table.budget, table.seconds, row.optimizer,
-            row.epochs)  # fmt: skip
+def _cells(table: Table, row: Row, names: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    metric = table.score.metric
+    head = (table.protocol, table.engine, UNTUNED, table.task, table.data, table.tier, table.precision,
+            table.device, table.compiled, table.ranks, table.view, table.budget, table.seconds,
+            table.score.key, metric.scale, metric.better, metric.margin, row.optimizer, row.epochs)  # fmt: skip
     verdict = row.verdict
     cells: dict[str, Any] = dict(zip(_HEAD, head, strict=True))
     cells |= {"n": row.n, "failed": row.failed}
-    for name in ("test_accuracy", "validation_accuracy", "test_accuracy_as_trained"):
-        cells |= _interval(name, getattr(row, name))
+    known = {column.key: column for column in table.columns}
+    for key in keys:
+        found = row.values.get(key) if key in known else None
+        cells |= _interval(key, found, known[key].unscaled if key in known else float)
     cells |= {
         "verdict": WORDS[verdict.word],
         "in_best_set": verdict.best_set,
@@ -48,19 +54,23 @@ def _cells(table: Table, row: Row, names: list[str]) -> dict[str, Any]:
         "sample_gradients": row.sample_gradients,
         "cost": row.cost,
         "train_s_median": row.train_s,
-        "fingerprint": row.fingerprint,
+        "fingerprint": " | ".join(row.fingerprints),
     }
     cells |= _interval("train_loss_on_subset", row.train_loss)
     for name in names:
-        found = row.measures.get(name)
+        measured = row.measures.get(name)
         cells[f"{name}_examples"] = "/".join(map(str, table.measures.get(name, ())))
-        cells[f"{name}_n"] = found.over_seeds.n if found else 0
-        cells |= _interval(name, found.over_seeds if found else None)
-        cells[f"{name}_se_probes"] = found.se_probes if found else None
-        cells[f"{name}_se_examples"] = found.se_examples if found else None
+        cells[f"{name}_n"] = measured.over_seeds.n if measured else 0
+        cells |= _interval(name, measured.over_seeds if measured else None)
+        cells[f"{name}_se_probes"] = measured.se_probes if measured else None
+        cells[f"{name}_se_examples"] = measured.se_examples if measured else None
     return cells
 
 
-def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
-    mean, low, high = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
+def _interval(
+    name: str, interval: Interval | None, unscaled: Callable[[float], float] = float
+) -> dict[str, float | None]:
+    """Write mean and bounds as values, also of a mean on a log scale, which is a geometric one."""
+    ends = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
+    mean, low, high = (None if end is None else unscaled(end) for end in ends)
     return {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}

@@ -17,7 +17,7 @@ AXES = ("epoch", "sample_gradients")
 
 @dataclass(frozen=True)
 class Curve:
-    """One column of the metrics of one optimizer, over its seeds; accuracies are fractions."""
+    """One column of the metrics of one optimizer, over its seeds."""
 
     optimizer: str
     column: str

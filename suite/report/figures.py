@@ -9,6 +9,7 @@ from pathlib import Path
 
 from suite.files import make_folder, write_whole
 from suite.report import charts, text
+from suite.report.columns import RowColumn, page_curves
 from suite.report.curves import Curve
 from suite.report.leaderboard import Leaderboard, Table, names
 
@@ -81,10 +82,8 @@ def _curves(
     def kind(curve: Curve) -> tuple[str, str]:
         return curve.column, curve.along
 
-    for (column, along), some in groupby(sorted(curves, key=kind), key=kind):
-        shown = charts.title_of(column)
-        title = (
-            f"{shown.removesuffix(', %').capitalize()}: {text.plain(table.task)} on {text.plain(table.data)}"
-        )
-        spec = charts.curve_bands(list(some), title, charts.title_of(along), shown, entries)
-        yield f"curves-{column}-by-{along}", spec
+    known = page_curves(table.described)
+    for (key, along), some in groupby(sorted(curves, key=kind), key=kind):
+        column = known.get(key, RowColumn(key, key))
+        title = f"{column.words.capitalize()}: {text.plain(table.task)} on {text.plain(table.data)}"
+        yield f"curves-{key}-by-{along}", charts.curve_bands(list(some), column, title, names=entries)

@@ -22,7 +22,7 @@ _SPECIAL = {
     "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
     "[": "{[}", "]": "{]}", "*": "{*}",  # after the end of a row these would be its argument
-    "±": r"$\pm$", "×": r"$\times$",
+    "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$",
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def _lines(board: Leaderboard) -> Iterator[str]:
     for table in board.tables:
         labels = text.distinct((row.optimizer for row in table.rows), _LONGEST)
         yield ""
-        yield from _accuracy(table, labels)
+        yield from _results(table, labels)
         if any(row.train_loss for row in table.rows):
             yield ""
             yield from _sharpness(table, labels)
@@ -58,38 +58,30 @@ def _lines(board: Leaderboard) -> Iterator[str]:
     yield from (f"% {text.plain(sentence)}" for sentence in board.left_out)
 
 
-def _accuracy(table: Table, labels: dict[str, str]) -> Iterator[str]:
-    header = ["optimizer", "$n$", "failed", r"test acc., \%", r"validation acc., \%", r"as trained, \%",
-              "cost", "train, s", "verdict"]  # fmt: skip
+def _results(table: Table, labels: dict[str, str]) -> Iterator[str]:
+    header = ["optimizer", "$n$", "failed", *(escape(column.title) for column in table.columns), "cost",
+              "train, s", "verdict"]  # fmt: skip
     rows = [
         [
             escape(labels[row.optimizer]),
             str(row.n),
             f"{row.failed} of {row.n}",
-            _number(text.percent(row.test_accuracy)),
-            _number(text.percent(row.validation_accuracy)),
-            _number(text.percent(row.test_accuracy_as_trained)),
+            *(_number(column.interval(row.values.get(column.key))) for column in table.columns),
             rf"{row.cost:.2f}$\times$",
             _number(notes.train_seconds(row, table)),
-            escape(text.verdict(row.verdict)),
+            escape(table.score.verdict(row.verdict)),
         ]
         for row in table.rows
     ]
     said = [
-        "Test accuracy, mean and 95 % t interval over seeds; means are over completed runs",
+        "Mean and 95 % t interval over seeds; means are over completed runs",
         f"{notes.seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; {table.precision} on "
-        f"{table.device}{notes.of_execution(table)}; protocol {table.protocol}",
+        f"{table.device}{notes.of_execution(table)}; protocol {table.protocol}, engine {table.engine}",
         "Cost in sample-gradients, 1x being one gradient an example over the task's budget",
-        "The verdict compares with the highest mean, paired by seed, with Holm's correction",
+        "The verdict compares with the best mean, paired by seed, with Holm's correction",
     ]
-    yield from _float(
-        table,
-        said,
-        [*notes.of_comparison(table), *notes.of_seconds(table)],
-        header,
-        rows,
-        "l" + "r" * 7 + "l",
-    )
+    sentences = [*notes.of_comparison(table), *notes.of_results(table), *notes.of_machines(table)]
+    yield from _float(table, said, sentences, header, rows, f"l{'r' * (len(header) - 2)}l")
 
 
 def _sharpness(table: Table, labels: dict[str, str]) -> Iterator[str]:
@@ -143,4 +135,9 @@ def _number(shown: str) -> str:
     if shown == "-":
         return "--"
     shown = re.sub(r"e([+-])0*(\d+)", lambda m: rf"$\times10^{{{m[1].strip('+')}{m[2]}}}$", shown)
-    return re.sub(r"^-", "$-$", shown).replace(" ± ", r" $\pm$ ").replace("[", "{[}")
+    return (
+        re.sub(r"^-", "$-$", shown)
+        .replace(" ± ", r" $\pm$ ")
+        .replace(" ×/÷ ", r" $\times$/$\div$ ")
+        .replace("[", "{[}")
+    )

@@ -1,14 +1,14 @@
 """Leaderboards: records sorted into tables that may be compared, by the comparison protocol.
 
-A table holds the records of one stratum (task with its parameters, data set, protocol version, precision,
-device kind) at one budget in one view (suite.report.views); a row is one optimizer with its hyperparameters.
+A table holds the records of one stratum (task with its parameters, data set, protocol and engine version,
+precision, device kind, ranks) at one budget in one view (suite.report.views); a row is one optimizer with its
+hyperparameters. All that a table says of its results comes from the records' own description of their task.
 
 Hyperparameters are as given by hand, not tuned: tables are headed so, sorted by name, and rank nobody.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import Counter, defaultdict
@@ -16,23 +16,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from suite import PROTOCOL
+from suite import PROTOCOL, schema
+from suite.metric import Description
 from suite.report import text
-from suite.report.runs import Columns, Reader, Run, TaskInfo, entry_label, tails
+from suite.report.columns import Column, columns
+from suite.report.runs import Run, entry_label, tails
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
-from suite.slim import no_collection
+from suite.schema import Record
 from suite.spec import EntryRef, Param
 from suite.stats import (
     MINIMUM_SEEDS,
     Interval,
     Verdict,
+    Word,
     classify,
     mean_interval,
     pairing_correlation,
 )
-
-MARGIN = 0.005
-"""Difference in test accuracy (a fraction) below which two optimizers count as a tie."""
 
 MATCHED = 0.05
 """Training losses whose range is at most this share of the largest count as matched (rule 27)."""
@@ -49,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer in one table. Accuracies are fractions; means are over completed runs."""
+    """One optimizer in one table. Means are over completed runs, on the scales of the metrics."""
 
     optimizer: str
     """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
@@ -61,9 +61,10 @@ class Row:
     n: int
     """Runs, failed ones included."""
     failed: int
-    test_accuracy: Interval | None
-    validation_accuracy: Interval | None
-    test_accuracy_as_trained: Interval | None
+    values: Mapping[str, Interval]
+    """By key of the table's columns; a column without a finite number is not there."""
+    floored: Mapping[str, int]
+    """By key, how many runs are at the floor of a log scale, or below."""
     train_loss: Interval | None
     measures: Mapping[str, Measured]
     sample_gradients: float
@@ -72,8 +73,14 @@ class Row:
     """The same, in passes of the training set through one gradient over the task's budget."""
     train_s: float | None
     """Median training time of completed runs; None if they ran on several fingerprints."""
-    fingerprint: str
+    fingerprints: tuple[str, ...]
+    """Hardware and software that made the results of completed runs."""
     verdict: Verdict
+
+    @property
+    def fingerprint(self) -> str:
+        """The only one; empty where there are several."""
+        return self.fingerprints[0] if len(self.fingerprints) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -83,28 +90,53 @@ class Table:
     task: str
     data: str
     protocol: str
+    engine: int
     precision: str
     device: str
     compiled: bool
     ranks: int
     """Processes of each run that shared every mini-batch."""
-    tier: str
+    described: Description
+    """What its records say of their task."""
     view: str
     budget: float
     """Times the task's budget."""
-    epochs: float
-    """The task's budget in epochs."""
     seconds: float | None
     """The table's budget in seconds of training, in the view by seconds."""
+    columns: tuple[Column, ...]
+    """The first is what rows are compared by."""
     rows: tuple[Row, ...]
     measures: Mapping[str, tuple[int, ...]]
     """By name, the numbers of examples that it was estimated on."""
+    outdated: tuple[str, ...]
+    """Measures of several versions of their estimator, each a column of its own."""
     minimum_seeds: int
     correlation: float | None
     """What pairing by seed buys: mean correlation between rows."""
     matched_loss: bool | None
     """Whether rows are at the same training loss; None for fewer than two rows with measures."""
     fingerprints: tuple[str, ...]
+    moved: int
+    """Runs that went from one fingerprint to another while they trained."""
+    digests: int
+    """How many versions of the generated data there are: machines may differ in the last digits."""
+    evidence: tuple[str, ...]
+    """Keys of the columns whose numbers can be recounted from the stored correctness of examples."""
+
+    @property
+    def score(self) -> Column:
+        """What rows are compared by."""
+        return self.columns[0]
+
+    @property
+    def tier(self) -> str:
+        """The task's tier."""
+        return self.described.tier
+
+    @property
+    def epochs(self) -> float:
+        """The task's budget in epochs."""
+        return self.described.epochs
 
 
 @dataclass(frozen=True)
@@ -114,54 +146,36 @@ class Leaderboard:
     tables: tuple[Table, ...]
     left_out: tuple[str, ...]
     command: str
-    margin: float
 
 
 def build(
-    records: Iterable[Mapping[str, Any]],
-    tasks: Mapping[str, TaskInfo],
+    records: Iterable[Record],
+    tasks: Mapping[str, Mapping[str, Param]],
     optimizers: Mapping[str, Mapping[str, Param]],
     command: str,
-    *,
-    margin: float = MARGIN,
 ) -> Leaderboard:
     """Sort records into tables; the result does not depend on their order.
 
     Args:
-        records: contents of result.json, whole or slim.
-        tasks: by name, of every task that may occur; records of others are left out, saying so.
-        optimizers: by name, the declared parameters, for labels that show what differs from the defaults.
+        records: whole or slim.
+        tasks: by name, the declared parameters, for labels that show what differs from the defaults.
+        optimizers: likewise; an entry that is not among them is shown with all of its parameters.
         command: the command line that regenerates the report.
-        margin: difference in test accuracy (a fraction) that counts as a tie.
-
-    Raises:
-        SteppeError: a record that lacks what every record holds.
 
     """
-    with no_collection():
-        return _build(records, tasks, optimizers, command, margin)
-
-
-def _build(
-    records: Iterable[Mapping[str, Any]],
-    tasks: Mapping[str, TaskInfo],
-    optimizers: Mapping[str, Mapping[str, Param]],
-    command: str,
-    margin: float,
-) -> Leaderboard:
-    strata, left_out = _sift(records, tasks)
+    strata, left_out = _sift(records)
     heads = {
-        key: ("\n".join((_task_label(run, tasks), *_conditions(run))), run.setting.spec.task.version)
+        key: ("\n".join((_task_label(run, tasks), *_conditions(run))), run.record.spec.task.version)
         for key, (run, *_) in strata.items()
     }
     unlike = tails(heads)
     tables: list[Table] = []
     for key, runs in strata.items():
-        stratum = _Stratum(tasks, optimizers, _budget(runs[0], tasks), margin)
+        stratum = _Stratum(runs, tasks, optimizers)
         found = places(runs, stratum.epochs)
         tables += [stratum.table(chosen, place, unlike[key]) for place, chosen in found.items()]
     tables.sort(key=_order)
-    return Leaderboard(tuple(tables), tuple(left_out), command, margin)
+    return Leaderboard(tuple(tables), tuple(left_out), command)
 
 
 def names(board: Leaderboard) -> tuple[str, ...]:
@@ -171,51 +185,39 @@ def names(board: Leaderboard) -> tuple[str, ...]:
 
 
 def _order(table: Table) -> tuple[Any, ...]:
-    conditions = (table.task, table.data, table.precision, table.device, table.compiled, table.ranks)
-    return (*conditions, REPORT_VIEWS.index(table.view), table.budget, table.fingerprints)
+    conditions = (table.task, table.data, table.engine, table.precision, table.device, table.compiled)
+    return (*conditions, table.ranks, REPORT_VIEWS.index(table.view), table.budget, table.fingerprints)
 
 
-def _budget(run: Run, tasks: Mapping[str, TaskInfo]) -> float:
-    task = run.setting.spec.task
-    return tasks[task.name].epochs(task.params)
-
-
-def _task_label(run: Run, tasks: Mapping[str, TaskInfo]) -> str:
-    task = run.setting.spec.task
-    return entry_label(task, tasks[task.name].params)
+def _task_label(run: Run, tasks: Mapping[str, Mapping[str, Param]]) -> str:
+    task = run.record.spec.task
+    return entry_label(task, tasks.get(task.name))
 
 
 def _conditions(run: Run) -> tuple[str, ...]:
-    spec = run.setting.spec
-    return spec.data, spec.protocol, spec.precision, spec.device, str(spec.compile), str(spec.ranks)
+    spec = run.record.spec
+    names = spec.data, spec.protocol, spec.precision, spec.device
+    return *names, str(spec.engine), str(spec.compile), str(spec.ranks)
 
 
-def _sift(
-    records: Iterable[Mapping[str, Any]], tasks: Mapping[str, TaskInfo]
-) -> tuple[dict[str, list[Run]], list[str]]:
+def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]:
     """Sort records by stratum, each run once, in a fixed order; and say in sentences which are in none."""
-    reader = Reader()
-    runs: dict[str, tuple[Run, Mapping[str, Any]]] = {}
-    foreign: set[tuple[str, str]] = set()
+    runs: dict[str, Run] = {}
+    others: Counter[str] = Counter()
+    other_results = set[str]()
     for record in records:
-        run = reader.read_alike(record)
-        if run is None:
-            if (protocol := _protocol(record)) != PROTOCOL:  # its fields may be others: it is not read
-                foreign.add((protocol, str(record.get("run_id"))))
-                continue
-            run = reader.read(record)
-        if run.run_id not in runs or _first(record, runs[run.run_id][1]):
-            runs[run.run_id] = run, record
-    strata: dict[str, list[Run]] = defaultdict(list)
-    others = Counter(protocol for protocol, _ in foreign)
-    strangers: Counter[str] = Counter()
-    set_ups: dict[tuple[str, str, float], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for _, (run, _) in sorted(runs.items(), key=lambda item: item[0]):
-        setting = run.setting
-        if setting.spec.task.name not in tasks:
-            strangers[setting.spec.task.name] += 1
-        else:
-            set_ups[setting.stratum, setting.optimizer_key, setting.epochs][setting.set_up].append(run)
+        if record.protocol != PROTOCOL:
+            others[record.protocol] += 1
+            continue
+        known = runs.get(record.run_id)
+        if known is not None and known.record.results != record.results:
+            other_results.add(record.run_id)
+        if known is None or _first(record, known.record):
+            runs[record.run_id] = Run(record)
+    set_ups: dict[tuple[bytes, bytes, float], dict[bytes, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for _, run in sorted(runs.items()):
+        set_ups[run.stratum, run.optimizer_key, run.epochs][run.set_up].append(run)
+    strata: dict[bytes, list[Run]] = defaultdict(list)
     repeats: list[Run] = []
     for (stratum, *_), some in set_ups.items():
         chosen, left = _each_seed_once(some)
@@ -225,10 +227,11 @@ def _sift(
         f"{_records(n)} of protocol {name} left out: this is {PROTOCOL}."
         for name, n in sorted(others.items())
     ]
-    left_out += [
-        f"{_records(n)} of task {name} left out: no such task is known here (a plugin not given?)."
-        for name, n in sorted(strangers.items())
-    ]
+    if other_results:
+        left_out.append(
+            f"{_records(len(other_results))} left out: the same run again with other results, from another "
+            f"machine or software."
+        )
     if repeats:
         failed = sum(run.failed for run in repeats)
         left_out.append(
@@ -238,7 +241,7 @@ def _sift(
     return strata, left_out
 
 
-def _each_seed_once(set_ups: Mapping[str, list[Run]]) -> tuple[list[Run], list[Run]]:
+def _each_seed_once(set_ups: Mapping[bytes, list[Run]]) -> tuple[list[Run], list[Run]]:
     """Choose a run for each seed, and return those left over too.
 
     The set-up of most seeds is taken whole, so that a row mixes machines no more than it must; others fill
@@ -252,15 +255,9 @@ def _each_seed_once(set_ups: Mapping[str, list[Run]]) -> tuple[list[Run], list[R
     return [*chosen.values()], left
 
 
-def _first(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _first(one: Record, other: Record) -> bool:
     """Whether a record of a run goes before another of it, whatever their order: completed ones first."""
-    texts = [(record["status"], json.dumps(dict(record), sort_keys=True)) for record in (one, other)]
-    return texts[0] < texts[1]
-
-
-def _protocol(record: Mapping[str, Any]) -> str:
-    spec = record.get("spec")
-    return str(spec.get("protocol", PROTOCOL)) if isinstance(spec, Mapping) else PROTOCOL
+    return (one.status, schema.to_line(one)) < (other.status, schema.to_line(other))
 
 
 def _records(n: int) -> str:
@@ -272,63 +269,82 @@ class _Stratum:
 
     def __init__(
         self,
-        tasks: Mapping[str, TaskInfo],
+        runs: Sequence[Run],
+        tasks: Mapping[str, Mapping[str, Param]],
         optimizers: Mapping[str, Mapping[str, Param]],
-        epochs: float,
-        margin: float,
     ) -> None:
-        self._tasks, self._optimizers, self._margin = tasks, optimizers, margin
-        self.epochs = epochs
+        self._tasks, self._optimizers = tasks, optimizers
+        self.task = runs[0].record.task
+        self.epochs = self.task.epochs
         """The task's budget."""
-        self._labels: dict[str, str] = {}
+        completed = [run.record for run in runs if not run.failed]
+        self._columns = columns(self.task, completed)
+        self._evidence = tuple(
+            f"{split}_{name}"
+            for split in self.task.evaluated
+            for name in dict.fromkeys(name for record in completed for name in record.results[split].right)
+        )
+        self._labels: dict[bytes, str] = {}
         self._rows: dict[tuple[str, ...], Row] = {}
 
     def table(self, runs: Sequence[Run], place: Place, unlike: str) -> Table:
         """Make the table of these runs; `unlike` tells its task from others of its name."""
-        first = runs[0].setting.spec
-        info = self._tasks[first.task.name]
-        minimum = MINIMUM_SEEDS[info.tier]
+        first = runs[0].record.spec
+        minimum = MINIMUM_SEEDS[self.task.tier]
         named = self._named(runs, place)
-        scores = {name: _by_seed(some) for name, _, some in named}
+        scores = {name: self._by_seed(some) for name, _, some in named}
         failures = {name: sum(run.failed for run in some) for name, _, some in named}
-        verdicts = classify(scores, failures, margin=self._margin, minimum=minimum)
+        verdicts = classify(scores, failures, margin=self.task.primary.margin, minimum=minimum)
+        labels, outdated = _measure_labels(runs)
         rows = tuple(
-            replace(self._row(some), optimizer=name, entry=entry, verdict=verdicts[name])
+            replace(self._row(some, labels), optimizer=name, entry=entry, verdict=verdicts[name])
             for name, entry, some in named
         )
-        kinds = {run.kind for run in runs}
+        completed = [run.record for run in runs if not run.failed]
         examples: dict[str, set[int]] = defaultdict(set)
-        for kind in kinds:
-            for name, n in kind.examples.items():
-                examples[name].add(n)
+        for record in completed:
+            if record.sharpness is not None:
+                for name, estimate in record.sharpness.measures.items():
+                    examples[labels[name, estimate.version]].add(estimate.n)
         losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
         return Table(
             task=_task_label(runs[0], self._tasks) + unlike,
             data=first.data,
             protocol=first.protocol,
+            engine=first.engine,
             precision=first.precision,
             device=first.device,
             compiled=first.compile,
             ranks=first.ranks,
-            tier=info.tier,
+            described=self.task,
             view=place.view,
             budget=place.budget,
-            epochs=self.epochs,
             seconds=place.seconds,
+            columns=self._columns,
             rows=rows,
             measures={name: tuple(sorted(examples[name])) for name in sorted(examples)},
+            outdated=outdated,
             minimum_seeds=minimum,
             correlation=pairing_correlation(scores),
             matched_loss=max(losses) - min(losses) <= MATCHED * max(losses) if len(losses) > 1 else None,
-            fingerprints=tuple(sorted({kind.fingerprint for kind in kinds if not kind.failed})),
+            fingerprints=tuple(sorted({run.fingerprint for run in runs if not run.failed})),
+            moved=sum(bool(record.provenance.fingerprints) for record in completed),
+            digests=len({tuple(sorted(record.digests.items())) for record in completed}),
+            evidence=self._evidence,
         )
+
+    def _by_seed(self, runs: Sequence[Run]) -> dict[int, float]:
+        """Return what is tested of each completed run, by seed."""
+        score = self._columns[0]
+        found = {run.seed: score.read(run.record) for run in runs if not run.failed}
+        return {seed: score.score(value) for seed, value in found.items() if value is not None}
 
     def _named(self, runs: Sequence[Run], place: Place) -> list[tuple[str, str, list[Run]]]:
         """Sort runs into rows, each with its label and that of its entry, in the order of the table."""
-        rows: dict[tuple[str, float], list[Run]] = defaultdict(list)
+        rows: dict[tuple[bytes, float], list[Run]] = defaultdict(list)
         for run in runs:
             rows[row_key(run, place.view)].append(run)
-        entries = self._entries({key: some[0].setting.spec.optimizer for (key, _), some in rows.items()})
+        entries = self._entries({key: some[0].record.spec.optimizer for (key, _), some in rows.items()})
         labelled = [
             (
                 entries[optimizer] + (_epochs(some[0], place.budget * self.epochs) if at else ""),
@@ -339,7 +355,7 @@ class _Stratum:
         ]
         return sorted(labelled, key=lambda one: (text.name_key(one[0]), one[:2]))
 
-    def _entries(self, one: Mapping[str, EntryRef]) -> dict[str, str]:
+    def _entries(self, one: Mapping[bytes, EntryRef]) -> dict[bytes, str]:
         """Label the optimizers by key, each unlike the others."""
         for key, ref in one.items():
             if key not in self._labels:
@@ -347,68 +363,86 @@ class _Stratum:
         suffixes = tails({key: (self._labels[key], ref.version) for key, ref in one.items()})
         return {key: self._labels[key] + suffixes[key] for key in one}
 
-    def _row(self, runs: Sequence[Run]) -> Row:
+    def _row(self, runs: Sequence[Run], labels: Mapping[tuple[str, int], str]) -> Row:
         """Make the row of these runs, without what its table says of it."""
-        ids = tuple(run.run_id for run in runs)
+        ids = (*(run.run_id for run in runs), *labels.values())
         if ids not in self._rows:
-            self._rows[ids] = _row(runs, self.epochs)
+            self._rows[ids] = self._made(runs, labels)
         return self._rows[ids]
+
+    def _made(self, runs: Sequence[Run], labels: Mapping[tuple[str, int], str]) -> Row:
+        completed = [run.record for run in runs if not run.failed]
+        costs = [record.cost.sample_gradients for record in completed] or [
+            run.planned_sample_gradients() for run in runs
+        ]
+        values: dict[str, Interval] = {}
+        floored: dict[str, int] = {}
+        for column in self._columns:
+            known = [value for record in completed if (value := column.read(record)) is not None]
+            if known:
+                values[column.key] = mean_interval([column.metric.on_scale(value) for value in known])
+            if at_floor := sum(map(column.metric.at_floor, known)):
+                floored[column.key] = at_floor
+        losses = [record.sharpness.metrics.get("loss") for record in completed if record.sharpness]
+        known_losses = [loss for loss in losses if loss is not None]
+        seconds = [record.cost.train_s for record in completed]
+        prints = tuple(sorted({record.provenance.origin.fingerprint for record in completed}))
+        return Row(
+            optimizer="",
+            entry="",
+            epochs=runs[0].record.spec.epochs,
+            runs=tuple(run.run_id for run in sorted(runs, key=lambda run: (run.seed, run.run_id))),
+            n=len(runs),
+            failed=sum(run.failed for run in runs),
+            values=values,
+            floored=floored,
+            train_loss=mean_interval(known_losses) if known_losses else None,
+            measures=_measures(completed, labels),
+            sample_gradients=statistics.fmean(costs),
+            cost=statistics.fmean(costs) / (self.epochs * runs[0].record.cost.n_train),
+            train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
+            fingerprints=prints,
+            verdict=Verdict(Word.ALONE),
+        )
 
 
 def _epochs(run: Run, budget: float) -> str:
-    epochs = run.setting.spec.epochs
+    epochs = run.record.spec.epochs
     return "" if math.isclose(epochs, budget, rel_tol=1e-6) else f" ({round(epochs, 3):.10g} epochs)"
 
 
-def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
-    completed = Columns(run for run in runs if not run.failed)
-    seeds = [run.seed for some in completed.by_kind.values() for run in some]
-    return dict(zip(seeds, completed.of("results", "test_accuracy"), strict=True))
+def _measure_labels(runs: Sequence[Run]) -> tuple[dict[tuple[str, int], str], tuple[str, ...]]:
+    """Name the column of each measure and version: numbers of two versions of an estimator share none."""
+    versions: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        if run.record.sharpness is not None:
+            for name, estimate in run.record.sharpness.measures.items():
+                versions[name].add(estimate.version)
+    labels = {
+        (name, version): name if len(some) == 1 else f"{name} v{version}"
+        for name, some in versions.items()
+        for version in some
+    }
+    return labels, tuple(sorted(name for name, some in versions.items() if len(some) > 1))
 
 
-def _row(runs: Sequence[Run], epochs: float) -> Row:
-    completed = Columns(run for run in runs if not run.failed)
-    costs = [float(kind.sample_gradients) for kind, some in completed.by_kind.items() for _ in some] or [
-        run.kind.planned_sample_gradients() for run in runs
-    ]
-    seconds = completed.of("cost", "train_s")
-    prints = {kind.fingerprint for kind in completed.by_kind}
-    return Row(
-        optimizer="",
-        entry="",
-        epochs=runs[0].setting.spec.epochs,
-        runs=tuple(run.run_id for run in sorted(runs, key=lambda run: (run.seed, run.run_id))),
-        n=len(runs),
-        failed=sum(run.failed for run in runs),
-        test_accuracy=_interval(completed, "results", "test_accuracy"),
-        validation_accuracy=_interval(completed, "results", "validation_accuracy"),
-        test_accuracy_as_trained=_interval(completed, "results", "test_accuracy_as_trained"),
-        train_loss=_interval(completed, "sharpness", "train_loss"),
-        measures=_measures(completed),
-        sample_gradients=statistics.fmean(costs),
-        cost=statistics.fmean(costs) / (epochs * runs[0].kind.n_train),
-        train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
-        fingerprint=next(iter(prints)) if len(prints) == 1 else "",
-        verdict=Verdict("alone"),
-    )
+def _measures(records: Sequence[Record], labels: Mapping[tuple[str, int], str]) -> dict[str, Measured]:
+    values: dict[str, list[float]] = defaultdict(list)
+    errors: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for record in records:
+        for name, one in record.sharpness.measures.items() if record.sharpness else ():
+            if one.value is None:
+                continue
+            label = labels[name, one.version]
+            values[label].append(one.value)
+            for kept, error in zip(errors[label], (one.se_probes, one.se_examples), strict=True):
+                if error is not None:
+                    kept.append(error)
+    return {
+        label: Measured(mean_interval(some), *map(_rms, errors[label]))
+        for label, some in sorted(values.items())
+    }
 
 
-def _interval(runs: Columns, *path: str) -> Interval | None:
-    values = runs.of(*path)
-    return mean_interval(values) if values else None
-
-
-def _measures(runs: Columns) -> dict[str, Measured]:
-    found = {}
-    for name in sorted({name for kind in runs.by_kind for name in kind.measures}):
-        path = ("sharpness", "measures", name)
-        interval = _interval(runs, *path, "value")
-        if interval is not None:
-            errors = _rms(runs, *path, "se_probes"), _rms(runs, *path, "se_examples")
-            found[name] = Measured(interval, *errors)
-    return found
-
-
-def _rms(runs: Columns, *path: str) -> float | None:
-    errors = runs.of(*path)
+def _rms(errors: Sequence[float]) -> float | None:
     return math.sqrt(statistics.fmean([x * x for x in errors])) if errors else None

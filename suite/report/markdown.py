@@ -18,13 +18,13 @@ VIEW_TITLES = {
 
 INTRODUCTION = """\
 Every optimizer runs at one setting of its hyperparameters that was not tuned for the task, so no table is a
-ranking: rows are sorted by name and none is set in bold. Accuracies are in percent; ± is the 95 % t interval
-over seeds. Means are over completed runs. BatchNorm statistics are re-estimated at the final weights; the
-column *as trained* is the test accuracy with those that training left. Cost counts sample-gradients, one
+ranking: rows are sorted by name and none is set in bold. ± is the 95 % t interval over seeds (×/÷ on a log
+scale). Means are over completed runs. BatchNorm statistics are re-estimated at the final weights; a column
+*as trained* is the result with those that training left. Cost counts sample-gradients, one
 example through one forward and backward pass; 1x is one gradient an example over the task's budget. The word
-in the last column compares with the highest mean over the seeds that all rows have, paired by seed, with
+in the last column compares with the best mean over the seeds that all rows have, paired by seed, with
 Holm's correction:
-*best set* is that row; *tie*, equivalent to it within {margin:g} points; *worse*, significantly below it;
+*best set* is that row; *tie*, equivalent to it within the table's margin; *worse*, significantly worse;
 *unresolved*, neither was shown, with the difference that this many seeds would have found 4 times in 5;
 *undecided*, too few seeds for any test; *failed runs*, which keep a row out of the best set."""
 
@@ -37,7 +37,7 @@ def render(board: Leaderboard) -> str:
 def _lines(board: Leaderboard) -> Iterator[str]:
     yield "# Leaderboard"
     yield ""
-    yield from INTRODUCTION.format(margin=100 * board.margin).split("\n")
+    yield from INTRODUCTION.split("\n")
     if not board.tables:
         yield ""
         yield "No records to show."
@@ -59,38 +59,36 @@ def _table(table: Table) -> Iterator[str]:
     yield (
         f"{notes.seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; "
         f"{text.markdown(table.precision)} on {text.markdown(table.device)}{notes.of_execution(table)}; "
-        f"protocol {text.markdown(table.protocol)}."
+        f"protocol {text.markdown(table.protocol)}, engine {table.engine}."
     )
     yield ""
-    yield from _accuracy(table)
+    yield from _results(table)
     if any(row.train_loss for row in table.rows):
         yield ""
         yield from _sharpness(table)
-    sentences = [*notes.of_comparison(table), *notes.of_measures(table), *notes.of_seconds(table)]
+    sentences = list(notes.of_table(table))
     if sentences:
         yield ""
         yield from (f"- {text.markdown(sentence)}" for sentence in sentences)
 
 
-def _accuracy(table: Table) -> list[str]:
-    header = ["optimizer", "n", "failed", "test acc", "validation acc", "as trained", "cost",
+def _results(table: Table) -> list[str]:
+    header = ["optimizer", "n", "failed", *(text.markdown(column.title) for column in table.columns), "cost",
               "sample-gradients", "train s", "verdict"]  # fmt: skip
     rows = [
         [
             text.markdown(row.optimizer),
             str(row.n),
             f"{row.failed} of {row.n}",
-            text.percent(row.test_accuracy),
-            text.percent(row.validation_accuracy),
-            text.percent(row.test_accuracy_as_trained),
+            *(column.interval(row.values.get(column.key)) for column in table.columns),
             f"{row.cost:.2f}x",
             f"{row.sample_gradients:,.0f}",
             notes.train_seconds(row, table),
-            text.verdict(row.verdict),
+            table.score.verdict(row.verdict),
         ]
         for row in table.rows
     ]
-    return text.grid(header, rows, [False, *[True] * 8, False])
+    return text.grid(header, rows, [False, *[True] * (len(header) - 2), False])
 
 
 def _sharpness(table: Table) -> list[str]:

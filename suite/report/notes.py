@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from suite.metric import PERCENT
 from suite.report.leaderboard import Row, Table
 from suite.report.views import NEAR
+from suite.stats import Word
 
 
 def of_execution(table: Table) -> str:
@@ -14,8 +16,16 @@ def of_execution(table: Table) -> str:
     return compiled + (f", {table.ranks} ranks" if table.ranks > 1 else "")
 
 
+def of_table(table: Table) -> Iterator[str]:
+    """Say all that the reader of a table must know."""
+    yield from of_comparison(table)
+    yield from of_results(table)
+    yield from of_measures(table)
+    yield from of_machines(table)
+
+
 def of_comparison(table: Table) -> Iterator[str]:
-    """Say which rows are compared and what the comparison is worth."""
+    """Say which rows are compared, by what, and what the comparison is worth."""
     if table.seconds is not None:
         yield (
             f"Its rows have a median training time within {100 * NEAR:g} % of {table.seconds:.3g} s: "
@@ -23,13 +33,54 @@ def of_comparison(table: Table) -> Iterator[str]:
             f"hardware and software. A label tells epochs other than {table.budget * table.epochs:g}. "
             f"Seconds compare only where the machine was otherwise idle, which no record shows."
         )
-    if any(row.verdict.word == "undecided" for row in table.rows):
+    metric, words = table.score.metric, table.score.words
+    if metric.margin is None:
+        margin = "no margin is declared for it, so that no tie is claimed"
+    elif metric.scale == "linear" and metric.unit == PERCENT:
+        margin = f"differences within {100 * metric.margin:g} points are a tie"
+    else:
+        unit = " decades" if metric.scale == "log" else f" {metric.unit}".rstrip()
+        margin = f"differences within {metric.margin:g}{unit} are a tie"
+    yield f"Rows are compared by {words}: {metric.better} is better; {margin}."
+    if any(row.verdict.word is Word.UNDECIDED for row in table.rows):
         yield (
             f"Undecided rows are descriptive only, without tests: the {table.tier} tier asks for "
             f"{table.minimum_seeds} completed seeds, the same as the best row's."
         )
     if table.correlation is not None:
-        yield f"Pairing by seed: test accuracies of two rows correlate by {table.correlation:.2f} on average."
+        yield f"Pairing by seed: the {words} of two rows correlates by {table.correlation:.2f} on average."
+
+
+def of_results(table: Table) -> Iterator[str]:
+    """Say how results are written, which runs lack one, and which of them can be recounted."""
+    logs = [column.words for column in table.columns if column.metric.scale == "log"]
+    if logs:
+        yield (
+            f"On a log scale, with geometric means, the factor of their interval, and differences in "
+            f"decades: {', '.join(logs)}."
+        )
+    for row in table.rows:
+        completed = row.n - row.failed
+        for column in table.columns:
+            known = row.values[column.key].n if column.key in row.values else 0
+            if known < completed:
+                yield (
+                    f"{row.optimizer}: {column.words} is over {known} of {completed} completed runs; "
+                    f"the others gave no finite number."
+                )
+            if (n := row.floored.get(column.key)) and column.metric.floor is not None:
+                yield (
+                    f"{row.optimizer}: {column.words} of {n} of {completed} runs is at most "
+                    f"{column.metric.floor:g}, the smallest value that it resolves, and counts as that."
+                )
+    recounted = [column.words for column in table.columns if column.key in table.evidence]
+    if recounted:
+        yield (
+            f"Recounted from the stored correctness of single examples: {', '.join(recounted)}. "
+            f"All else is as the records claim it."
+        )
+    else:
+        yield "No result can be recounted from stored examples: all is as the records claim it."
 
 
 def of_measures(table: Table) -> Iterator[str]:
@@ -40,10 +91,15 @@ def of_measures(table: Table) -> Iterator[str]:
             "is the error of one run's estimate over probes (of lambda_max: the residual) / over examples. "
             "No row is ranked by a measure, which its method may minimise."
         )
+    for name in table.outdated:
+        yield (
+            f"{name} comes from several versions of its estimator, which share no column: "
+            f"`steppe measure RUN -m {name} --write` brings a run to the newest one."
+        )
     for row in table.rows:
         completed = row.n - row.failed
         for name, found in row.measures.items():
-            if found.over_seeds.n < completed:
+            if name not in table.outdated and found.over_seeds.n < completed:
                 yield (
                     f"{row.optimizer}: {name} is over {found.over_seeds.n} of {completed} completed runs; "
                     f"the others gave no finite number."
@@ -53,19 +109,40 @@ def of_measures(table: Table) -> Iterator[str]:
         yield f"Rows are {matched} training loss, on which curvature depends."
 
 
-def of_seconds(table: Table) -> Iterator[str]:
-    """Say where the seconds were taken, with the letters of `train_seconds`."""
+def of_machines(table: Table) -> Iterator[str]:
+    """Say where the runs were made, with the letters of `train_seconds`."""
     if len(table.fingerprints) > 1:
-        yield "Seconds compare only within one machine and software:"
+        yield (
+            "The runs come from several machines or versions of software. The same spec gives other bytes on "
+            "another, and seconds compare only within one:"
+        )
         for index, name in enumerate(table.fingerprints):
             yield f"[{_letter(index)}] {name}"
+        mixed = [row for row in table.rows if len(row.fingerprints) > 1]
+        if mixed:
+            rows = ", ".join(f"{row.optimizer} {_letters(row, table)}" for row in mixed)
+            yield f"These rows mix them, in results as in seconds: {rows}."
     elif table.fingerprints:
         yield f"Seconds are the median over runs on {table.fingerprints[0]}."
+    if table.moved:
+        yield (
+            f"{table.moved} run{'s' if table.moved > 1 else ''} went from one machine or version of software "
+            f"to another while training: none of them can be repeated bit for bit."
+        )
+    if table.digests > 1:
+        yield (
+            f"The generated data come in {table.digests} versions, which differ in the last digits as "
+            f"machines do."
+        )
+
+
+def _letters(row: Row, table: Table) -> str:
+    return "".join(f"[{_letter(table.fingerprints.index(name))}]" for name in row.fingerprints)
 
 
 def train_seconds(row: Row, table: Table) -> str:
     """Show a row's seconds, with the letter of its machine where there are several."""
-    if row.train_s is None:
+    if row.train_s is None or not row.fingerprint:
         return "-"
     mark = f" [{_letter(table.fingerprints.index(row.fingerprint))}]" if len(table.fingerprints) > 1 else ""
     return f"{row.train_s:.1f}{mark}"

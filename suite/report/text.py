@@ -6,16 +6,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from suite.stats import Interval, Verdict
+from suite.stats import Interval, Word
 
 WORDS = {
-    "best": "best set",
-    "tie": "tie",
-    "unresolved": "unresolved",
-    "worse": "worse",
-    "failed": "failed runs",
-    "undecided": "undecided",
-    "alone": "no other row",
+    Word.BEST: "best set",
+    Word.TIE: "tie",
+    Word.UNRESOLVED: "unresolved",
+    Word.WORSE: "worse",
+    Word.FAILED: "failed runs",
+    Word.UNDECIDED: "undecided",
+    Word.ALONE: "no other row",
 }
 
 
@@ -78,7 +78,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[b
 
 
 def percent(interval: Interval | None) -> str:
-    """Mean and half-width of an accuracy in percent."""
+    """Mean and half-width of a fraction in percent."""
     if interval is None:
         return "-"
     half = "" if interval.half is None else f" ± {100 * interval.half:.2f}"
@@ -103,13 +103,3 @@ def measured(interval: Interval | None) -> str:
 def short(value: float) -> str:
     """Show an error with two significant digits."""
     return f"{value:.2g}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.1e}"
-
-
-def verdict(found: Verdict) -> str:
-    """Say a verdict in words, with the minimum detectable difference where nothing could be shown."""
-    word = WORDS[found.word]
-    if found.word == "unresolved" and found.detectable is not None:
-        return f"{word} (could detect {100 * found.detectable:.2f})"
-    if found.word == "worse" and found.difference is not None:
-        return f"{word} by {-100 * found.difference:.2f}{' (within the margin)' if found.equivalent else ''}"
-    return word

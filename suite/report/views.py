@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from suite import select
-from suite.report.runs import Columns, Kind, Run
+from suite.report.runs import Run
 
 REPORT_VIEWS = (*select.VIEWS, "seconds")
 """Views of a leaderboard, in its order: seconds are known after a run only, so none is planned by them."""
@@ -40,9 +40,9 @@ class Place:
     """The budget in seconds, in that view."""
 
 
-def row_key(run: Run, view: str) -> tuple[str, float]:
+def row_key(run: Run, view: str) -> tuple[bytes, float]:
     """Name a run's row in a table: by seconds, an optimizer has one for each of its epochs."""
-    return run.setting.optimizer_key, run.setting.epochs if view == "seconds" else 0.0
+    return run.optimizer_key, run.epochs if view == "seconds" else 0.0
 
 
 def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
@@ -69,30 +69,27 @@ def _ids(runs: Sequence[Run]) -> set[str]:
 
 def _planned(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     found: dict[Place, list[Run]] = defaultdict(list)
-    kinds = dict.fromkeys(run.kind for run in runs)
-    nearest = _nearest(kinds, epochs)
-    planned = {kind: [found[place] for place in _planned_places(kind, epochs, nearest)] for kind in kinds}
+    nearest = _nearest(runs, epochs)
     for run in runs:
-        for some in planned[run.kind]:
-            some.append(run)
+        for place in _planned_places(run, epochs, nearest):
+            found[place].append(run)
     return found
 
 
-def _nearest(kinds: Iterable[Kind], epochs: float) -> dict[tuple[str, float], float]:
+def _nearest(runs: Iterable[Run], epochs: float) -> dict[tuple[bytes, float], float]:
     """By optimizer and budget, the epochs that cost it, the nearest ones: a row has each seed once."""
-    off: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
-    for kind in kinds:
+    off: dict[tuple[bytes, float], set[tuple[float, float]]] = defaultdict(set)
+    for run in runs:
         for b in BUDGETS:
-            if _costs(kind, b * epochs):
-                distance = abs(kind.planned_sample_gradients() - b * epochs * kind.n_train)
-                off[kind.setting.optimizer_key, b].append((distance, kind.setting.epochs))
+            if _costs(run, b * epochs):
+                distance = abs(run.planned_sample_gradients() - b * epochs * run.record.cost.n_train)
+                off[run.optimizer_key, b].add((distance, run.epochs))
     return {key: min(some)[1] for key, some in off.items()}
 
 
-def _planned_places(kind: Kind, epochs: float, nearest: Mapping[tuple[str, float], float]) -> list[Place]:
-    setting = kind.setting
-    equal = [b for b in BUDGETS if nearest.get((setting.optimizer_key, b)) == setting.epochs]
-    times = kind.setting.spec.epochs / epochs
+def _planned_places(run: Run, epochs: float, nearest: Mapping[tuple[bytes, float], float]) -> list[Place]:
+    equal = [b for b in BUDGETS if nearest.get((run.optimizer_key, b)) == run.epochs]
+    times = run.record.spec.epochs / epochs
     named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
     return [
         *(Place("sample-gradients", b) for b in equal),
@@ -100,18 +97,18 @@ def _planned_places(kind: Kind, epochs: float, nearest: Mapping[tuple[str, float
     ]
 
 
-def _costs(kind: Kind, epochs: float) -> bool:
+def _costs(run: Run, epochs: float) -> bool:
     """Whether a run costs what one gradient a step costs over these epochs."""
     # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
-    slack = 2 * kind.sample_gradients / max(1, kind.steps) + 1e-6 * epochs * kind.n_train
-    return abs(kind.planned_sample_gradients() - epochs * kind.n_train) <= slack
+    cost = run.record.cost
+    slack = 2 * cost.sample_gradients / max(1, cost.steps) + 1e-6 * epochs * cost.n_train
+    return abs(run.planned_sample_gradients() - epochs * cost.n_train) <= slack
 
 
 def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
-    by_machine: dict[str, dict[tuple[str, float], list[Run]]] = defaultdict(lambda: defaultdict(list))
+    by_machine: dict[str, dict[tuple[bytes, float], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run.kind.fingerprint:
-            by_machine[run.kind.fingerprint][row_key(run, "seconds")].append(run)
+        by_machine[run.fingerprint][row_key(run, "seconds")].append(run)
     found: dict[Place, list[Run]] = {}
     for machine, rows in sorted(by_machine.items()):
         times = {key: took for key, some in rows.items() if (took := _row_seconds(some)) is not None}
@@ -127,10 +124,8 @@ def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
 def _is_plain(row: Sequence[Run], epochs: float) -> bool:
     """Whether a row may set the budget: one gradient a step, for the task's own epochs, nothing failed."""
     return all(
-        not kind.failed
-        and math.isclose(kind.setting.spec.epochs, epochs, rel_tol=1e-6)
-        and _costs(kind, epochs)
-        for kind in {run.kind for run in row}
+        not run.failed and math.isclose(run.record.spec.epochs, epochs, rel_tol=1e-6) and _costs(run, epochs)
+        for run in row
     )
 
 
@@ -139,16 +134,15 @@ def _row_seconds(row: Sequence[Run]) -> float | None:
 
     A row that failed throughout has a place too (rule 24): a view that dropped it would hide the failure.
     """
-    completed = [run for run in row if not run.failed]
-    return _median(Columns(completed).of("cost", "train_s")) or _median(_projected(row))
+    completed = [run.record.cost.train_s for run in row if not run.failed]
+    return _median(completed) or _median(_projected(row))
 
 
 def _projected(row: Sequence[Run]) -> Iterator[float]:
-    for kind, some in Columns(row).by_kind.items():
-        if kind.sample_gradients:
-            planned = kind.planned_sample_gradients()
-            for seconds in Columns(some).of("cost", "train_s"):
-                yield seconds * planned / kind.sample_gradients
+    for run in row:
+        cost = run.record.cost
+        if cost.sample_gradients:
+            yield cost.train_s * run.planned_sample_gradients() / cost.sample_gradients
 
 
 def _median(seconds: Iterable[float]) -> float | None:

@@ -1,8 +1,8 @@
 """Sharpness of a trained model: one measure a file, found by name without importing torch.
 
 A module of this package is a measure if it assigns `MEASURES`, a literal dict from the names of the
-estimates that it gives to one line about each, and `VERSION`, a whole number that rises where its numbers change, and
-defines `estimate(point) -> dict[str, Estimate]`.
+estimates that it gives to one line about each, and `VERSION`, a whole number that rises where its numbers
+change, and defines `estimate(point) -> dict[str, Estimate]`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import ast
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from suite.errors import unknown
-from suite.schema import Estimate
+from suite.schema import Estimate, Sharpness
 from suite.sharpness.point import Point, SubsetLoss
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Point",
     "SubsetLoss",
     "check_names",
+    "contradictions",
     "measure",
     "modules",
     "subset_loss",
@@ -74,6 +75,33 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in _FOUND:
             raise unknown("measure", name, _FOUND, mend="`steppe list measures` describes them")
+
+
+def contradictions(found: Sharpness) -> Iterator[str]:
+    """Yield what is false in the measures of a record, as far as they can be held against each other."""
+    for name, estimate in found.measures.items():
+        where = f"sharpness.measures.{name}"
+        if name not in _FOUND:
+            yield f"{where} is no measure; valid: {', '.join(sorted(_FOUND))}"
+        if (estimate.value is None) != bool(estimate.reason):
+            lacks = "no value and no" if estimate.value is None else "a value and a"
+            yield f"{where} has {lacks} reason for none"
+        if estimate.n != found.n:
+            yield f"{where}.n is {estimate.n}, the subset has {found.n} examples"
+        for error in ("se_probes", "se_examples"):
+            if (size := getattr(estimate, error)) is not None and size < 0:
+                yield f"{where}.{error} is {size:g}; valid: at least 0"
+    smooth, rise = (found.measures.get(name) for name in ("lpf", "lpf_difference"))
+    loss = found.metrics.get("loss")
+    if smooth is None or rise is None or smooth.value is None or rise.value is None or loss is None:
+        return
+    # Means over the same examples, in float32 and in another order; on another machine in other bytes.
+    slack = (1e-5 if smooth.origin is None else 1e-3) * max(1.0, abs(smooth.value))
+    if abs(smooth.value - rise.value - loss) > slack:
+        yield (
+            f"sharpness: lpf {smooth.value:g} less lpf_difference {rise.value:g} is not the loss "
+            f"{loss:g} of the same examples"
+        )
 
 
 def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:

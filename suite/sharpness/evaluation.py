@@ -48,7 +48,8 @@ def groups(point: Point, size: int) -> list[Batch]:
     """Cut the examples into consecutive random groups of at most `size`, sizes differing by at most one.
 
     The order is a fixed permutation, the same for every run, because a subset may come sorted by class
-    and errors over examples need groups that are random samples. The groups of a joint loss are whole batches.
+    and errors over examples need groups that are random samples. The groups of a joint loss are whole
+    batches.
     """
     n = len(point.batch)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(point.problem.device)
@@ -68,7 +69,7 @@ def mean_loss(point: Point, outputs: Any, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def losses_at(point: Point, weights: FlatParams, batch: Batch) -> Tensor:
-    """Losses in float64 at the weights `weights.theta`: of each example, summed over its units; of a joint loss one."""
+    """Losses in float64 at `weights.theta`: of each example, summed over its units; a joint loss is one."""
     model: Any = ModelAt(point.model, dict(zip(trainable(point.model), weights.params, strict=True)))
     if not point.separable:
         return point.problem.loss(point.problem.forward(model, batch), batch).double()[None]

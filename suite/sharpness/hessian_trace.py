@@ -44,6 +44,7 @@ def estimate(point: Point, group: int = GROUP, probes: int = PROBES) -> dict[str
     hessian, noise = Hessian(point), NormalStream(point.seed, "measure")
     size = point.group(group)
     parts = groups(point, size)
+    shown = group if point.separable else size
 
     def signs(index: int) -> Iterator[Tensor]:
         for k in range(probes):
@@ -61,6 +62,6 @@ def estimate(point: Point, group: int = GROUP, probes: int = PROBES) -> dict[str
     return {
         "hessian_trace": Estimate(
             value, se_probes, se_examples, n=len(point.batch), probes=values.numel(), version=VERSION,
-            estimator=f"hutchinson: {probes} rademacher probes per {group if point.separable else size} examples",
+            estimator=f"hutchinson: {probes} rademacher probes per {shown} examples",
         )
     }  # fmt: skip

@@ -80,12 +80,11 @@ def estimate(point: Point, batch: int = BATCH, pairs: int = PAIRS) -> dict[str, 
         f"{batch if point.separable else size} examples"
     )
     difference = absolute - base
-    rest = {"n": len(point.batch), "probes": probes, "estimator": estimator, "version": VERSION}
+    rest = len(point.batch), probes, estimator, VERSION
+    rise = float(weighted_mean(difference, weight))
     return {
-        "lpf": Estimate(value, se_probes, _se(absolute, weight), **rest),
-        "lpf_difference": Estimate(
-            float(weighted_mean(difference, weight)), se_probes, _se(difference, weight), **rest
-        ),
+        "lpf": Estimate(value, se_probes, _se(absolute, weight), *rest),
+        "lpf_difference": Estimate(rise, se_probes, _se(difference, weight), *rest),
     }
 
 
@@ -105,7 +104,7 @@ def antithetic_losses(point: Point, weights: FlatParams, z: Tensor, part: Batch)
 def _se(values: Tensor, weight: Tensor | None) -> float | None:
     """Standard error of the mean over n examples; with weights, of the ratio r = sum v / sum w.
 
-        se^2 = n / (n - 1) sum_i (v_i - r w_i)^2 / (sum_i w_i)^2,       which is s^2 / n at w = 1
+    se^2 = n / (n - 1) sum_i (v_i - r w_i)^2 / (sum_i w_i)^2,       which is s^2 / n at w = 1
     """
     n = len(values)
     if n == 1:

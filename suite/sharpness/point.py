@@ -17,9 +17,10 @@ class Point:
     """The point in weight space, and the data, at which all measures of a run are taken (protocol rule 26).
 
     `model` holds the final weights and re-estimated BatchNorm statistics, in eval mode; `batch` is the fixed
-    seeded subset of the training examples without augmentation, on the model's device and in its dtype. The loss is
-    that of `problem`, without weight decay. `seed` is the run's: probes and noise come from its stream
-    `measure`. A pass takes at most `batch_size` examples at a time. The groups of a joint loss are of just that size.
+    seeded subset of the training examples without augmentation, on the model's device and in its dtype. The
+    loss is that of `problem`, without weight decay. `seed` is the run's: probes and noise come from its
+    stream `measure`. A pass takes at most `batch_size` examples at a time. The groups of a joint loss are of
+    just that size.
     """
 
     model: nn.Module

@@ -9,55 +9,37 @@ from typing import Any
 from suite.report import text
 from suite.report.charts.scales import Looks, axis, join
 from suite.report.charts.theme import SCHEMA, WIDTH, Spec
+from suite.report.columns import RowColumn
 from suite.report.curves import Curve
 from suite.report.runs import number
-from suite.sharpness import MEASURES
 
-TITLES = {
-    "epoch": "epoch",
-    "sample_gradients": "sample-gradients",
-    "lr": "learning rate",
-    "train_loss": "training loss",
-    "train_accuracy": "training accuracy, %",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy, %",
-    **{name: f"sharpness ({name})" for name in MEASURES},
-    "sharpness_train_loss": "training loss on the subset",
-}
-"""Titles of the columns of metrics; others stand for themselves."""
+AXES = {"epoch": "epoch", "sample_gradients": "sample-gradients"}
+"""Titles of the columns that a curve may run along."""
 
 _HEIGHT = 340
 _SYMBOLS = 6
 """Symbols along a line."""
 
 
-def title_of(column: str) -> str:
-    """Name a column of the metrics on an axis, with its unit."""
-    return TITLES.get(column, text.plain(column))
-
-
 def curve_bands(
-    curves: Sequence[Curve], title: str, x_title: str, y_title: str, names: Sequence[str] = ()
+    curves: Sequence[Curve], column: RowColumn, title: str, y_title: str = "", names: Sequence[str] = ()
 ) -> Spec:
     """Draw the curves of one column with their bands over seeds.
 
     Args:
-        curves: all of one column and along one axis; accuracies, which are fractions, are drawn in percent.
+        curves: all of that column and along one axis.
+        column: what they are of.
         title: of the chart.
-        x_title: of the horizontal axis, with its unit.
-        y_title: of the vertical axis, with its unit.
+        y_title: of the vertical axis, with its unit; by default the column's.
         names: the entries of the whole report, so that each keeps its look from chart to chart.
 
     """
     looks = Looks(names, (curve.optimizer for curve in curves))
-    values = [value for curve in curves for value in _points(curve, looks)]
+    x_title, y_title = AXES[curves[0].along if curves else "epoch"], y_title or column.title
+    values = [value for curve in curves for value in _points(curve, looks, column)]
     ends = [value[field] for value in values for field in ("mean", "low", "high")]
     x = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
-    y = {
-        "field": "mean",
-        "type": "quantitative",
-        **_vertical(y_title, ends, [curve.column for curve in curves]),
-    }
+    y = {"field": "mean", "type": "quantitative", **_vertical(y_title, ends, [column])}
     band: Spec = {
         "transform": [{"filter": "isValid(datum.low)"}],
         "mark": {"type": "area", "opacity": 0.15, "aria": False},
@@ -78,7 +60,7 @@ def curve_bands(
     means = f"line: mean over runs; {'band: 95 % t interval' if banded else 'no interval'}"
     ended = any(min(curve.counts) < curve.n for curve in curves)
     early = "a run that ended early is in no later point" if ended else ""
-    last = [f"{looks.label(curve.optimizer)} {_shown(curve.column, curve.mean[-1])}" for curve in curves]
+    last = [f"{looks.label(curve.optimizer)} {column.shown(curve.mean[-1])}" for curve in curves]
     spoken = f"{text.plain(title)}, {y_title} by {x_title}, {n}. Last values: {'; '.join(last) or 'none'}."
     seeds = n + (f" seed{'' if runs[-1] == 1 else 's'}" if runs else "")
     return _chart(title, [join([seeds, means, early])], spoken, values, layers)
@@ -86,40 +68,43 @@ def curve_bands(
 
 def run_curves(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    columns: Sequence[str],
+    columns: Sequence[RowColumn],
     title: str = "",
     x: str = "epoch",
+    x_title: str = "",
 ) -> Spec:
     """Draw columns of the metrics of one run or of a few on one axis.
 
     Args:
         rows: by the run's label, its metrics rows.
-        columns: of one unit, for instance `train_loss` and `validation_loss`.
+        columns: of one unit, for instance training and validation loss.
         title: of the chart; by default the columns'.
         x: the column on the horizontal axis.
+        x_title: of that axis, with its unit; by default as `AXES` has it.
 
     """
-    runs, parts = text.distinct(rows), {column: title_of(column) for column in columns}
+    x_title = x_title or AXES[x]
+    runs, parts = text.distinct(rows), {column: column.title for column in columns}
     names = text.distinct(
         f"{run}, {part}" if len(runs) > 1 else part for run in runs.values() for part in parts.values()
     )
     looks = Looks(list(names), names)
     values: list[dict[str, Any]] = []
-    for (run, part), line in zip(itertools.product(runs, parts), names, strict=True):
-        points = [(number(row.get(x)), number(row.get(part))) for row in rows[run]]
+    for (run, column), line in zip(itertools.product(runs, parts), names, strict=True):
+        points = [(number(row.get(x)), number(row.get(column.key))) for row in rows[run]]
         known = [(at, value) for at, value in points if at is not None and value is not None]
         values += [
-            {"x": at, "mean": _percent(part, value), **_look(looks, line, i, len(known))}
+            {"x": at, "mean": column.plain(value), **_look(looks, line, i, len(known))}
             for i, (at, value) in enumerate(known)
         ]
     y_title = " and ".join(parts.values())
-    horizontal = {"field": "x", "type": "quantitative", **axis(title_of(x), _xs(values), tight=True)}
+    horizontal = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
     vertical = {"field": "mean", "type": "quantitative",
                 **_vertical(y_title, [value["mean"] for value in values], columns)}  # fmt: skip
-    tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": title_of(x)},
+    tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": x_title},
                {"field": "mean", "title": "value", "format": ".4g"}]  # fmt: skip
     title = title or y_title
-    spoken = f"{text.plain(title)}: {y_title} by {title_of(x)} of {', '.join(runs.values()) or 'no run'}."
+    spoken = f"{text.plain(title)}: {y_title} by {x_title} of {', '.join(runs.values()) or 'no run'}."
     return _chart(title, [], spoken, values, _lines(looks, horizontal, vertical, tooltip))
 
 
@@ -143,12 +128,12 @@ def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
     ]  # fmt: skip
 
 
-def _points(curve: Curve, looks: Looks) -> list[dict[str, Any]]:
+def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any]]:
     """Return the points of a curve."""
     out = []
     for i, x in enumerate(curve.x):
         mean, low, high = (
-            None if value is None else _percent(curve.column, value)
+            None if value is None else column.plain(value)
             for value in (curve.mean[i], curve.low[i], curve.high[i])
         )
         interval = f"{low:.4g} to {high:.4g}" if low is not None else "none from one run"
@@ -168,18 +153,10 @@ def _xs(values: Sequence[Mapping[str, Any]]) -> list[float]:
     return [value["x"] for value in values]
 
 
-def _vertical(title: str, values: Sequence[float | None], columns: Sequence[str]) -> Spec:
-    if all(column.endswith("accuracy") for column in columns):
+def _vertical(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
+    if all(column.percent for column in columns):
         return axis(title, values, within=(0.0, 100.0))
     return axis(title, values, log=True)
-
-
-def _percent(column: str, value: float) -> float:
-    return round(100 * value, 6) if column.endswith("accuracy") else value
-
-
-def _shown(column: str, value: float) -> str:
-    return f"{text.number(_percent(column, value))}{' %' if column.endswith('accuracy') else ''}"
 
 
 def _chart(

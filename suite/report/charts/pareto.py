@@ -1,4 +1,4 @@
-"""The Pareto front of cost and accuracy: what nothing else beats in both."""
+"""The Pareto front of cost and score: what nothing else beats in both."""
 
 from __future__ import annotations
 

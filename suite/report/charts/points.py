@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from suite.report import text
 from suite.report.charts.pareto import front, staircase
-from suite.report.charts.rows import ACCURACY, chart, shorten, tooltip, values_of
+from suite.report.charts.rows import chart, shorten, tooltip, values_of
 from suite.report.charts.scales import Looks, axis, join
 from suite.report.charts.theme import Spec
+from suite.report.columns import Column
 from suite.report.leaderboard import Row, Table
+from suite.stats import Word
 
-VERDICTS = {"best": "circle", "tie": "diamond", "unresolved": "square", "worse": "triangle-down",
-            "undecided": "triangle-right", "alone": "triangle-up", "failed": "cross"}  # fmt: skip
+VERDICTS = {Word.BEST: "circle", Word.TIE: "diamond", Word.UNRESOLVED: "square", Word.WORSE: "triangle-down",
+            Word.UNDECIDED: "triangle-right", Word.ALONE: "triangle-up", Word.FAILED: "cross"}  # fmt: skip
 """Symbol of each word of a comparison (`suite.stats.Verdict`)."""
 
 _DONE = {"filter": "isValid(datum.mean)"}
@@ -24,8 +27,8 @@ _DODGE = 0.012
 """Points at one cost are set beside each other, this share of the axis apart."""
 
 
-def accuracy(table: Table, names: Sequence[str] = ()) -> Spec:
-    """Draw the test accuracy of every row with its interval and verdict.
+def scores(table: Table, names: Sequence[str] = ()) -> Spec:
+    """Draw what rows are compared by, of every row with its interval and verdict.
 
     Args:
         table: the rows, in their order.
@@ -34,11 +37,14 @@ def accuracy(table: Table, names: Sequence[str] = ()) -> Spec:
     """
     looks = Looks(names, (row.entry for row in table.rows))
     labels = text.distinct(row.optimizer for row in table.rows)
-    values = [values_of(row, looks, labels) for row in table.rows]
-    scale = axis(ACCURACY, _ends(values, "mean", "low", "high"))
+    column = table.score
+    values = [values_of(row, looks, labels, column) for row in table.rows]
+    scale = _axis(column, values)
     low, high = scale["scale"]["domain"]
+    place = math.log if scale["scale"].get("type") == "log" else float
     for value in values:
-        share = 0.5 if value["mean"] is None else (value["mean"] - low) / (high - low)
+        mean = value["mean"]
+        share = 0.5 if mean is None else (place(mean) - place(low)) / (place(high) - place(low))
         value["align"] = "left" if share < 0.25 else "right" if share > 0.75 else "center"
     y = {"field": "optimizer", "type": "nominal", "title": None, "scale": {"domain": list(labels.values())},
          "axis": {"grid": True}}  # fmt: skip
@@ -47,7 +53,7 @@ def accuracy(table: Table, names: Sequence[str] = ()) -> Spec:
     dot = {
         "transform": [_DONE],
         "mark": {"type": "point", "size": 130},
-        "encoding": {"x": x, "y": y, "shape": _verdicts(table), "color": color, "tooltip": tooltip(),
+        "encoding": {"x": x, "y": y, "shape": _verdicts(table), "color": color, "tooltip": tooltip(column),
                      "description": {"field": "told"}},
     }  # fmt: skip
     word = {
@@ -56,10 +62,10 @@ def accuracy(table: Table, names: Sequence[str] = ()) -> Spec:
         "encoding": {"x": x, "y": y, "text": {"field": "note"}},
     }
     rule = _rule(x=x | {"field": "low"}, x2={"field": "high"}, y=y, color=color)
-    lost = _failed({"x": {"value": 10}, "y": y}, {"field": "note"}, dy=0)
+    lost = _failed({"x": {"value": 10}, "y": y}, {"field": "note"}, 0, column)
     shown = "dot: mean over completed runs; line: 95 % t interval over seeds; shape and word: the comparison"
     return chart(
-        table, "Test accuracy", shown, values, [rule, dot, word, *lost], height=42 * max(1, len(values))
+        table, _title(column), shown, values, [rule, dot, word, *lost], height=42 * max(1, len(values))
     )
 
 
@@ -68,7 +74,7 @@ def _verdicts(table: Table) -> Spec:
     found = {row.verdict.word for row in table.rows}
     words = {text.WORDS[word]: symbol for word, symbol in VERDICTS.items() if word in found}
     legend = {
-        "title": "compared with the highest mean",
+        "title": "compared with the best mean",
         "symbolFillColor": "gray",
         "symbolStrokeColor": "gray",
     }
@@ -92,32 +98,36 @@ _COSTS = {
 }  # fmt: skip
 
 
-def cost_accuracy(table: Table, names: Sequence[str] = (), by: str = "cost") -> Spec:
-    """Draw test accuracy against what it took, and the Pareto front of the means.
+def cost_scores(table: Table, names: Sequence[str] = (), by: str = "cost") -> Spec:
+    """Draw what rows are compared by against what it took, and the Pareto front of the means.
 
     The front is of rows without a failed run (protocol rule 24). Seconds are those of one hardware and
     software, the one that most rows ran on (rule 5).
 
     Args:
         table: the rows.
-        names: the entries of the whole report, see `accuracy`.
+        names: the entries of the whole report, see `scores`.
         by: "cost" for sample-gradients, or "seconds".
 
     """
-    cost = _COSTS[by]
+    cost, column = _COSTS[by], table.score
     rows = _timed(table) if by == "seconds" else list(table.rows)
     looks = Looks(names, (row.entry for row in rows))
     labels = text.distinct(row.optimizer for row in rows)
     taken = [(row, took) for row in rows if (took := cost.of(row)) is not None]
-    values = [values_of(row, looks, labels) | {"x": took} for row, took in taken]
+    values = [values_of(row, looks, labels, column) | {"x": took} for row, took in taken]
     x_axis = axis(cost.title, [took for _, took in taken])
     low, high = x_axis["scale"]["domain"]
     _dodge(values, _DODGE * (high - low))
-    ends = _ends(values, "mean", "low", "high")
-    sound = [(x, 100 * row.test_accuracy.mean) for row, x in taken if row.test_accuracy and not row.failed]
-    best = staircase(front(sound), high)
+    sign = -1 if column.metric.better == "lower" else 1
+    sound = [
+        (x, sign * row.values[column.key].mean)
+        for row, x in taken
+        if column.key in row.values and not row.failed
+    ]
+    best = [(at, column.plain(sign * mean)) for at, mean in staircase(front(sound), high)]
     x = {"field": "at", "type": "quantitative", **x_axis}
-    y = {"field": "mean", "type": "quantitative", **axis(ACCURACY, ends)}
+    y = {"field": "mean", "type": "quantitative", **_axis(column, values)}
     line: Spec = {
         "data": {"values": [{"at": at, "mean": shorten(mean)} for at, mean in best]},
         "mark": {"type": "line", "interpolate": "step-after", "style": "front", "aria": False},
@@ -125,27 +135,28 @@ def cost_accuracy(table: Table, names: Sequence[str] = (), by: str = "cost") -> 
     }
     shown = "dot: mean; line: 95 % t interval; equal costs side by side; dashed: Pareto front of the means"
     rule = _rule(x=x, y=y | {"field": "low"}, y2={"field": "high"}, color=looks.color("entry"))
-    layers = [*([line] if best else []), *_dots(looks, x, y, [rule])]
+    layers = [*([line] if best else []), *_dots(looks, x, y, [rule], column)]
     machine = next((text.plain(row.fingerprint) for row in rows if by == "seconds"), "")
     extra = [f"seconds compare only on an otherwise idle machine; here {machine}"] if machine else []
     out = [row.optimizer for row in table.rows if row.optimizer not in {kept.optimizer for kept, _ in taken}]
     extra += [f"not shown, without seconds there: {text.plain(', '.join(out))}"] if out else []
-    return chart(table, f"Test accuracy against {cost.words}", shown, values, layers, extra)
+    return chart(table, f"{_title(column)} against {cost.words}", shown, values, layers, extra)
 
 
-def sharpness_accuracy(table: Table, measure: str, names: Sequence[str] = ()) -> Spec:
-    """Draw test accuracy against a sharpness measure, with the intervals of both."""
+def sharpness_scores(table: Table, measure: str, names: Sequence[str] = ()) -> Spec:
+    """Draw what rows are compared by against a sharpness measure, with the intervals of both."""
+    column = table.score
     looks = Looks(names, (row.entry for row in table.rows))
     labels = text.distinct(row.optimizer for row in table.rows)
     values, missing = [], []
     for row in table.rows:
         found = row.measures.get(measure)
-        if found is None or row.test_accuracy is None:
+        if found is None or column.key not in row.values:
             missing.append(labels[row.optimizer])
             continue
         over = found.over_seeds
         values.append(
-            values_of(row, looks, labels)
+            values_of(row, looks, labels, column)
             | {"at": over.mean, "left": over.low, "right": over.high, "measured": text.measured(over)}
         )
     counts = "/".join(map(str, table.measures.get(measure, ())))
@@ -153,17 +164,17 @@ def sharpness_accuracy(table: Table, measure: str, names: Sequence[str] = ()) ->
     title = f"{name} at {counts} training examples" if counts else name
     x_axis = axis(title, _ends(values, "at", "left", "right"), log=True)
     x = {"field": "at", "type": "quantitative", **x_axis}
-    y = {"field": "mean", "type": "quantitative", **axis(ACCURACY, _ends(values, "mean", "low", "high"))}
+    y = {"field": "mean", "type": "quantitative", **_axis(column, values)}
     color = looks.color("entry")
     rules = [
         _rule(x=x, y=y | {"field": "low"}, y2={"field": "high"}, color=color),
         _rule(y=y, x=x | {"field": "left"}, x2={"field": "right"}, color=color),
     ]
-    layers = _dots(looks, x, y, rules, {"field": "measured", "title": name})
+    layers = _dots(looks, x, y, rules, column, {"field": "measured", "title": name})
     unlike = {True: "at matched training loss", False: "not at matched training loss", None: ""}
     shown = join(["dot: mean; lines: 95 % t intervals of both", unlike[table.matched_loss]])
     lost = [f"not shown, without this measure or a completed run: {', '.join(missing)}"] if missing else []
-    return chart(table, f"Test accuracy against {name}", shown, values, layers, lost)
+    return chart(table, f"{_title(column)} against {name}", shown, values, layers, lost)
 
 
 def of_table(table: Table, names: Sequence[str] = ()) -> dict[str, Spec]:
@@ -171,15 +182,15 @@ def of_table(table: Table, names: Sequence[str] = ()) -> dict[str, Spec]:
 
     Costs are drawn where they differ: in the view that makes them equal there is nothing to see.
     """
-    found = {"accuracy": accuracy(table, names)}
+    found = {"scores": scores(table, names)}
     for by, cost in _COSTS.items():
         rows = _timed(table) if by == "seconds" else table.rows
         costs = [x for row in rows if (x := cost.of(row)) is not None]
         if len(costs) > 1 and max(costs) > 1.1 * min(costs) and table.view != by:
-            found[by] = cost_accuracy(table, names, by)
+            found[by] = cost_scores(table, names, by)
     for measure in table.measures:
         if sum(measure in row.measures for row in table.rows) > 1:
-            found[f"sharpness-{measure}"] = sharpness_accuracy(table, measure, names)
+            found[f"sharpness-{measure}"] = sharpness_scores(table, measure, names)
     return found
 
 
@@ -193,6 +204,14 @@ def _timed(table: Table) -> list[Row]:
 
 _DODGED = 8
 """Distances over which points of one cost are spread at most."""
+
+
+def _title(column: Column) -> str:
+    return text.plain(column.words).capitalize()
+
+
+def _axis(column: Column, values: Iterable[dict[str, Any]]) -> Spec:
+    return axis(column.title, _ends(values, "mean", "low", "high"), log=column.metric.scale == "log")
 
 
 def _ends(values: Iterable[dict[str, Any]], *fields: str) -> list[float | None]:
@@ -218,11 +237,11 @@ def _rule(**encoding: Spec) -> Spec:
     }
 
 
-def _dots(looks: Looks, x: Spec, y: Spec, rules: Sequence[Spec], *told: Spec) -> list[Spec]:
-    """Draw rows by colour and shape, their intervals below; those without an accuracy at the bottom."""
+def _dots(looks: Looks, x: Spec, y: Spec, rules: Sequence[Spec], column: Column, *told: Spec) -> list[Spec]:
+    """Draw rows by colour and shape, their intervals below; those without a result at the bottom."""
     shown = {"color": looks.color("entry") | looks.legend(),
              "shape": looks.shape("entry") | looks.legend(),
-             "tooltip": [*tooltip(), *told], "description": {"field": "told"}}  # fmt: skip
+             "tooltip": [*tooltip(column), *told], "description": {"field": "told"}}  # fmt: skip
     failing = {"filter": "isValid(datum.mean) && datum.losses > 0"}
     return [
         *rules,
@@ -232,17 +251,17 @@ def _dots(looks: Looks, x: Spec, y: Spec, rules: Sequence[Spec], *told: Spec) ->
             "mark": {"type": "text", "align": "left", "dx": 9, "dy": 9, "aria": False},
             "encoding": {"x": x, "y": y, "text": {"field": "verdict"}},
         },
-        *_failed({"x": x, "y": {"value": "height"}}, {"value": "no completed run"}, dy=-8),
+        *_failed({"x": x, "y": {"value": "height"}}, {"value": "no completed run"}, -8, column),
     ]
 
 
-def _failed(where: Spec, said: Spec, dy: int) -> list[Spec]:
+def _failed(where: Spec, said: Spec, dy: int, column: Column) -> list[Spec]:
     """Mark the rows without a completed run by a cross and words, on an edge of the chart."""
     return [
         {
             "transform": [_LOST],
             "mark": {"type": "point", "style": "failed"},
-            "encoding": {**where, "tooltip": tooltip(), "description": {"field": "told"}},
+            "encoding": {**where, "tooltip": tooltip(column), "description": {"field": "told"}},
         },
         {
             "transform": [_LOST],

@@ -5,66 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from suite.metric import PERCENT
 from suite.report import text
 from suite.report.charts.scales import Looks, join
 from suite.report.charts.theme import SCHEMA, WIDTH, Spec
+from suite.report.columns import Column
 from suite.report.leaderboard import Row, Table
 from suite.report.markdown import UNTUNED, VIEW_TITLES
 from suite.report.notes import seeds
-from suite.stats import Interval
-
-ACCURACY = "test accuracy, %"
 
 HEIGHT = 340
 
 
-def values_of(row: Row, looks: Looks, labels: dict[str, str]) -> dict[str, Any]:
-    """What the charts show of a row, accuracies in percent."""
-    label, found = labels[row.optimizer], row.test_accuracy
+def values_of(row: Row, looks: Looks, labels: dict[str, str], column: Column) -> dict[str, Any]:
+    """What the charts show of a row: the result in `column` with its interval."""
+    label, found = labels[row.optimizer], row.values.get(column.key)
     word = f"failed runs, {row.failed} of {row.n}" if row.failed else text.WORDS[row.verdict.word]
-    mean = f"{text.percent(found)} %" if found else "no completed run"
+    unit = f" {column.metric.unit}" if column.metric.unit else ""
+    mean = f"{column.interval(found)}{unit}" if found else "no completed run"
+    ends = (found.mean, found.low, found.high) if found else (None, None, None)
+    at, low, high = (None if end is None else shorten(column.plain(end)) for end in ends)
     return {
         "optimizer": label,
         "entry": looks.label(row.entry),
-        "mean": _percent(found.mean if found else None),
-        "low": _percent(found.low if found else None),
-        "high": _percent(found.high if found else None),
-        "interval": _between(found),
+        "mean": at,
+        "low": low,
+        "high": high,
+        "interval": column.ends(found),
         "seeds": row.n,
         "losses": row.failed,
         "failed": f"{row.failed} of {row.n}",
         "verdict": text.WORDS[row.verdict.word],
-        "comparison": text.verdict(row.verdict),
-        "note": f"{100 * found.mean:.2f} · {word}" if found else word,
+        "comparison": column.verdict(row.verdict),
+        "note": f"{column.value(found.mean)} · {word}" if found else word,
         "cost": f"{row.cost:.2f}x, {row.sample_gradients:,.0f} sample-gradients",
         "seconds": "-" if row.train_s is None else f"{row.train_s:.1f} s",
-        "told": f"{label}: {mean}, {text.verdict(row.verdict)}",
+        "told": f"{label}: {mean}, {column.verdict(row.verdict)}",
     }
-
-
-def _between(found: Interval | None) -> str:
-    if found is None:
-        return "-"
-    if found.low is None or found.high is None:
-        return "none from one run"
-    return f"{100 * found.low:.2f} to {100 * found.high:.2f}"
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else shorten(100 * value)
 
 
 def shorten(value: float) -> float:
     """Drop the digits that only floating point makes."""
-    return round(value, 6)
+    return round(value, 6) if abs(value) >= 0.01 else float(f"{value:.6g}")
 
 
-def tooltip() -> list[Spec]:
+def tooltip(column: Column) -> list[Spec]:
     """Show the exact numbers of a row."""
-    fields = {"optimizer": "optimizer", "mean": ACCURACY, "interval": "95 % interval", "seeds": "runs",
+    fields = {"optimizer": "optimizer", "mean": column.title, "interval": "95 % interval", "seeds": "runs",
               "failed": "failed", "comparison": "comparison", "cost": "cost", "seconds": "train"}  # fmt: skip
+    form = ".2f" if column.metric.unit == PERCENT else ".4g"
     return [
-        {"field": field, "title": title, **({"format": ".2f"} if field == "mean" else {})}
+        {"field": field, "title": title, **({"format": form} if field == "mean" else {})}
         for field, title in fields.items()
     ]
 
@@ -90,7 +81,7 @@ def chart(
     return {
         "$schema": SCHEMA,
         "title": {"text": f"{title}: {where}", "subtitle": subtitle},
-        "description": _summary(f"{title}, {where}, {heading}, {seeds(table)}", values),
+        "description": _summary(f"{title}, {where}, {heading}, {seeds(table)}", values, table.score),
         "width": WIDTH,
         "height": height,
         "data": {"values": values},
@@ -98,13 +89,16 @@ def chart(
     }
 
 
-def _summary(head: str, values: list[dict[str, Any]]) -> str:
+def _summary(head: str, values: list[dict[str, Any]], column: Column) -> str:
     """Say in words what the chart shows, for those who do not see it."""
-    ranked = sorted((value for value in values if value["mean"] is not None), key=lambda value: value["mean"])
+    lower = column.metric.better == "lower"
+    known = (value for value in values if value["mean"] is not None)
+    ranked = sorted(known, key=lambda value: value["mean"], reverse=lower)
     count = f"{len(values)} row{'' if len(values) == 1 else 's'}"
     if not ranked:
         return f"{head}: {count}, none with a completed run."
-    ends = f"highest mean: {ranked[-1]['told']}"
+    best, worst = ("lowest", "highest") if lower else ("highest", "lowest")
+    ends = f"{best} mean: {ranked[-1]['told']}"
     if len(ranked) > 1:
-        ends += f"; lowest: {ranked[0]['told']}"
+        ends += f"; {worst}: {ranked[0]['told']}"
     return f"{head}: {count}; {ends}."

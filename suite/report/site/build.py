@@ -13,11 +13,11 @@ from typing import Any
 from suite.files import finite
 from suite.report import csv_, latex, markdown, text
 from suite.report.leaderboard import Leaderboard, names
-from suite.report.runs import number
 from suite.report.site import pages, plots
 from suite.report.site.folder import INDEX, SiteFolder
 from suite.report.site.groups import Group, groups, pages_of_runs
-from suite.report.site.runs import Material, RunData, read, shown
+from suite.report.site.runs import Material, RunData, read, score_of, shown
+from suite.schema import Record
 from suite.spec import RunSpec
 
 _ASSETS = ("style.css", "theme.js", "site.js", "charts.js", "runs.js", "run.js", "compare.js", "icon.svg")
@@ -63,7 +63,8 @@ def _fill(folder: SiteFolder, board: Leaderboard, material: Material, progress: 
         _write_run(folder, read(material, run_id), material.command)
         progress.run()
     folder.write("data/runs.js", plots.script("known", _known(found, on_page, material.records)))
-    folder.write("data/run-charts.js", plots.script("runCharts", finite(plots.of_runs())))
+    tasks = {plots.kind(record.task): record.task for record in material.records.values()}
+    folder.write("data/run-charts.js", plots.script("runCharts", finite(plots.of_runs(tasks.values()))))
     folder.write("data/themes.js", plots.script("themes", plots.themes()))
     for page in ("run", "compare"):
         folder.write(f"{page}.html", pages.render(f"{page}.html.j2", root=""))
@@ -72,7 +73,7 @@ def _fill(folder: SiteFolder, board: Leaderboard, material: Material, progress: 
 
 
 def _write_run(folder: SiteFolder, data: RunData, command: Callable[[RunSpec], str]) -> None:
-    content = finite(shown(data, command(RunSpec.from_dict(data.record["spec"]))))
+    content = finite(shown(data, command(data.record.spec)))
     folder.write(f"data/runs/{data.run_id}.js", plots.script(f"run_{data.run_id}", content))
 
 
@@ -91,9 +92,11 @@ def _write_group(
         charts = [replace(plot, name=f"t{at}-{plot.name}") for plot in plots.of_table(table, found, entries)]
         specs |= {plot.name: plots.for_page(plot) for plot in charts}
         views.append(
-            pages.View(table, group.slug, group.headings[at], tuple(charts), tuple(plots.numbers(found)))
+            pages.View(
+                table, group.slug, group.headings[at], tuple(charts), tuple(plots.numbers(table, found))
+            )
         )
-    commands = material.commands([RunSpec.from_dict(some.record["spec"]) for some in data.values()])
+    commands = material.commands([some.record.spec for some in data.values()])
     folder.write(f"data/charts/{group.slug}.js", plots.script("charts", finite(specs)))
     folder.write(group.page, pages.task(group, views, board, commands, data))
     part = replace(board, tables=group.tables, left_out=())
@@ -104,19 +107,18 @@ def _write_group(
 def _known(
     found: Sequence[Group],
     on_page: Mapping[str, tuple[Group, str]],
-    records: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Record],
 ) -> dict[str, Any]:
-    """List the runs for the pages that look one up: [id, page, optimizer, seed, epochs, failed, accuracy]."""
+    """List the runs for the pages that look one up: [id, page, optimizer, seed, epochs, failed, score]."""
     page = {group.slug: at for at, group in enumerate(found)}
     listed = sorted({name for _, name in on_page.values()}, key=lambda name: (text.name_key(name), name))
     optimizers = {name: at for at, name in enumerate(listed)}
     runs = []
     for run_id, record in sorted(records.items()):
         group, name = on_page.get(run_id, (None, None))
-        spec = record["spec"]
-        accuracy = number((record.get("results") or {}).get("test_accuracy"))
+        spec = record.spec
         runs.append([run_id, page[group.slug] if group else -1, optimizers.get(name, -1) if name else -1,
-                     spec["seed"], spec["epochs"], int(record["status"] == "failed"), accuracy])  # fmt: skip
+                     spec.seed, spec.epochs, int(record.failed), score_of(record)])  # fmt: skip
     return {
         "pages": [[text.plain(group.title), group.page] for group in found],
         "optimizers": [text.plain(name) for name in optimizers],

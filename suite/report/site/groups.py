@@ -61,8 +61,8 @@ def groups(tables: Iterable[Table]) -> list[Group]:
     """Gather tables into pages, in the order of the leaderboard; its name depends on its stratum only."""
     by_key: dict[str, list[Table]] = {}
     for table in tables:
-        shared = [table.task, table.data, table.protocol, table.precision, table.device, table.compiled]
-        shared += [table.ranks] if table.ranks > 1 else []
+        shared = [table.task, table.data, table.protocol, table.engine, table.precision, table.device]
+        shared += [table.compiled, table.ranks]
         by_key.setdefault(canonical_json(shared), []).append(table)
     unlike = _unlike([some[0] for some in by_key.values()])
     return [
@@ -111,7 +111,7 @@ def _unlike(tables: Sequence[Table]) -> list[str]:
 def _conditions(table: Table) -> tuple[str, ...]:
     compiled = "compiled" if table.compiled else "not compiled"
     ranks = f"{table.ranks} rank{'s' if table.ranks > 1 else ''}"
-    return table.precision, table.device, compiled, ranks, table.protocol
+    return table.precision, table.device, compiled, ranks, table.protocol, f"engine {table.engine}"
 
 
 def pages_of_runs(found: Iterable[Group]) -> Mapping[str, tuple[Group, str]]:

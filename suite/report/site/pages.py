@@ -16,7 +16,8 @@ from suite.report.site.groups import Group
 from suite.report.site.plots import CurveTable, Plot
 from suite.report.site.runs import RunData
 from suite.report.views import REPORT_VIEWS
-from suite.stats import Interval, Verdict
+from suite.schema import Record
+from suite.stats import Interval, Verdict, Word
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,7 +50,7 @@ class Strip:
     high: float
 
 
-def index(board: Leaderboard, groups: Sequence[Group], records: Mapping[str, Mapping[str, Any]]) -> str:
+def index(board: Leaderboard, groups: Sequence[Group], records: Mapping[str, Record]) -> str:
     """Render the leaderboard with all tables."""
     shown = {run_id for group in groups for ids in group.runs().values() for run_id in ids}
     return render(
@@ -65,8 +66,8 @@ def index(board: Leaderboard, groups: Sequence[Group], records: Mapping[str, Map
             "protocol": _sorted(group.table.protocol for group in groups),
         },
         n_runs=len(shown),
-        n_failed=sum(records[run_id]["status"] == "failed" for run_id in shown),
-        legend=_legend(board.margin),
+        n_failed=sum(records[run_id].failed for run_id in shown),
+        legend=_legend(),
         left_out=sorted(records.keys() - shown),
     )
 
@@ -109,12 +110,10 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "plain": text.plain,
-        "percent": text.percent,
         "number": text.number,
         "measured": _measured,
         "short": lambda value: _digits(value, 2),
         "initial": lambda words: words[:1].upper() + words[1:],
-        "verdict": text.verdict,
         "entry": _entry,
         "strips": _strips,
         "notes": _notes,
@@ -129,16 +128,16 @@ def _environment() -> Environment:
     return environment
 
 
-def _legend(margin: float) -> list[tuple[Verdict, str]]:
+def _legend() -> list[tuple[Verdict, str, str]]:
     meanings = {
-        "best": "the highest mean",
-        "tie": f"equivalent to it within {100 * margin:g} points",
-        "worse": "significantly below it, by so many points",
-        "unresolved": "neither was shown; with the difference that so many seeds would find 4 times in 5",
-        "undecided": "too few seeds for any test",
-        "failed": "a failed run keeps the row out of the best set",
+        Word.BEST: "the best mean",
+        Word.TIE: "equivalent to it within the margin of the table",
+        Word.WORSE: "significantly worse, by so much",
+        Word.UNRESOLVED: "neither was shown; with the difference that so many seeds would find 4 times in 5",
+        Word.UNDECIDED: "too few seeds for any test",
+        Word.FAILED: "a failed run keeps the row out of the best set",
     }
-    return [(Verdict(word), meaning) for word, meaning in meanings.items()]
+    return [(Verdict(word), text.WORDS[word], meaning) for word, meaning in meanings.items()]
 
 
 def _entry(label: str) -> str:
@@ -162,7 +161,7 @@ def _digits(value: float, digits: int) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    return [*notes.of_comparison(table), *notes.of_measures(table), *notes.of_seconds(table)]
+    return list(notes.of_table(table))
 
 
 def _sorted(names: Any) -> list[str]:
@@ -170,8 +169,9 @@ def _sorted(names: Any) -> list[str]:
 
 
 def _strips(table: Table) -> dict[str, Strip]:
-    """Place the test accuracies of a table on one axis, by row."""
-    found = {row.optimizer: row.test_accuracy for row in table.rows if row.test_accuracy is not None}
+    """Place what the rows of a table are compared by on one axis, by row."""
+    key = table.score.key
+    found = {row.optimizer: row.values[key] for row in table.rows if key in row.values}
     if not found:
         return {}
     ends = [end for interval in found.values() for end in _ends(interval)]

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
+from suite.metric import Description
 from suite.report import charts
-from suite.report.charts.lines import TITLES
+from suite.report.charts.lines import AXES
 from suite.report.charts.theme import DASHES, SHAPES
+from suite.report.columns import RowColumn, curve_groups, page_curves
 from suite.report.curves import Curve, curves
 from suite.report.leaderboard import Table
 from suite.report.markdown import VIEW_TITLES
-from suite.sharpness import MEASURES
-
-MEASURED = (*MEASURES, "sharpness_train_loss")
-"""Columns of the measures along training, and of the loss that stands beside them (protocol rule 27)."""
-
-CURVES = {name: TITLES[name] for name in ("train_loss", "validation_accuracy", *MEASURED)}
-"""Columns of the metrics that a page shows over seeds, and the titles of their axes."""
-
-RUN_CURVES = {
-    "Loss": ("train_loss", "validation_loss"),
-    "Accuracy": ("train_accuracy", "validation_accuracy"),
-    **{TITLES[name].capitalize(): (name,) for name in MEASURED},
-    "Learning rate": ("lr",),
-}
-"""Charts of one run, or of two beside each other, and their columns; those without values are not shown."""
+from suite.spec import sha256_text
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -57,7 +47,7 @@ class CurveTable:
     along: str
     optimizers: tuple[str, ...]
     lines: tuple[tuple[float, tuple[float | None, ...]], ...]
-    percent: bool
+    """Places, and the means there as they are shown."""
 
 
 def table_curves(table: Table, rows_of: Callable[[str], Rows]) -> list[Curve]:
@@ -65,20 +55,21 @@ def table_curves(table: Table, rows_of: Callable[[str], Rows]) -> list[Curve]:
     along = "sample_gradients" if table.view == "sample-gradients" else "epoch"
     rows = {row.optimizer: [rows_of(run_id) for run_id in row.runs] for row in table.rows}
     carried = {name for runs in rows.values() for run in runs for row in run for name in row}
-    return [curve for column in CURVES if column in carried for curve in curves(rows, column, along)]
+    shown = [key for key in page_curves(table.described) if key in carried]
+    return [curve for key in shown for curve in curves(rows, key, along)]
 
 
 def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list[Plot]:
     """Every chart of one table: those of its rows, then its learning curves."""
     plots = [_plot(name, spec) for name, spec in charts.of_table(table, names).items()]
-    for column, y_title in CURVES.items():
-        some = [curve for curve in found if curve.column == column]
+    for key, column in page_curves(table.described).items():
+        some = [curve for curve in found if curve.column == key]
         if some:
-            title = f"{y_title.partition(',')[0].capitalize()} over training: {table.task} on {table.data}"
-            examples = "/".join(map(str, table.measures.get(column, ())))
-            y_title += f", {examples} examples" if examples else ""
-            spec = charts.curve_bands(some, title, TITLES[some[0].along], y_title, names)
-            plot = _plot(column.replace("_", "-"), spec)
+            title = f"{column.words.capitalize()} over training: {table.task} on {table.data}"
+            examples = "/".join(map(str, table.measures.get(key, ())))
+            y_title = f"{column.title}, {examples} examples" if examples else column.title
+            spec = charts.curve_bands(some, column, title, y_title, names)
+            plot = _plot(key.replace("_", "-"), spec)
             lines = [f"{VIEW_TITLES[table.view]}, {table.budget:g}x", *plot.saved.get("subtitle", ())]
             plots.append(replace(plot, saved={**plot.saved, "subtitle": lines}))
     return plots
@@ -93,20 +84,22 @@ def _plot(name: str, spec: charts.Spec) -> Plot:
     return Plot(name, short, "; ".join(lines[1:] or lines), spec["description"], rest, title)
 
 
-def numbers(found: Sequence[Curve]) -> list[CurveTable]:
+def numbers(table: Table, found: Sequence[Curve]) -> list[CurveTable]:
     """Thin the curves out to a table that can be read: the last point and about ten before it."""
     tables = []
-    for column, title in CURVES.items():
-        some = [curve for curve in found if curve.column == column]
+    for key, column in page_curves(table.described).items():
+        some = [curve for curve in found if curve.column == key]
         places = sorted({x for curve in some for x in curve.x})
         if not places:
             continue
         step = -(-len(places) // _MOST_POINTS)
         chosen = sorted({*places[::-1][::step], places[0]})
-        means = [dict(zip(curve.x, curve.mean, strict=True)) for curve in some]
+        means = [
+            {x: column.plain(mean) for x, mean in zip(curve.x, curve.mean, strict=True)} for curve in some
+        ]
         lines = tuple((x, tuple(mean.get(x) for mean in means)) for x in chosen)
         names = tuple(curve.optimizer for curve in some)
-        tables.append(CurveTable(title, TITLES[some[0].along], names, lines, column.endswith("accuracy")))
+        tables.append(CurveTable(column.title, AXES[some[0].along], names, lines))
     return tables
 
 
@@ -127,23 +120,45 @@ def themes() -> dict[str, Any]:
     return {name: look | {"legend": look["legend"] | {"titleLimit": 400}} for name, look in looks.items()}
 
 
-def of_runs() -> list[dict[str, Any]]:
-    """Give the charts of one run and of two, around no data: the page puts in that of the runs it shows."""
-    out = []
-    axes = {title: title.lower() + (", %" if title == "Accuracy" else "") for title in RUN_CURVES}
-    for title, columns in RUN_CURVES.items():
-        row: dict[str, Any] = {"epoch": 1.0} | dict.fromkeys(columns, 0.5)
-        found = {}
-        for labels in (("",), ("A", "B")):
-            spec = charts.run_curves({label: [row] for label in labels}, columns, title)
-            page = for_page(_plot(title, spec))
-            for layer in page["layer"]:  # the legend names the columns already
-                layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": axes[title]}
-            if len(labels) > 1:
-                _by_run(page["layer"], labels, [TITLES[name] for name in columns])
-            found[str(len(labels))] = {**page, "data": {"values": []}}
-        out.append({"title": title, "columns": {name: TITLES[name] for name in columns}, "specs": found})
+def kind(task: Description) -> str:
+    """Name what the runs of tasks with the same columns have in common: their charts."""
+    content = msgspec.json.encode((task.metrics, task.validation, task.columns, task.profiles))
+    return sha256_text(content.decode())[:8]
+
+
+def of_runs(tasks: Iterable[Description]) -> dict[str, list[dict[str, Any]]]:
+    """Give the charts of one run and of two, by kind, around no data: the page puts in that of its runs."""
+    return {kind(task): _of_kind(task) for task in tasks}
+
+
+def _of_kind(task: Description) -> list[dict[str, Any]]:
+    out = [_run_chart(title, columns) for title, columns in curve_groups(task).items()]
+    for profile in task.profiles:
+        words = profile.name.replace("_", " ")
+        column = RowColumn(profile.name, profile.metric.name.replace("_", " "), profile.metric.unit)
+        out.append(_run_chart(words, (column,), profile.along) | {"profile": profile.name})
     return out
+
+
+def _run_chart(words: str, columns: Sequence[RowColumn], along: str = "") -> dict[str, Any]:
+    title = words.capitalize()
+    unit = columns[0].unit
+    y_title = f"{words}, {unit}" if unit else words
+    row: dict[str, Any] = {"epoch": 1.0} | {column.key: 0.5 for column in columns}
+    found = {}
+    for labels in (("",), ("A", "B")):
+        spec = charts.run_curves({label: [row] for label in labels}, columns, title, x_title=along)
+        page = for_page(_plot(title, spec))
+        for layer in page["layer"]:  # the legend names the columns already
+            layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": y_title}
+        if len(labels) > 1:
+            _by_run(page["layer"], labels, [column.title for column in columns])
+        found[str(len(labels))] = {**page, "data": {"values": []}}
+    return {
+        "title": title,
+        "columns": {column.key: [column.title, 100 if column.percent else 1] for column in columns},
+        "specs": found,
+    }
 
 
 def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Sequence[str]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from suite.errors import SteppeError
-from suite.published import FIELDS, PROVENANCE
+from suite.index import slim
+from suite.report.columns import columns
+from suite.report.site.plots import kind
+from suite.schema import Record
 from suite.spec import RunSpec
 from suite.store import Store
 
-_HIDDEN = {"correct", "run_id", "record_version"}
 _EVENT = ("attempt", "event", "why", "status", "step")
 
 
@@ -20,7 +24,7 @@ _EVENT = ("attempt", "event", "why", "status", "step")
 class Material:
     """What a site is made of beside the tables."""
 
-    records: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, Record]
     """By run id; of a store, the slim ones."""
     store: Store | None
     """Where curves, events and the rest of each record lie; None for published records."""
@@ -35,7 +39,7 @@ class RunData:
     """The record of a run and, where there is a store, its curve and events."""
 
     run_id: str
-    record: Mapping[str, Any]
+    record: Record
     rows: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
     stored: bool
@@ -57,18 +61,35 @@ def read(material: Material, run_id: str) -> RunData:
 
 def shown(data: RunData, command: str) -> dict[str, Any]:
     """Pick what the page of a run shows, as JSON data; rows of the curve become columns."""
-    record = data.record
-    out = {key: record[key] for key in FIELDS if key in record and key not in _HIDDEN}
-    provenance = record.get("provenance") or {}
-    out["provenance"] = {key: provenance[key] for key in PROVENANCE if key in provenance}
+    record = slim(data.record)
+    whole: dict[str, Any] = msgspec.to_builtins(record)
+    whole["provenance"] = msgspec.to_builtins(data.record.provenance)
     names = list(dict.fromkeys(name for row in data.rows for name in row))
-    return out | {
+    hidden = ("run_id", "record_version", "task")
+    return {key: value for key, value in whole.items() if key not in hidden} | {
         "id": data.run_id,
+        "kind": kind(record.task),
+        "shown": [list(pair) for pair in _shown(record)],
         "command": command,
         "curve": {name: [row.get(name) for row in data.rows] for name in names},
         "events": [_event(event) for event in data.events],
         "stored": data.stored,
     }
+
+
+def _shown(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield each result by its title, as it is written."""
+    if record.failed:
+        return
+    for column in columns(record.task, [record]):
+        value = column.read(record)
+        unit = f" {column.metric.unit}" if column.metric.unit else ""
+        yield column.words, "-" if value is None else f"{column.value(column.metric.on_scale(value))}{unit}"
+
+
+def score_of(record: Record) -> str:
+    """Write what the run is compared by, with its unit."""
+    return next((value for _, value in _shown(record)), "-")
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@
           h("th", { scope: "row" }, key.replaceAll("_", " ")), h("td", null, a), h("td", null, b))))))
         : h("p", { class: "conditions" }, "No difference."));
   };
-  const results = (data) => ({ ...data.results, train_loss: (data.sharpness || {}).train_loss,
+  const results = (data) => ({ ...Object.fromEntries(data.shown), "loss on the measured subset": ((data.sharpness || {}).metrics || {}).loss,
     ...Object.fromEntries(Object.entries((data.sharpness || {}).measures || {}).map(([name, found]) => [name, found.value])),
     sample_gradients: (data.cost || {}).sample_gradients, train_s: (data.cost || {}).train_s });
 

@@ -3,7 +3,7 @@
   "use strict";
   const steppe = window.steppe;
   const h = steppe.element;
-  const { number, percent, flat } = steppe;
+  const { number, flat } = steppe;
 
   const tree = function (title, value) {
     const lines = flat(value).filter(([path]) => path.length);
@@ -34,9 +34,9 @@
     if (!found.length) return null;
     const line = ([name, measure]) => h("tr", null, h("th", { scope: "row" }, h("span", { class: "label" }, name)),
       ...["value", "se_probes", "se_examples", "n"].map((key) => h("td", { class: "num" }, number(measure[key]))),
-      h("td", null, measure.estimator || "-"));
+      h("td", null, `${measure.reason || measure.estimator} (version ${measure.version})`));
     return h("section", { "aria-labelledby": "s-measures" }, h("h2", { id: "s-measures" }, "Sharpness"),
-      h("p", { class: "conditions" }, `Training loss ${number(data.sharpness.train_loss)} on the same examples.`),
+      h("p", { class: "conditions" }, `Training loss ${number(data.sharpness.metrics.loss)} on the same examples.`),
       h("div", { class: "scroll", role: "region", "aria-labelledby": "s-measures", tabindex: "0" },
         h("table", { class: "board" },
           h("thead", null, h("tr", null, h("th", { scope: "col" }, "Measure"),
@@ -74,12 +74,11 @@
     document.getElementById("title").replaceChildren(h("span", { class: "label" }, title),
       h("span", { class: item.failed ? "state bad" : "state" }, item.failed ? "✕ failed" : "completed"));
     document.getElementById("crumb").replaceChildren(item.href ? h("a", { href: item.href }, item.title) : item.title);
-    const results = data.results || {};
     const cost = data.cost || {};
     const figures = steppe.charts([["", data]], [title, item.title]);
     const entry = (ref) => ({ name: ref.name, version: ref.version, ...(ref.plugin_source ? { "plugin source": ref.plugin_source } : {}), ...ref.params });
     const { task, optimizer, ...rest } = data.spec;
-    const { versions = {}, hardware = {}, ...origin } = data.provenance;
+    const { versions = {}, hardware = {}, origin = {}, ...further } = data.provenance;
     const other = steppe.pickRun("Compare with another run", item, item.id);
     other.element.append(h("button", { type: "submit" }, "Compare"));
     const compare = h("form", { class: "pick", "aria-label": "Compare with another run" }, other.element);
@@ -92,17 +91,16 @@
       h("p", { class: "conditions" }, `Run ${item.id} of ${item.title}`),
       item.failed ? h("p", { class: "notice" }, h("strong", null, "This run failed. "),
         Object.entries(data.failure || {}).map(([key, value]) => `${key}: ${number(value)}`).join("; ")) : null,
-      facts([["Test accuracy", percent(results.test_accuracy)], ["Validation accuracy", percent(results.validation_accuracy)],
-        ["Train loss", number((data.sharpness || {}).train_loss)], ["Sample-gradients", number(cost.sample_gradients)],
-        ["Train s", number(cost.train_s)]]),
+      facts([...data.shown.map(([words, text]) => [words[0].toUpperCase() + words.slice(1), text]),
+        ["Sample-gradients", number(cost.sample_gradients)], ["Train s", number(cost.train_s)]]),
       figures.length ? h("section", { "aria-labelledby": "s-curves" }, h("h2", { id: "s-curves" }, "Curves"), h("div", { class: "plots" }, figures), curve(data))
         : data.curve.epoch ? curve(data) : h("p", { class: "notice" }, without(item, data)),
       command(data.command),
       measures(data),
       h("div", { class: "pairs" }, 
-        tree("Task", entry(task)), tree("Optimizer", entry(optimizer)), tree("Spec", rest), tree("Results", results), tree("Cost", cost),
+        tree("Task", entry(task)), tree("Optimizer", entry(optimizer)), tree("Spec", rest), tree("Results", data.results || {}), tree("Facts", data.facts || {}), tree("Cost", cost),
         tree("Perturbation cosine", data.perturbation_cosine || {}),
-        tree("Provenance", { ...origin, data: data.data, "source of": data.entries }), tree("Versions", versions), tree("Hardware", hardware)),
+        tree("Provenance", { ...origin, ...further, data: data.data, "source of": data.sources }), tree("Versions", versions), tree("Hardware", hardware)),
       events(data),
       steppe.known ? compare : null,
     ].filter((part) => part));

@@ -11,7 +11,6 @@
     if (Number.isInteger(value)) return Math.abs(value) < 1e4 ? String(value) : value.toLocaleString("en");
     return String(Number(value.toPrecision(6)));
   };
-  const percent = (value) => (typeof value === "number" ? `${(100 * value).toFixed(2)} %` : "-");
 
   // Nested data as lines [path, value]; lists stand on one line.
   const flat = function (value, path = []) {
@@ -22,9 +21,9 @@
   // What this site knows of its runs, by id.
   const listed = steppe.known || { runs: [], pages: [], optimizers: [] };
   if (!steppe.known || !steppe.themes || !steppe.runCharts) steppe.missing();
-  const known = new Map(listed.runs.map(function ([id, page, optimizer, seed, epochs, failed, accuracy]) {
+  const known = new Map(listed.runs.map(function ([id, page, optimizer, seed, epochs, failed, score]) {
     const [title, href] = listed.pages[page] || ["in no table", null];
-    return [id, { id, page, title, href, at: optimizer, optimizer: listed.optimizers[optimizer] || id, seed, epochs, failed: Boolean(failed), accuracy }];
+    return [id, { id, page, title, href, at: optimizer, optimizer: listed.optimizers[optimizer] || id, seed, epochs, failed: Boolean(failed), score }];
   }));
   // Without that list, of a site that was copied in part, whatever looks like a run is looked for.
   const find = function (id) {
@@ -48,19 +47,27 @@
     return { ...item, title: `${task.name} on ${data.spec.data}`, optimizer: optimizer.name, seed, failed: data.status === "failed" };
   };
 
+  // Two runs of different tasks share the charts of the columns that both have.
+  const alike = (one, other) => one.title === other.title && !one.profile === !other.profile
+    && JSON.stringify(one.columns) === JSON.stringify(other.columns);
+
   // Charts of one run or of two: the specs of the suite, with the curves of these runs in them.
   const charts = function (runs, heading) {
     const figures = [];
-    for (const { title, columns, specs } of steppe.runCharts || []) {
+    const [first, ...others] = runs.map(([, data]) => (steppe.runCharts || {})[data.kind] || []);
+    const shared = first.filter((chart) => others.every((some) => some.some((other) => alike(chart, other))));
+    for (const { title, columns, specs, profile } of shared) {
       const spec = structuredClone(specs[runs.length]);
-      const lines = runs.flatMap(([label, data]) => Object.entries(columns).map(([column, name]) =>
-        [label, name, data.curve.epoch || [], data.curve[column] || [], column.endsWith("accuracy") ? 100 : 1]));
-      lines.forEach(function ([run, column, epochs, values, scale], index) {
-        const points = epochs.map((x, i) => [x, values[i]]).filter(([, value]) => typeof value === "number");
+      const places = (data) => (profile ? ((data.profiles || {})[profile] || {}).x : data.curve.epoch) || [];
+      const values = (data, column) => (profile ? ((data.profiles || {})[profile] || {}).y : data.curve[column]) || [];
+      const lines = runs.flatMap(([label, data]) => Object.entries(columns).map(([column, [name, scale]]) =>
+        [label, name, places(data), values(data, column), scale]));
+      lines.forEach(function ([run, column, xs, ys, scale], index) {
+        const points = xs.map((x, i) => [x, ys[i]]).filter(([, value]) => typeof value === "number");
         const every = Math.max(1, Math.floor(points.length / 6));
         const line = runs.length > 1 ? `${run}, ${column}` : column;
-        const first = (index * Math.max(1, Math.floor(every / 6))) % every;
-        points.forEach(([x, value], i) => spec.data.values.push({ x, mean: scale * value, line, run, column, index, symbol: i % every === first }));
+        const begin = (index * Math.max(1, Math.floor(every / 6))) % every;
+        points.forEach(([x, value], i) => spec.data.values.push({ x, mean: scale * value, line, run, column, index, symbol: i % every === begin }));
       });
       if (!spec.data.values.length) continue;
       for (const layer of spec.layer) {
@@ -68,8 +75,8 @@
       }
       const name = runs.map(([, data]) => data.id).join(" ");
       spec.usermeta = { saved: { text: `${title}: ${heading[0]}`, subtitle: heading.slice(1) } };
-      figures.push(steppe.figure(title, runs.length > 1 ? `${title} of both runs by epoch.`
-        : `${title} by epoch; the numbers stand in a table on this page.`, spec, `${heading[0]} ${name} ${title}`.toLowerCase()));
+      figures.push(steppe.figure(title, runs.length > 1 ? `${title} of both runs.`
+        : `${title} of the run; the numbers stand in a table on this page.`, spec, `${heading[0]} ${name} ${title}`.toLowerCase()));
     }
     return figures;
   };
@@ -84,7 +91,7 @@
       const names = [...new Set(mine.map((item) => item.optimizer))];
       run.replaceChildren(h("option", { value: "" }, "choose a run"), ...names.map((name) => h("optgroup", { label: name },
         mine.filter((item) => item.optimizer === name).map((item) =>
-          h("option", { value: item.id }, `${name}, seed ${item.seed}${item.failed ? ", failed" : `, ${percent(item.accuracy)}`}`)))));
+          h("option", { value: item.id }, `${name}, seed ${item.seed}${item.failed ? ", failed" : `, ${item.score}`}`)))));
     };
     if (chosen && chosen.page >= 0) task.value = String(chosen.page);
     fill();
@@ -93,5 +100,5 @@
       h("label", null, h("span", null, "Task"), task), h("label", null, h("span", null, "Run"), run)) };
   };
 
-  Object.assign(steppe, { find, told, load, charts, flat, number, percent, pickRun: select });
+  Object.assign(steppe, { find, told, load, charts, flat, number, pickRun: select });
 })();
