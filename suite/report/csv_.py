@@ -34,9 +34,11 @@ _HEAD = ("protocol", "engine", "track", "task", "data", "tier", "precision", "de
 
 def _cells(table: Table, row: Row, names: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     metric = table.score.metric
-    head = (table.protocol, table.engine, UNTUNED, table.task, table.data, table.tier, table.precision,
-            table.device, table.compiled, table.ranks, table.view, table.budget, table.seconds,
-            table.score.key, metric.scale, metric.better, metric.margin, row.optimizer, row.epochs)  # fmt: skip
+    head = (
+        *(table.protocol, table.engine, UNTUNED, table.task, table.data, table.tier, table.precision),
+        *(table.device, table.compiled, table.ranks, table.view, table.budget, table.seconds),
+        *(table.score.key, metric.scale, metric.better, metric.margin, row.optimizer, row.epochs),
+    )
     verdict = row.verdict
     cells: dict[str, Any] = dict(zip(_HEAD, head, strict=True))
     cells |= {"n": row.n, "failed": row.failed}

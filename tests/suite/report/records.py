@@ -1,23 +1,39 @@
 """Synthetic records and the entries that they are of."""
 
+from suite.metric import ACCURACY, LOSS, Description
 from suite.report.leaderboard import build
-from suite.report.runs import TaskInfo
+from suite.schema import Cost, Estimate, Failure, Origin, Provenance, Record, Sharpness, Sources, SplitResult
 from suite.spec import EntryRef, Param, RunSpec
 
 N_TRAIN = 4500
 EPOCHS = 40.0
-TASKS = {
-    "images": TaskInfo("small", lambda _: EPOCHS, {"noise": Param(default=0.0)}),
-    "digits": TaskInfo("smoke", lambda _: EPOCHS, {"noise": Param(default=0.0)}),
-    "big": TaskInfo("full", lambda _: EPOCHS, {"noise": Param(default=0.0)}),
-}
+N_TEST, N_VALIDATION = 10_000, 500
+TASK_PARAMS = {"noise": Param(default=0.0)}
+TASKS = {"images": TASK_PARAMS, "digits": TASK_PARAMS, "big": TASK_PARAMS}
+TIERS = {"images": "small", "digits": "smoke", "big": "full"}
 PARAMS = {"rho": Param(default=0.05), "base": Param(default="sgd")}
 COSTS = {"sgd": 1, "sam": 2, "nso": 2}
 
 
+def description(task="images", **changes):
+    """What the records of these tasks say of them."""
+    given = {"tier": TIERS.get(task, "small"), "epochs": EPOCHS, "metrics": (ACCURACY, LOSS)}
+    return Description(**given | changes)
+
+
+def results(accuracy, loss=1.0):
+    """Evaluation of both splits, with BatchNorm."""
+    trained = {"accuracy": accuracy - 0.01, "loss": loss + 0.1}
+    return {
+        "test": SplitResult(N_TEST, {"accuracy": accuracy, "loss": loss}, trained, {"accuracy": ""}),
+        "validation": SplitResult(N_VALIDATION, {"accuracy": accuracy + 0.02, "loss": loss}),
+    }
+
+
 def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOCHS, failed=False, noise=0.0,
            rho=0.05, train_loss=0.5, curvature=20.0, train_s=100.0, fingerprint="cpu A", version="1",
-           cost=None, plugin_source=None, **spec):  # fmt: skip
+           cost=None, plugin_source=None, loss=1.0, measure_version=1, described=None, found=None,
+           facts=None, digests=None, fingerprints=(), split="ab", source="a" * 64, **spec):  # fmt: skip
     declared = COSTS.get(optimizer, 1) if cost is None else cost
     steps = round(epochs * 36) // (2 if failed else 1)
     run = RunSpec(
@@ -26,35 +42,31 @@ def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOC
         seed=seed,
         **{"data": "images-jpeg", "data_checksum": "00", "epochs": epochs} | spec,
     )
-    estimate = {"se_probes": 1.5, "se_examples": 2.5, "n": 1000, "probes": 80, "estimator": "hutchinson"}
-    out = {
-        "record_version": 1,
-        "run_id": run.run_id,
-        "spec": run.to_dict(),
-        "status": "failed" if failed else "completed",
-        "failure": {"kind": "diverged", "step": 7, "reason": "nan"} if failed else None,
-        "results": {},
-        "sharpness": {},
-        "cost": {
-            "sample_gradients": round(steps * N_TRAIN / 36 * declared),
-            "forward_only": 0,
-            "steps": steps,
-            "n_train": N_TRAIN,
-            "declared": declared,
-            "train_s": train_s,
-        },
-        "data": {"split_checksum": "ab", "noise_checksum": None},
-        "provenance": {"fingerprint": fingerprint},
-    }
-    if not failed:
-        out["results"] = {
-            "test_accuracy": accuracy,
-            "test_accuracy_as_trained": accuracy - 0.01,
-            "validation_accuracy": accuracy + 0.02,
-        }
-        measures = {"hessian_trace": {"value": curvature, **estimate}}
-        out["sharpness"] = {"n": 1000, "train_loss": train_loss, "measures": measures}
-    return out
+    estimate = Estimate(curvature, 1.5, 2.5, 1000, 80, "hutchinson", measure_version)
+    gradients = round(steps * N_TRAIN / 36 * declared)
+    if found is None:
+        found = results(accuracy, loss)
+    return Record(
+        protocol=run.protocol,
+        engine=run.engine,
+        run_id=run.run_id,
+        spec=run,
+        task=description(task) if described is None else described,
+        status="failed" if failed else "completed",
+        failure=Failure("diverged", 7, "nan") if failed else None,
+        results={} if failed else found,
+        facts={} if failed or facts is None else facts,
+        sharpness=None if failed else Sharpness(
+            1000, {"loss": train_loss, "accuracy": 0.9}, {"hessian_trace": estimate}
+        ),
+        cost=Cost(gradients, gradients, 0, 0.0, 0, steps, N_TRAIN, declared, train_s, 1.0, 1.0),
+        sources=Sources(source, source),
+        data={"split": split},
+        digests=digests or {},
+        provenance=Provenance(
+            Origin("b" * 64, "c" * 40, fingerprint), {"torch": "2.15.0"}, {"cpu": "A"}, True, 1, fingerprints
+        ),
+    )  # fmt: skip
 
 
 def seeds(optimizer, accuracies, **options):
