@@ -241,7 +241,7 @@ def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) 
 OPTIMIZERS = [
     OptimizerSpec(
         name="adabelief",
-        version="1",
+        version="2",
         summary="AdaBelief: Adam with the variance of the gradient around its mean in the denominator",
         source="arXiv 2010.07468; adabelief-pytorch 0.0.5 and 0.2.1",
         params={

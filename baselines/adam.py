@@ -30,7 +30,7 @@ def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) 
 OPTIMIZERS = [
     OptimizerSpec(
         name="adam",
-        version="1",
+        version="2",
         summary="Adam; with decoupled=true AdamW",
         source="arXiv 1412.6980, 1711.05101; torch.optim.Adam, AdamW",
         params={

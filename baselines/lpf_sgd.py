@@ -111,7 +111,7 @@ def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) 
 OPTIMIZERS = [
     OptimizerSpec(
         name="lpf-sgd",
-        version="1",
+        version="2",
         summary="SGD on the loss under a Gaussian low-pass filter: noise scaled to the weights",
         source="arXiv 2201.08025; devansh20la/LPF-SGD",
         params={
@@ -125,5 +125,6 @@ OPTIMIZERS = [
         build=_build,
         zero={"gamma": 0.0, "M": 1},
         perturbs=True,
+        needs=lambda hyper: ["parts"] if hyper["M"] > 1 else [],
     )
 ]

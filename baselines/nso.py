@@ -118,7 +118,7 @@ def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) 
 OPTIMIZERS = [
     OptimizerSpec(
         name="nso",
-        version="1",
+        version="2",
         summary="noise stability optimization: gradients at w + u and w - u, averaged",
         source="arXiv 2306.08553; VirtuosoResearch/Noise-stability-optimization",
         params={

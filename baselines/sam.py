@@ -7,6 +7,10 @@ One step, with mini-batch loss L and base optimizer B (Algorithm 1, eq. 2 with p
     G   = grad L(w + eps)                                    same mini-batch
     w   = B(w, G)                                            momentum and weight decay at the clean w
 
+Where several ranks share a mini-batch, g is the gradient of all of it (`ascent=global`), or each rank climbs by
+the gradient of its own slice and G is the mean of theirs (`ascent=rank`): the m-SAM of the paper's section 4.1, with
+m the slice of a rank. On one rank the two are the same.
+
 Adaptive: eps = rho w^2 g / (|| |w| g ||_2 + 1e-12), elementwise.
 
 This is davda54/sam, the port that most PyTorch work uses, LPF-SGD's and NSO's baselines included. Where
@@ -41,20 +45,28 @@ class SAM(Wrapper):
         rho: radius of the perturbation, in the norm of the weights.
         adaptive: ASAM's elementwise scaling by the weights.
         frozen_stats: leave BatchNorm's running statistics alone in the second pass.
+        ascent_by_rank: climb by this process's own gradient.
 
     """
 
     def __init__(
-        self, base: Optimizer, rho: float = 0.05, *, adaptive: bool = False, frozen_stats: bool = True
+        self,
+        base: Optimizer,
+        rho: float = 0.05,
+        *,
+        adaptive: bool = False,
+        frozen_stats: bool = True,
+        ascent_by_rank: bool = False,
     ) -> None:
         super().__init__(base)
         self.rho, self.adaptive, self.frozen_stats = rho, adaptive, frozen_stats
+        self.ascent_by_rank = ascent_by_rank
         self._perturbed = torch.empty_like(self.flat.theta)
         self._views = self.flat.views(self._perturbed)
 
     def evaluate(self, objective: Objective) -> Tensor:
         """Leave the gradient at w + eps; return the loss at w."""
-        loss = objective()
+        loss = objective(across_ranks=not self.ascent_by_rank)
         self._climb()
         self._drop_gradients()
         self._evaluate_at(self._views, objective, track_stats=not self.frozen_stats)
@@ -79,19 +91,25 @@ def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) 
         rho=hyper["rho"],
         adaptive=hyper["adaptive"],
         frozen_stats=hyper["frozen_stats"],
+        ascent_by_rank=hyper["ascent"] == "rank",
     )
 
 
 OPTIMIZERS = [
     OptimizerSpec(
         name="sam",
-        version="1",
+        version="2",
         summary="sharpness-aware minimization: the gradient at the end of a step of length rho uphill",
         source="arXiv 2010.01412, 2102.11600; davda54/sam",
         params={
             "rho": Param(0.05, "radius of the perturbation", low=0, search=LogUniform(0.01, 2.0, zero=True)),
             "adaptive": Param(False, "ASAM's elementwise scaling", implies={True: {"rho": 2.0}}),
             "frozen_stats": Param(True, "leave BatchNorm's running statistics alone in the second pass"),
+            "ascent": Param(
+                "global",
+                "whose gradient the ascent takes: of the whole mini-batch, or of each rank's slice (m-SAM)",
+                choices=("global", "rank"),
+            ),
             **BASE_PARAMS,
         },
         cost=lambda hyper: 2,

@@ -25,7 +25,7 @@ def _build(params: Parameters, hyper: Mapping[str, Any], context: BuildContext) 
 OPTIMIZERS = [
     OptimizerSpec(
         name="sgd",
-        version="1",
+        version="2",
         summary="stochastic gradient descent with momentum",
         source="Polyak 1964; torch.optim.SGD",
         params={**SGD_PARAMS, **SHARED},

@@ -28,6 +28,7 @@ from suite.params import memory_strides
 from suite.problem import Batch, ModelAt, mapped, widened
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
+from suite.smooth import smooth
 
 
 class BatchLoss(Protocol):
@@ -216,8 +217,9 @@ class BatchObjective:
             self._begin(part, parts, track_stats=False)
             pieces = torch.split(flat, sizes)
             values = {name: view(piece) for name, view, piece in zip(names, views, pieces, strict=True)}
-            outputs, batch = self._forward(low, high, ModelAt(self._model, values))
-            return self._of_batch(self._problem.loss(outputs, batch), batch)
+            with smooth():
+                outputs, batch = self._forward(low, high, ModelAt(self._model, values))
+                return self._of_batch(self._problem.loss(outputs, batch), batch)
 
         if not self._flops_of_gradient and low < high:
             with self._flops.pause(), Flops() as counted:

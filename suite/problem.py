@@ -383,9 +383,16 @@ class InMemory(Problem):
 
 
 class ClassificationLoss:
-    """Cross-entropy and accuracy of logits (n, C) for whole-number `targets` (n,)."""
+    """Cross-entropy and accuracy of logits (n, C) for whole-number `targets` (n,).
+
+    It serves alone too, as the loss of a `BatchObjective` in a loop of one's own.
+    """
 
     score_names: tuple[str, ...] = ("accuracy",)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """See `Problem`."""
+        return model(batch.inputs)
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """See `Problem`."""

@@ -29,7 +29,7 @@ BASE = "cifar10-resnet8-5k"
 
 SMALL = ImageTask(
     name=BASE,
-    version="1",
+    version="2",
     tier="small",
     summary="CIFAR-10 with 5,000 training images, ResNet-8",
     data=DATA,
@@ -122,7 +122,7 @@ def _full_params(epochs: int) -> dict[str, Param]:
 
 NOISY = TaskSpec(
     name=f"{BASE}-label-noise",
-    version="1",
+    version="2",
     tier="small",
     summary=f"{BASE} with a share of the training and validation labels flipped",
     make=label_noise,
@@ -137,7 +137,7 @@ NOISY = TaskSpec(
 )
 WIDE = TaskSpec(
     name=f"{BASE}-width",
-    version="1",
+    version="2",
     tier="small",
     summary=f"{BASE} with a ResNet-8 of another width",
     make=width,
@@ -145,7 +145,7 @@ WIDE = TaskSpec(
 )
 RESNET20 = TaskSpec(
     name="cifar10-resnet20",
-    version="1",
+    version="2",
     tier="full",
     summary="CIFAR-10, ResNet-20",
     make=resnet20,
@@ -153,7 +153,7 @@ RESNET20 = TaskSpec(
 )
 RESNET18 = TaskSpec(
     name="cifar10-resnet18",
-    version="1",
+    version="2",
     tier="full",
     summary="CIFAR-10, ResNet-18",
     make=resnet18_task,

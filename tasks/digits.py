@@ -10,7 +10,7 @@ from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
 from suite.spec import Param, TaskSpec
 
-NAME, VERSION, TIER = "digits-cnn", "2", "smoke"
+NAME, VERSION, TIER = "digits-cnn", "3", "smoke"
 SUMMARY = "handwritten digits (8 x 8, grey), two convolutions with BatchNorm"
 
 

@@ -2,27 +2,20 @@
 
     H v = d/d theta <grad L(theta), v>
 
-always as the gradient of a gradient: products that start with a forward-mode derivative are silently wrong
-through torch's own LayerNorm and BatchNorm. BatchNorm in eval mode is the affine map
-
-    y = s x + (b - s mean),   s = weight / sqrt(var + eps),
-
-and is computed as that here: torch's double backward of the native layer costs several times as much.
+always as the gradient of a gradient, on layers that can be differentiated twice (`suite.smooth`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from suite.problem import Batch
 from suite.sharpness.evaluation import flat_copy, mean_loss, trainable
 from suite.sharpness.point import Point
+from suite.smooth import smooth
 
 
 class Hessian:
@@ -59,40 +52,6 @@ class Hessian:
 
     def _gradients(self, group: Batch) -> Sequence[Tensor]:
         point = self._point
-        with torch.enable_grad(), _AffineBatchNorm():
+        with torch.enable_grad(), smooth():
             loss = mean_loss(point, point.problem.forward(point.model, group), group)
             return torch.autograd.grad(loss, self._params, create_graph=True, materialize_grads=True)
-
-
-class _AffineBatchNorm(TorchFunctionMode):
-    """Computes every BatchNorm in eval mode as the affine map it is."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        function = _batch_norm if func is F.batch_norm else func
-        return function(*args, **(kwargs or {}))
-
-
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if training or running_mean is None or running_var is None:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    scale = torch.rsqrt(running_var + eps)
-    scale = scale if weight is None else scale * weight
-    shift = -scale * running_mean
-    shift = shift if bias is None else shift + bias
-    shape = (1, -1, *(1 for _ in range(input.dim() - 2)))
-    return input * scale.view(shape) + shift.view(shape)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from suite.data.dataset import Arrays, Dataset
-from suite.spec import Param, Task, TaskSpec
+from suite.image_task import ImageTask
+from suite.spec import Param, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def _net() -> nn.Module:
     return net
 
 
-def _make(epochs: int, measure_every: int) -> Task:
-    return Task(
+def _make(epochs: int, measure_every: int) -> ImageTask:
+    return ImageTask(
         name="tiny",
         version="1",
         tier="smoke",

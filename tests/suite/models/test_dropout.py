@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from suite.models.dropout import SharedDropout, share_dropout
 from suite.objective import BatchObjective
+from suite.problem import Batch, ClassificationLoss
 from suite.seeds import Streams
 
 N = 10
@@ -122,8 +122,8 @@ def test_eval_mode_and_zero_are_the_identity() -> None:
 def test_alpha_dropout_is_left_as_it_is_and_repeats_within_a_step() -> None:
     model = nn.Sequential(nn.AlphaDropout(0.5), nn.Linear(6, 2))
     assert share_dropout(model) == []
-    bound = BatchObjective(model, F.cross_entropy, Streams(0))
-    bound.load(0, torch.randn(8, 6), torch.arange(8) % 2)
+    bound = BatchObjective(model, ClassificationLoss(), Streams(0))
+    bound.load(0, Batch(inputs=torch.randn(8, 6), targets=torch.arange(8) % 2))
     with torch.random.fork_rng(devices=[]):
         assert torch.equal(bound(), bound())
 
@@ -140,8 +140,9 @@ def test_opposite_perturbations_see_one_mask() -> None:
     # What protocol rule 19 is for: with one mask the first-order terms of +u and -u cancel.
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 2)).double()
-    bound = BatchObjective(model, F.cross_entropy, Streams(1))
-    bound.load(0, torch.randn(12, 8, dtype=torch.float64), torch.arange(12) % 2)
+    bound = BatchObjective(model, ClassificationLoss(), Streams(1))
+    inputs = torch.randn(12, 8, dtype=torch.float64)
+    bound.load(0, Batch(inputs=inputs, targets=torch.arange(12) % 2))
     weight = model[1].weight
     clean, u = weight.detach().clone(), 1e-4 * torch.randn_like(weight)
     losses = []

@@ -6,9 +6,9 @@ from torch import nn
 from torch.autograd.functional import hessian
 from torch.func import functional_call
 
-from suite.sharpness import Point
 from suite.sharpness.evaluation import trainable
 from suite.sharpness.hvp import Hessian
+from tests.suite.problems import point as make_point
 
 LAYERS = {
     "batchnorm-eval": (lambda: nn.BatchNorm1d(6), False),
@@ -33,11 +33,12 @@ def point_of(layer, training):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
     model.train(training)
-    return Point(model, torch.randn(7, 5).double(), torch.randint(0, 3, (7,)), seed=0)
+    return make_point(model, torch.randn(7, 5).double(), torch.randint(0, 3, (7,)), seed=0)
 
 
 def gradient(point, values):
-    losses = point.loss(functional_call(point.model, values, (point.inputs,)), point.targets)
+    outputs = functional_call(point.model, values, (point.batch.inputs,))
+    losses = point.problem.losses(outputs, point.batch)
     return torch.cat([g.flatten() for g in torch.autograd.grad(losses.mean(), list(values.values()))])
 
 
@@ -46,7 +47,7 @@ def test_product_is_the_finite_difference_of_the_gradient(name):
     point = point_of(*LAYERS[name])
     weights = {name: p.detach().clone() for name, p in trainable(point.model).items()}
     vector = torch.randn(sum(p.numel() for p in weights.values()), dtype=torch.float64)
-    (product,) = Hessian(point).products(torch.arange(7), [vector])
+    (product,) = Hessian(point).products(point.batch, [vector])
     pieces = dict(zip(weights, vector.split([p.numel() for p in weights.values()]), strict=True))
     step = 1e-5
 
@@ -67,12 +68,12 @@ def test_products_form_the_full_hessian():
     def loss(flat):
         pieces = flat.split([s.numel() for s in shapes])
         values = {n: p.view(s) for n, p, s in zip(names, pieces, shapes, strict=True)}
-        outputs = functional_call(point.model, values, (point.inputs,))
-        return point.loss(outputs, point.targets).mean()
+        outputs = functional_call(point.model, values, (point.batch.inputs,))
+        return point.problem.losses(outputs, point.batch).mean()
 
     flat = torch.cat([p.detach().flatten() for p in point.model.parameters()])
     expected = hessian(loss, flat)
-    found = torch.stack(list(Hessian(point).products(torch.arange(7), torch.eye(len(flat)).double())))
+    found = torch.stack(list(Hessian(point).products(point.batch, torch.eye(len(flat)).double())))
     assert torch.allclose(found, expected, rtol=0, atol=1e-13)  # a dozen roundings of numbers below 1
 
 
@@ -84,12 +85,14 @@ def test_channels_last_weights_give_the_same_curvature():
 
     def trace(point):
         size = Hessian(point).size
-        products = Hessian(point).products(torch.arange(5), torch.eye(size).double())
+        products = Hessian(point).products(point.batch, torch.eye(size).double())
         return sum(float(row[i]) for i, row in enumerate(products))
 
-    plain = trace(Point(model, inputs, targets, seed=0))
+    plain = trace(make_point(model, inputs, targets, seed=0))
     turned = model.to(memory_format=torch.channels_last)
-    assert trace(Point(turned, inputs, targets, seed=0)) == pytest.approx(plain, rel=1e-12)  # order of sums
+    assert trace(make_point(turned, inputs, targets, seed=0)) == pytest.approx(
+        plain, rel=1e-12
+    )  # order of sums
 
 
 def test_frozen_weights_are_constants():
@@ -99,6 +102,7 @@ def test_frozen_weights_are_constants():
 
 
 def test_a_loss_that_is_linear_in_the_weights_has_no_curvature():
-    point = Point(nn.Linear(4, 1).eval(), torch.randn(3, 4), torch.zeros(3), 0, loss=lambda out, _: out[:, 0])
-    (product,) = Hessian(point).products(torch.arange(3), [torch.ones(5)])
+    linear = nn.Linear(4, 1).eval()
+    point = make_point(linear, torch.randn(3, 4), torch.zeros(3), 0, losses=lambda out, _: out[:, 0])
+    (product,) = Hessian(point).products(point.batch, [torch.ones(5)])
     assert torch.equal(product, torch.zeros(5))

@@ -2,16 +2,29 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from suite.errors import SteppeError
+from suite.problem import Batch, InMemory
 from suite.seeds import NormalStream
-from suite.sharpness import MEASURES, Estimate, Point, hessian_trace, lambda_max, lpf, measure, subset_loss
+from suite.sharpness import (
+    MEASURES,
+    VERSIONS,
+    Point,
+    hessian_trace,
+    lambda_max,
+    lpf,
+    measure,
+    subset_loss,
+)
 from suite.sharpness.evaluation import pooled
 from suite.sharpness.hvp import Hessian
+from tests.suite.problems import make_problem, make_task
+from tests.suite.problems import point as make_point
 
 SIZE = 12
 
@@ -44,8 +57,8 @@ def quadratic(n=40, seed=0, batch_size=10, spectrum=None):
     noise = noise + noise.mT
     matrices = basis @ torch.diag(eigenvalues) @ basis.T + noise - noise.mean(0)
     weights = torch.randn(SIZE, generator=generator, dtype=torch.float64)
-    point = Point(
-        Quadratic(weights).eval(), matrices, torch.zeros(n), seed, batch_size, loss=lambda out, _: out
+    point = make_point(
+        Quadratic(weights).eval(), matrices, torch.zeros(n), seed, batch_size, losses=lambda out, _: out
     )
     return point, matrices.mean(0)
 
@@ -77,7 +90,7 @@ def test_lambda_max_is_not_mistaken_for_one_close_to_it(seed, steps):
     # 24 % below the largest here, within a residual of 4 % of the next.
     point = fitted(seed, steps)
     found = lambda_max.estimate(point)["lambda_max"]
-    hessian, everything = Hessian(point), torch.arange(len(point.targets))
+    hessian, everything = Hessian(point), point.batch
     start = NormalStream(seed, "test").fill_(hessian.empty())
     true = lambda_max.lanczos(hessian, [everything], start, 1e-6, 60).value
     assert found.value == pytest.approx(true, rel=0.01)  # 0.002 at worst over 48 such nets
@@ -95,14 +108,14 @@ def fitted(seed, steps):
         sgd.zero_grad()
         nn.functional.cross_entropy(net(x), y).backward()
         sgd.step()
-    return Point(net.eval(), x, y, seed)
+    return make_point(net.eval(), x, y, seed)
 
 
 def test_error_over_examples_of_lambda_max():
     point, _ = quadratic(n=40)
     found = lambda_max.estimate(point, rtol=1e-12)["lambda_max"]
-    top = torch.linalg.eigh(point.inputs.mean(0)).eigenvectors[:, -1]
-    single = torch.einsum("i,nij,j->n", top, point.inputs, top)
+    top = torch.linalg.eigh(point.batch.inputs.mean(0)).eigenvectors[:, -1]
+    single = torch.einsum("i,nij,j->n", top, point.batch.inputs, top)
     # four groups of ten: their spread estimates std / sqrt(n) with 3 degrees of freedom, so to a factor of 2
     assert found.se_examples == pytest.approx(float(single.std()) / 40**0.5, rel=1.0)
     assert found.se_examples > float(single.std()) / 40**0.5 / 4
@@ -110,7 +123,7 @@ def test_error_over_examples_of_lambda_max():
 
 def test_trace_of_a_diagonal_hessian_has_no_probe_error():
     diagonal = torch.diag_embed(torch.rand(20, SIZE, dtype=torch.float64))
-    point = Point(
+    point = make_point(
         Quadratic(torch.ones(SIZE).double()).eval(), diagonal, torch.zeros(20), 0, 10, lambda o, _: o
     )
     found = hessian_trace.estimate(point, group=7)["hessian_trace"]
@@ -155,7 +168,7 @@ def test_errors_over_examples_of_lpf():
     point, _ = quadratic()
     found = lpf.estimate(point)
     w = point.model.w.detach()
-    clean = torch.einsum("i,nij,j->n", w, point.inputs, w) / 2
+    clean = torch.einsum("i,nij,j->n", w, point.batch.inputs, w) / 2
     # smoothing by 1 % changes the spread over examples by about that much
     assert found["lpf"].se_examples == pytest.approx(float(clean.std()) / 40**0.5, rel=0.05)
     assert found["lpf_difference"].se_examples < found["lpf"].se_examples / 10
@@ -165,7 +178,7 @@ def small_net():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
                           nn.Linear(12, 4)).eval()  # fmt: skip
-    return Point(model, torch.randn(30, 1, 4, 4), torch.randint(0, 4, (30,)), seed=5, batch_size=8)
+    return make_point(model, torch.randn(30, 1, 4, 4), torch.randint(0, 4, (30,)), seed=5, batch_size=8)
 
 
 def test_the_model_and_the_generators_are_left_as_found():
@@ -187,7 +200,7 @@ def test_the_model_and_the_generators_are_left_as_found():
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
     first, again = (measure(small_net(), list(MEASURES)) for _ in range(2))
     assert first == again
-    other = measure(Point(**{**vars(small_net()), "seed": 6}), list(MEASURES))
+    other = measure(replace(small_net(), seed=6), list(MEASURES))
     assert all(other[name].value != first[name].value for name in MEASURES)
 
 
@@ -205,10 +218,12 @@ def test_only_what_is_asked_for_comes_back_in_that_order():
 def test_loss_and_accuracy():
     point = small_net()
     with torch.no_grad():
-        outputs = point.model(point.inputs)
+        outputs = point.model(point.batch.inputs)
     found = subset_loss(point)
-    assert found.loss == pytest.approx(float(point.loss(outputs, point.targets).mean()), rel=1e-6)  # fp32
-    assert found.accuracy == pytest.approx(float((outputs.argmax(1) == point.targets).double().mean()))
+    losses = point.problem.losses(outputs, point.batch)
+    assert found.loss == pytest.approx(float(losses.mean()), rel=1e-6)  # fp32
+    right = outputs.argmax(1) == point.batch.targets
+    assert found.metrics["accuracy"] == pytest.approx(float(right.double().mean()))
     assert found.n == 30
 
 
@@ -229,13 +244,82 @@ def test_weights_that_are_not_finite_give_no_number():
     with torch.no_grad():
         point.model[5].weight[0, 0] = torch.nan
     for estimate in measure(point, list(MEASURES)).values():
-        assert estimate.to_dict()["value"] is None
+        assert estimate.value is None
+        assert estimate.reason == "it is not finite"
 
 
-def test_estimate_as_json():
-    assert Estimate(1.5, None, float("inf"), 10, 3, "x").to_dict() == {
-        "value": 1.5, "se_probes": None, "se_examples": None, "n": 10, "probes": 3, "estimator": "x"
-    }  # fmt: skip
+def test_a_measure_that_cannot_be_had_says_why():
+    bag = nn.Sequential(nn.EmbeddingBag(10, 4, mode="sum"), nn.Linear(4, 3))  # without a second derivative
+    point = make_point(bag.eval(), torch.randint(0, 10, (12, 5)), torch.randint(0, 3, (12,)), 0)
+    found = measure(point, ["lambda_max", "lpf"])
+    assert found["lambda_max"].value is None
+    assert "not implemented" in found["lambda_max"].reason
+    assert found["lpf"].value > 0
+
+
+def test_an_estimate_names_the_version_of_its_estimator():
+    assert {name: one.version for name, one in measure(small_net(), list(MEASURES)).items()} == VERSIONS
+
+
+def test_a_joint_loss_is_measured_on_whole_batches():
+    """The loss of a batch is the variance of its outputs: no mean over examples."""
+
+    class Joint(InMemory):
+        def loss(self, outputs, batch):
+            return outputs.var(0, correction=0).sum()
+
+    torch.manual_seed(0)
+    x = torch.randn(26, 5, dtype=torch.float64)
+    task = make_task({"train": Batch(inputs=x)}, Joint, separable=False, batch_size=8, precisions=("fp64",))
+    problem = make_problem(task, torch.float64)
+    linear = nn.Linear(5, 2, bias=False).double().eval()
+    point = Point(linear, problem.measured(20), problem, 0, problem.batch_size)
+    assert len(point.batch) == 16  # two whole batches
+    groups = torch.randperm(16, generator=torch.Generator().manual_seed(0)).split(8)
+    covariance = sum(torch.cov(point.batch.inputs[rows].T, correction=0) for rows in groups) / 2
+    top = float(torch.linalg.eigvalsh(2 * covariance)[-1])  # of each output, in its own weights
+    found = measure(point, ["lambda_max", "lpf", "lpf_difference"])
+    assert found["lambda_max"].value == pytest.approx(top, rel=1e-6)  # the residual's square over the gap
+    assert found["lpf_difference"].value > 0  # the loss is convex
+    loss = float(sum(linear(point.batch.inputs[i : i + 8]).var(0, correction=0).sum() for i in (0, 8)) / 2)
+    assert subset_loss(point).loss == pytest.approx(loss)
+
+
+def test_weighted_examples_are_measured_by_their_units():
+    """Examples of several units: the loss is sum l_i / sum w_i, as of the units one by one."""
+    torch.manual_seed(0)
+    weight = torch.randint(1, 5, (60,))
+    a = torch.rand(60, dtype=torch.float64) + 0.5
+
+    class Scaled(InMemory):
+        def losses(self, outputs, batch):
+            return outputs * batch.weight
+
+    model = Scale().eval()
+    task = make_task({"train": Batch(inputs=a, weight=weight)}, Scaled, precisions=("fp64",))
+    problem = make_problem(task, torch.float64)
+    point = Point(model, problem.measured(60), problem, 0)
+    found = measure(point, ["lambda_max", "hessian_trace", "lpf"])
+    true = float((a * weight).sum() / weight.sum())
+    assert found["lambda_max"].value == pytest.approx(true, rel=1e-9)
+    assert found["hessian_trace"].value == pytest.approx(true, rel=1e-9)
+    assert subset_loss(point).loss == pytest.approx(true / 2)
+    # The error of a ratio of means, by its textbook form.
+    losses = a * weight / 2
+    rest = losses - losses.sum() / weight.sum() * weight
+    se = float((rest.square().sum() * 60 / 59).sqrt() / weight.sum())
+    assert found["lpf"].se_examples == pytest.approx(se, rel=0.05)  # smoothing moves each loss by 1e-4
+
+
+class Scale(nn.Module):
+    """Loss of example a: a w^2 / 2 at w = 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, a):
+        return a * self.w**2 / 2
 
 
 def test_listing_measures_loads_no_torch():

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from suite.sharpness import Point, lambda_max, lpf, measure, subset_loss
+from suite.sharpness import lambda_max, lpf, measure, subset_loss
 from suite.sharpness.evaluation import flat_copy
 from suite.sharpness.hvp import Hessian
 from suite.sharpness.lambda_max import lanczos
 from suite.sharpness.lpf import noisy_losses
+from tests.suite.problems import point as make_point
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TIGHT = 1e-10
@@ -48,11 +49,7 @@ def point(golden):
     state |= {f"bn1.running_{key}": golden[f"bn_running_{key}"] for key in ("mean", "var")}
     state["bn1.num_batches_tracked"] = torch.tensor(1)
     model.load_state_dict(state)
-    return Point(model.eval(), golden["x"], golden["y"], seed=0, batch_size=4)
-
-
-def everything(point):
-    return torch.arange(len(point.targets))
+    return make_point(model.eval(), golden["x"], golden["y"], seed=0, batch_size=4)
 
 
 def test_loss(point, golden):
@@ -62,14 +59,14 @@ def test_loss(point, golden):
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_hessian_vector_product(point, golden, mode):
     point.model.train(mode == "train")
-    (product,) = Hessian(point).products(everything(point), [golden["hvp_vector"]])
+    (product,) = Hessian(point).products(point.batch, [golden["hvp_vector"]])
     expected = golden[f"{mode}_hessian_vector_product"]
     assert float((product - expected).abs().max()) <= TIGHT * float(expected.abs().max())
 
 
 def test_diagonal_and_trace_by_unit_vectors(point, golden):
     unit = torch.eye(373, dtype=torch.float64)
-    products = Hessian(point).products(everything(point), unit)
+    products = Hessian(point).products(point.batch, unit)
     diagonal = torch.stack([row[i] for i, row in enumerate(products)])
     assert float((diagonal - golden["eval_hessian_diag"]).abs().max()) <= TIGHT * float(diagonal.abs().max())
     assert float(diagonal.sum()) == pytest.approx(float(golden["eval_hessian_trace"]), rel=TIGHT)
@@ -79,11 +76,11 @@ def test_diagonal_and_trace_by_unit_vectors(point, golden):
 def test_lanczos_to_convergence(point, golden, groups):
     hessian = Hessian(point)
     start = torch.ones(373, dtype=torch.float64)
-    parts = list(everything(point).chunk(groups))
+    parts = [point.batch[rows] for rows in torch.arange(16).chunk(groups)]
     top = lanczos(hessian, parts, start, rtol=1e-12, iterations=80)
     # a Rayleigh quotient errs by residual^2 / gap, far below the residual bound of 1e-12
     assert top.value == pytest.approx(float(golden["eval_hessian_lambda_max"]), rel=TIGHT)
-    (image,) = hessian.products(everything(point), [top.vector])
+    (image,) = hessian.products(point.batch, [top.vector])
     assert float((image - top.value * top.vector).norm()) <= 1e-5 * top.value
     sizes = torch.tensor([float(len(part)) for part in parts], dtype=torch.float64)
     assert float((sizes / 16) @ top.by_group) == pytest.approx(top.value, rel=TIGHT)
@@ -106,7 +103,7 @@ def test_trace_is_within_its_errors(point, golden):
 
 def test_filter_noise_of_given_normals(point, golden):
     weights = flat_copy(point.model)
-    found = [float(noisy_losses(point, weights, z.double(), everything(point)).mean())
+    found = [float(noisy_losses(point, weights, z.double(), point.batch).mean())
              for z in golden["lpf_z_float16"][:40]]  # fmt: skip
     expected = golden["eval_lpf_filter_losses"][:40]
     assert float((torch.tensor(found, dtype=torch.float64) - expected).abs().max()) <= TIGHT
