@@ -13,7 +13,7 @@ weights, which can be differentiated again. All evaluations of a step share one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -241,11 +241,13 @@ class BatchObjective:
         self._begin(part, parts, track_stats)
         count = high > self._seen  # the first evaluation of an example is the one that its score is of
         mine = self._ranks.bounds(low, high)
-        with nullcontext() if self._flops is None else self._flops.pause():
-            if self._ranks.n == 1:
+        if self._ranks.n > 1:
+            loss, scores = self._share(*mine, count, params)
+        elif self._flops is None:
+            loss, scores = self._pass(*mine, count, params is not None)
+        else:
+            with self._flops.pause():
                 loss, scores = self._pass(*mine, count, params is not None)
-            else:
-                loss, scores = self._share(*mine, count, params)
         self._seen = max(self._seen, high)
         if params is None:
             self.meter.losses += high - low
@@ -290,11 +292,11 @@ class BatchObjective:
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), self._sums(outputs, batch) if count else {}
 
-    @torch.no_grad()
     def _sums(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         if not self._problem.score_names:
             return {}
-        scores = self._problem.scores(mapped(torch.Tensor.detach, outputs), batch)
+        detached = outputs.detach() if isinstance(outputs, Tensor) else mapped(Tensor.detach, outputs)
+        scores = self._problem.scores(detached, batch)
         return {name: scores[name].sum() for name in self._problem.score_names}
 
     def _share(

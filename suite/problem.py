@@ -67,7 +67,15 @@ class Batch:
 
     def part(self, low: int, high: int) -> Batch:
         """Return examples [low, high); the whole batch is itself."""
-        return self if high - low == self._n else self[low:high]
+        n = high - low
+        if n == self._n:
+            return self
+        out = Batch.__new__(Batch)  # an optimizer may ask for many parts of every mini-batch
+        out.fields = {name: value[low:high] for name, value in self.fields.items()}
+        out.weight = None if self.weight is None else self.weight[low:high]
+        out._n = n
+        out.units = n if out.weight is None else int(out.weight.sum())
+        return out
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
         """Move the fields to a device, and cast what is floating-point."""

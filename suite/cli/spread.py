@@ -1,0 +1,60 @@
+"""Compare the same runs on two machines: the noise floor below which a leaderboard tells nothing.
+
+steppe spread results/records/digits-cnn.jsonl results/spread/digits-cnn-avx2.jsonl
+
+Each of the two is a file of published records or a store. The same runs must be in both, made on two
+processor models, instruction sets or versions of software.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from suite.cli import options
+from suite.declared import Declared
+from suite.errors import SteppeError
+from suite.files import write_whole
+from suite.published import read_records
+from suite.schema import Record
+from suite.store import Store
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("one", type=Path, metavar="ONE", help="published records, or a store")
+    parser.add_argument("other", type=Path, metavar="OTHER", help="likewise, of the same runs elsewhere")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: the terminal)"
+    )
+    options.add_plugins(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Write the report."""
+    from suite.report import spread
+
+    registry = Declared(args.plugin)
+    tasks = {name: found.entry.params for name, found in registry.tasks.items()}
+    optimizers = {name: found.entry.params for name, found in registry.optimizers.items()}
+    found = spread.spreads(_read(args.one), _read(args.other), tasks, optimizers)
+    command = ["steppe", "spread", str(args.one), str(args.other)]
+    command += [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
+    content = spread.render(found, shlex.join([*command, *(["-o", str(args.output)] if args.output else [])]))
+    if args.output is None:
+        sys.stdout.write(content)
+    else:
+        write_whole(args.output, content.encode())
+    return 0
+
+
+def _read(path: Path) -> list[Record]:
+    if path.is_dir():
+        store = Store(path)
+        found = (store.run(run_id).record() for run_id in store.run_ids() if store.is_done(run_id))
+        return [record for record in found if record is not None]
+    if not path.is_file():
+        raise SteppeError(f"no {path}: give a file of published records, or the folder of a store")
+    return list(read_records(path))
