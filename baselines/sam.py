@@ -7,9 +7,9 @@ One step, with mini-batch loss L and base optimizer B (Algorithm 1, eq. 2 with p
     G   = grad L(w + eps)                                    same mini-batch
     w   = B(w, G)                                            momentum and weight decay at the clean w
 
-Where several ranks share a mini-batch, g is the gradient of all of it (`ascent=global`), or each rank climbs by
-the gradient of its own slice and G is the mean of theirs (`ascent=rank`): the m-SAM of the paper's section 4.1, with
-m the slice of a rank. On one rank the two are the same.
+Where several ranks share a mini-batch, g is the gradient of all of it (`ascent=global`), or each rank climbs
+by the gradient of its own slice and G is the mean of theirs (`ascent=rank`): the m-SAM of the paper's
+section 4.1, with m the slice of a rank. On one rank the two are the same.
 
 Adaptive: eps = rho w^2 g / (|| |w| g ||_2 + 1e-12), elementwise.
 

@@ -98,8 +98,8 @@ class Steps:
         if [w.shape for w in weights] != shapes:
             raise SteppeError(
                 f"optimizer {self.context.entry.name}: evaluation_weights gives {len(weights)} tensors, "
-                f"which are not those of the {len(shapes)} parameters: return one of the same shape for each, "
-                f"in their order"
+                f"which are not those of the {len(shapes)} parameters: return one of the same shape for "
+                f"each, in their order"
             )
         return [w.detach() for w in weights]
 

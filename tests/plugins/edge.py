@@ -61,8 +61,8 @@ class Edge(InMemory):
 def make(steps: int) -> Task:
     return Task(
         name="edge", version="1", tier="smoke", summary=SUMMARY, data=(Generated("clouds", clouds),),
-        problem=Edge, metrics=(LOSS,), tests=(), validation="", epochs=steps, batch_size=0, n_train=N, precisions=("fp64",),
-        columns=(Metric("lr_sharpness", "neither"),), facts=(Metric("rises", "lower"),),
+        problem=Edge, metrics=(LOSS,), tests=(), validation="", epochs=steps, batch_size=0, n_train=N,
+        precisions=("fp64",), columns=(Metric("lr_sharpness", "neither"),), facts=(Metric("rises", "lower"),),
         profiles=(Profile("interpolation", "way from initial to final weights", LOSS),),
         measures=("lambda_max",), measure_examples=N, measure_every=1,
     )  # fmt: skip

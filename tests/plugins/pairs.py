@@ -17,6 +17,7 @@ from suite.task import Task
 
 RECALL = Metric("recall_1", "higher", "%", margin=0.01)
 WORDS, LENGTH, TESTS = 20, 4, ("test", "noisier", "mirrored")
+SUMMARY = "contrastive pairs"
 
 
 def pairs() -> dict[str, Batch]:
@@ -36,9 +37,8 @@ def pairs() -> dict[str, Batch]:
 class TwoTowers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.picture = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 16)
-        )
+        layers = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 16)
+        self.picture = nn.Sequential(*layers)
         self.caption = nn.Embedding(WORDS, 16)
         self.scale = nn.Parameter(torch.tensor(2.0))
 
@@ -70,13 +70,11 @@ class Pairs(InMemory):
 
 def make(epochs: int) -> Task:
     return Task(
-        name="pairs", version="1", tier="smoke", summary="contrastive pairs",
-        data=(Generated("pairs", pairs),), problem=Pairs, metrics=(RECALL, LOSS), tests=TESTS, separable=False, epochs=epochs, batch_size=40,
-        n_train=200, measures=("lambda_max", "lpf"), measure_examples=80,
+        name="pairs", version="1", tier="smoke", summary=SUMMARY,
+        data=(Generated("pairs", pairs),), problem=Pairs, metrics=(RECALL, LOSS), tests=TESTS,
+        separable=False, epochs=epochs, batch_size=40, n_train=200, measures=("lambda_max", "lpf"), measure_examples=80,
     )  # fmt: skip
 
 
 PARAMS = {"epochs": Param(4, "passes over the pairs", low=1)}
-TASKS = [
-    TaskSpec(name="pairs", version="1", tier="smoke", summary="contrastive pairs", make=make, params=PARAMS)
-]
+TASKS = [TaskSpec(name="pairs", version="1", tier="smoke", summary=SUMMARY, make=make, params=PARAMS)]
