@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from suite import index
 from suite.claim import RunSuperseded, attempt_numbers
 from suite.errors import SteppeError
 from suite.files import LineWriter, finite, flush_folder, read_lines, storing, to_line, write_whole
 from suite.heartbeat import Heartbeat
+from suite.metric import Description
 from suite.schema import Record, to_document
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
@@ -185,6 +188,23 @@ class Attempt:
         self._heartbeat.stop()
         self._metrics.close()
         self._timings.close()
+
+
+class _Provenance(msgspec.Struct):
+    """The part of provenance.json that others read."""
+
+    task: Description
+
+
+_PROVENANCE = msgspec.json.Decoder(_Provenance)
+
+
+def description_of(folder: Path) -> Description | None:
+    """Read what the task of an attempt declares; None where that is not written, or damaged."""
+    try:
+        return _PROVENANCE.decode((folder / "provenance.json").read_bytes()).task
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def last_state(run: Path) -> dict[str, Any] | None:

@@ -23,17 +23,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from suite import index
-from suite.attempt import Attempt, last_state
+from suite.attempt import Attempt, description_of, last_state
 from suite.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
 from suite.errors import SteppeError
-from suite.files import make_folder, read_json, read_lines, storing, write_whole
+from suite.files import StorageError, make_folder, read_json, read_lines, storing, write_whole
+from suite.metric import Description
 from suite.schema import Record, to_document
 from suite.spec import EntryRef, RunSpec
 
 __all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
 
 STATUSES = ("done", "failed", "running", "error", "interrupted", "queued")
+_SPECS = msgspec.json.Decoder(RunSpec)
 _PACKAGES = {"optimizer": "baselines", "task": "tasks"}
 
 
@@ -160,17 +164,28 @@ class RunFolder:
     def spec(self) -> RunSpec:
         """Read spec.json; SteppeError where it is missing, damaged, or does not give this run's id."""
         path = self.path / "spec.json"
-        mend = "give the same `steppe run` again, which writes it anew"
+        hint = "give the same `steppe run` again, which writes it anew"
         try:
-            spec = RunSpec.from_dict(read_json(path, mend))
-            given = spec.run_id
+            spec = _SPECS.decode(path.read_bytes())
         except FileNotFoundError:
-            raise SteppeError(f"no {path}: {mend}") from None
-        except ValueError:  # NaN and infinity, which Python reads from JSON
-            raise SteppeError(f"{path} is corrupt (a number in it is not finite): {mend}") from None
-        if given != self.run_id:
-            raise SteppeError(f"{path} is corrupt (it gives run id {given}): {mend}")
+            raise SteppeError(f"no {path}: {hint}") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        except msgspec.ValidationError as error:
+            raise SteppeError(f"{path} is corrupt ({error}): {hint}") from None
+        except (msgspec.DecodeError, RecursionError):
+            raise SteppeError(f"{path} is half-written or corrupt: {hint}") from None
+        if spec.run_id != self.run_id:
+            raise SteppeError(f"{path} is corrupt (it gives run id {spec.run_id}): {hint}")
         return spec
+
+    def description(self) -> Description | None:
+        """Read what the task declares, from the record or the attempt that counts; None without either."""
+        record = self.record()
+        if record is not None:
+            return record.task
+        folder = self.attempt_path()
+        return None if folder is None else description_of(folder)
 
     def record(self) -> Record | None:
         """Read the whole record, None where the run is not done; SteppeError where it is damaged."""

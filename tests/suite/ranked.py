@@ -9,11 +9,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from suite.errors import SteppeError
 from suite.group import join, lead
 from suite.objective import BatchObjective
+from suite.parameters import Parameters
+from suite.problem import Batch, Problem
 from suite.ranks import Ranks
 from suite.registry import Registry
 from suite.seeds import NormalStream, Streams
@@ -42,6 +45,25 @@ def net() -> nn.Module:
     return model.double().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
+class Net(Problem):
+    """Cross-entropy of a net, and how many examples are right."""
+
+    score_names = ("accuracy",)
+
+    def __init__(self) -> None:
+        """Have no data: the tests hand batches out."""
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(outputs, batch.targets, reduction="none")
+
+    def scores(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"accuracy": outputs.argmax(1) == batch.targets}
+
+
+def batch_of(inputs: Tensor) -> Batch:
+    return Batch(inputs=inputs.to(memory_format=torch.channels_last), targets=torch.arange(len(inputs)) % 4)
+
+
 def steps(ranks: Ranks) -> dict[str, Any]:
     """Three steps of every optimizer: what a process knows afterwards."""
     registry = Registry()
@@ -51,16 +73,15 @@ def steps(ranks: Ranks) -> dict[str, Any]:
         model = net()
         entry = registry.resolve_optimizer(reference)
         context = BuildContext(len(SIZES), NormalStream(3))
-        optimizer = entry.build(list(model.parameters()), reference.params, context)
-        objective = BatchObjective(model, nn.functional.cross_entropy, Streams(3), ranks=ranks)
+        optimizer = entry.build(Parameters.of(model), reference.params, context)
+        objective = BatchObjective(model, Net(), Streams(3), ranks=ranks)
         told = []
         for step, n in enumerate(SIZES):
             generator = torch.Generator().manual_seed(step)
             inputs = torch.randn(n, 3, 8, 8, generator=generator, dtype=torch.float64)
-            objective.load(step, inputs.to(memory_format=torch.channels_last), torch.arange(n) % 4)
+            objective.load(step, batch_of(inputs))
             loss = optimizer.step(objective)  # type: ignore[arg-type]
-            assert objective.correct is not None
-            told += [float(loss), float(objective.correct)]  # type: ignore[arg-type]
+            told += [float(loss), float(objective.scores["accuracy"])]  # type: ignore[arg-type]
         weights = torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()
         out[name] = {"weights": weights, "told": told, "meter": vars(objective.meter).copy()}
     return out
@@ -106,8 +127,8 @@ def leaves(ranks: Ranks) -> str:
     if ranks.rank == ranks.n - 1:
         return "left"
     model = net()
-    objective = BatchObjective(model, nn.functional.cross_entropy, Streams(3), ranks=ranks)
-    objective.load(0, torch.zeros(16, 3, 8, 8, dtype=torch.float64), torch.arange(16) % 4)
+    objective = BatchObjective(model, Net(), Streams(3), ranks=ranks)
+    objective.load(0, batch_of(torch.zeros(16, 3, 8, 8, dtype=torch.float64)))
     try:
         objective()
     except Exception as error:  # noqa: BLE001 - what it is, is the question

@@ -38,8 +38,8 @@ def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float) ->
 
     load = BatchObjective.load
 
-    def deadly(self: BatchObjective, step: int, *batch: Any) -> None:
-        load(self, step, *batch)
+    def deadly(self: BatchObjective, step: int, batch: Any) -> None:
+        load(self, step, batch)
         if step == die_at:
             self(0, 1)  # in the middle of a step, its gradient half made
             os.kill(os.getpid(), signal.SIGKILL)

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from suite.errors import SteppeError
 from suite.files import StorageError
 from suite.heartbeat import STALE_S
 from suite.store import RunBusy, RunDone, RunFolder, RunSuperseded, Store
-from tests.suite.records import make_record, make_run, make_spec
+from tests.suite.records import TASK, make_record, make_run, make_spec
 
 
 @pytest.fixture
@@ -220,27 +221,27 @@ def test_a_superseded_attempt_neither_saves_nor_publishes(folder: RunFolder) -> 
         with pytest.raises(RunSuperseded, match="taken over from attempt 1"):
             first.checkpoint({"step": 2})
         with pytest.raises(RunSuperseded):
-            first.publish(make_record(make_spec(), test_accuracy=0.1))
-        assert folder.result() is None
+            first.publish(make_record(make_spec(), accuracy=0.1))
+        assert folder.record() is None
         assert second.resume() == {"step": 1}
-        assert second.publish(make_record(make_spec(), test_accuracy=0.2)) is True
-        assert first.publish(make_record(make_spec(), test_accuracy=0.1)) is False
+        assert second.publish(make_record(make_spec(), accuracy=0.2)) is True
+        assert first.publish(make_record(make_spec(), accuracy=0.1)) is False
     first.close()
-    record = folder.result()
+    record = folder.record()
     assert record is not None
-    assert record["results"]["test_accuracy"] == 0.2
+    assert record.score() == 0.2
 
 
 def test_the_first_result_stands(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     first = folder.start(0, job="7")
     monkeypatch.setattr(first, "superseded", lambda: False)  # it looked just before it was taken over
     with folder.start(1, job="7") as second:
-        assert first.publish(make_record(make_spec(), test_accuracy=0.1)) is True
-        assert second.publish(make_record(make_spec(), test_accuracy=0.2)) is False
+        assert first.publish(make_record(make_spec(), accuracy=0.1)) is True
+        assert second.publish(make_record(make_spec(), accuracy=0.2)) is False
     first.close()
-    record = folder.result()
+    record = folder.record()
     assert record is not None
-    assert record["results"]["test_accuracy"] == 0.1
+    assert record.score() == 0.1
     attempt = folder.attempt_path()
     assert attempt is not None
     assert attempt.name == "1"
@@ -268,12 +269,9 @@ def test_the_attempt_of_a_deleted_run_stops(folder: RunFolder) -> None:
     attempt.close()
 
 
-def test_publish_refuses_what_is_no_record_of_the_run(folder: RunFolder) -> None:
-    with folder.start() as attempt:
-        with pytest.raises(SteppeError, match="belongs to run"):
-            attempt.publish(make_record(make_spec(seed=1)))
-        with pytest.raises(SteppeError, match="record_version"):
-            attempt.publish({"run_id": folder.run_id})
+def test_publish_refuses_the_record_of_another_run(folder: RunFolder) -> None:
+    with folder.start() as attempt, pytest.raises(SteppeError, match="cannot take the record"):
+        attempt.publish(make_record(make_spec(seed=1)))
     assert folder.status() == "interrupted"
 
 
@@ -402,3 +400,18 @@ def test_a_store_that_cannot_be_read_is_a_fault_of_the_storage(
             with pytest.raises(StorageError, match="attempts: Stale file handle"):
                 folder.start()
         attempt.checkpoint({"step": 1})  # the same works once the disk answers again
+
+
+def test_what_the_task_declares_is_read_back(folder: RunFolder) -> None:
+    assert folder.description() is None
+    with folder.start() as attempt:
+        assert folder.description() is None  # an attempt that has not written it yet
+        attempt.provenance(
+            {"protocol": "1.0", "task": msgspec.to_builtins(TASK), "git": {"diff": "x" * 1000}}
+        )
+        assert folder.description() == TASK
+        attempt.provenance({"protocol": "1.0", "task": {"tier": "odd"}})
+        assert folder.description() is None
+        other = msgspec.structs.replace(TASK, validation="")
+        attempt.publish(make_record(make_spec(), task=other))
+    assert folder.description() == other

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from suite import index
+from suite.schema import decode, to_document
 from suite.store import Store
-from tests.suite.records import finish, make_record, make_run, make_spec
+from tests.suite.records import TASK, finish, make_record, make_run, make_spec
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path)
     for seed in range(5):
-        finish(store, make_spec(seed=seed), test_accuracy=seed / 10)
+        finish(store, make_spec(seed=seed), accuracy=seed / 10)
     return store
 
 
 def listed(store: Store) -> list[int]:
     records = store.index()
     assert records.skipped == ()
-    assert [r["run_id"] for r in records] == sorted(r["run_id"] for r in records)
-    return sorted(record["spec"]["seed"] for record in records)
+    assert [record.run_id for record in records] == sorted(record.run_id for record in records)
+    return sorted(record.spec.seed for record in records)
 
 
 def lines(store: Store) -> list[str]:
@@ -38,9 +39,12 @@ def lines(store: Store) -> list[str]:
 def test_records_are_slim(store: Store) -> None:
     assert listed(store) == [0, 1, 2, 3, 4]
     for record in store.index():
-        assert "correct" not in record
-        assert record["provenance"] == {"fingerprint": "cpu", "attempts": 1}
-        assert record["results"] == {"test_accuracy": record["spec"]["seed"] / 10}
+        whole = store.run(record.run_id).record()
+        assert whole is not None
+        assert record == index.slim(whole) != whole
+        assert record.results["test"].right == {}
+        assert record.provenance.versions == {}
+        assert (record.score(), record.task) == (record.spec.seed / 10, TASK)
 
 
 def test_a_listing_reads_no_record_that_is_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +69,7 @@ def test_a_torn_line_is_mended(store: Store, cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"\xff\xfe garbage\n{}\n[1]\nnull\n", b'["a", 1, 2, {}]\n', b'[0,"#part"]\n[1]\n']
+    "content", [None, b"", b"\xff\xfe garbage\n{}\n[1]\nnull\n", b'["a", 1, 2, {}]\n', b"00000000 1 2 {}\n"]
 )
 def test_a_lost_or_foreign_index_is_made_anew(store: Store, content: bytes | None) -> None:
     path = store.root / "index.jsonl"
@@ -88,8 +92,8 @@ def test_a_record_in_the_place_of_another_is_read_again(store: Store) -> None:
     spec = make_spec(seed=1)
     path = store.run(spec.run_id).path / "result.json"
     path.unlink()
-    path.write_text(json.dumps(make_record(spec, test_accuracy=0.987)))
-    values = [r["results"]["test_accuracy"] for r in store.index() if r["spec"]["seed"] == 1]
+    path.write_bytes(to_document(make_record(spec, accuracy=0.987)))
+    values = [record.score() for record in store.index() if record.spec.seed == 1]
     assert values == [0.987]
 
 
@@ -104,8 +108,7 @@ def test_dead_lines_are_dropped_once_they_are_many(store: Store) -> None:
     path = store.root / "index.jsonl"
     path.write_bytes(path.read_bytes() * 30)
     assert listed(store) == [0, 1, 2, 3, 4]
-    assert [line.count('"#runs"') for line in lines(store)].count(1) == 1
-    assert len(lines(store)) < 10
+    assert len(lines(store)) == 5
     before = os.stat(path).st_mtime_ns
     assert listed(store) == [0, 1, 2, 3, 4]
     assert os.stat(path).st_mtime_ns == before  # a sound index is not written again
@@ -127,7 +130,7 @@ def compacted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_done(store: Store, seed: int) -> None:
     spec = make_spec(seed, optimizer=("sgd", "sam")[seed % 2])
     folder = make_run(store, spec)
-    (folder.path / "result.json").write_text(json.dumps(make_record(spec, test_accuracy=seed / 1000)))
+    (folder.path / "result.json").write_bytes(to_document(make_record(spec, accuracy=seed / 1000)))
 
 
 @pytest.fixture
@@ -136,11 +139,11 @@ def many(compacted: Path, tmp_path: Path) -> Store:
     return Store(tmp_path / "many")
 
 
-def accuracies(store: Store) -> dict[int, float]:
+def accuracies(store: Store) -> dict[int, float | None]:
     records = store.index()
     assert records.skipped == ()
-    assert [r["run_id"] for r in records] == store.run_ids()
-    return {record["spec"]["seed"]: record["results"]["test_accuracy"] for record in records}
+    assert [record.run_id for record in records] == store.run_ids()
+    return {record.spec.seed: record.score() for record in records}
 
 
 def expected(n: int = N_MANY) -> dict[int, float]:
@@ -151,87 +154,53 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "read_record", lambda run: pytest.fail(f"read the record of {run}"))
 
 
-def test_a_compact_index_holds_what_runs_share_once(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (many.root / "index.jsonl").read_text()
-    assert text.count('"#runs"') == text.count('"sgd"') + text.count('"sam"') == 2
-    forbid_reading(monkeypatch)
-    assert accuracies(many) == expected()
-    for record in many.index():
-        whole = json.loads((many.run(record["run_id"]).path / "result.json").read_text())
-        assert dict(record) == index.slim(whole)
-
-
-def test_new_records_go_behind_a_compact_index(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_records_go_behind_those_that_are_listed(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     path = many.root / "index.jsonl"
     before = path.read_bytes()
-    finish(many, make_spec(N_MANY), test_accuracy=N_MANY / 1000)
+    finish(many, make_spec(N_MANY), accuracy=N_MANY / 1000)
     assert path.read_bytes().startswith(before)
     assert len(path.read_bytes().splitlines()) == len(before.splitlines()) + 1
     forbid_reading(monkeypatch)
     assert accuracies(many) == expected(N_MANY + 1)
 
 
-def test_many_records_behind_a_compact_index_are_taken_into_it(many: Store) -> None:
-    for seed in range(N_MANY, N_MANY + 101):
-        make_done(many, seed)
-        index.append(many.root, many.run(make_spec(seed, ("sgd", "sam")[seed % 2]).run_id).run_id)
-    path = many.root / "index.jsonl"
-    long = path.stat().st_size
-    assert accuracies(many) == expected(N_MANY + 101)
-    assert path.stat().st_size < long / 2
-    assert path.read_text().count('"#runs"') == 2
-    assert accuracies(many) == expected(N_MANY + 101)
-
-
-@pytest.mark.parametrize("kind", ["#part", "#shape", "#runs"])
 @pytest.mark.parametrize("damage", ["torn", "lost", "changed"])
-def test_what_depends_on_a_damaged_line_is_read_again(
-    many: Store, kind: str, damage: str, monkeypatch: pytest.MonkeyPatch
+def test_the_record_of_a_damaged_line_is_read_again(
+    many: Store, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = many.root / "index.jsonl"
     content = path.read_bytes().splitlines(keepends=True)
-    damaged = {
-        "torn": lambda line: line[: len(line) // 2] + b"\n",
-        "lost": lambda line: b"",
-        "changed": lambda line: line.replace(b"0", b"1"),
+    content[7] = {
+        "torn": content[7][: len(content[7]) // 2] + b"\n",
+        "lost": b"",
+        "changed": content[7].replace(b"0", b"1"),
     }[damage]
-    path.write_bytes(b"".join(damaged(line) if f'"{kind}"'.encode() in line else line for line in content))
-    assert accuracies(many) == expected()
-    forbid_reading(monkeypatch)
-    assert accuracies(many) == expected()
-
-
-def test_a_part_that_one_shape_lacks_leaves_the_other(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = many.root / "index.jsonl"
-    kept = [line for line in path.read_text().splitlines(keepends=True) if '"sam"' not in line]
-    path.write_text("".join(kept))
-    read = []
+    path.write_bytes(b"".join(content))
+    read: list[Path] = []
     monkeypatch.setattr(index, "read_record", lambda run, old=index.read_record: read.append(run) or old(run))
     assert accuracies(many) == expected()
-    assert len(read) == N_MANY // 2
+    assert len(read) == 1
+    assert accuracies(many) == expected()
+    assert len(read) == 1
 
 
 def test_two_lines_mixed_by_a_network_file_system_are_no_record(store: Store) -> None:
     path = store.root / "index.jsonl"
     one, other, *rest = path.read_bytes().splitlines(keepends=True)
-    at = one.index(b'"test_accuracy"')
-    mixed = one[:at] + other[other.index(b'"test_accuracy"') :]
-    json.loads(mixed)  # it would pass for a line
+    at = one.index(b'"results"')
+    mixed = one[:at] + other[other.index(b'"results"') :]
+    decode(mixed.split(b" ", 3)[3])  # it would pass for a line
     path.write_bytes(b"".join([mixed, other, *rest]))
-    values = {r["spec"]["seed"]: r["results"]["test_accuracy"] for r in store.index()}
+    values = {record.spec.seed: record.score() for record in store.index()}
     assert values == {seed: seed / 10 for seed in range(5)}
 
 
-def test_an_index_in_the_format_of_before_is_made_anew(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_of_another_version_is_passed_over(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     path = many.root / "index.jsonl"
-    with path.open("wb") as file:
-        for record in list(many.index()):
-            status = os.stat(many.run(record["run_id"]).path / "result.json")
-            old = dict(record) | {"results": {"test_accuracy": 0.0}}
-            line = [record["run_id"], status.st_mtime_ns, status.st_size, old]
-            file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    body = first.partition(b" ")[2].replace(b'"record_version":2', b'"record_version":1')
+    path.write_bytes(b"".join([b"%08x %b" % (zlib.crc32(body), body), *rest]))
     assert accuracies(many) == expected()
-    assert path.read_text().count('"#runs"') == 2
     forbid_reading(monkeypatch)
     assert accuracies(many) == expected()
 
@@ -240,6 +209,7 @@ def appending(store: Store, run_ids: list[str]) -> subprocess.Popen[bytes]:
     """Start a process that adds the lines of these runs, one by one."""
     code = """
 import sys
+import zlib
 from pathlib import Path
 from suite import index
 for run_id in sys.argv[2:]:

@@ -36,7 +36,7 @@ def work(root: Path, runs: int) -> None:
                 attempt.metrics({"step": step})
                 if step % 2:
                     attempt.checkpoint({"step": step + 1, "payload": list(range(500))})
-            attempt.publish(make_record(spec, steps=STEPS))
+            attempt.publish(make_record(spec))
 
 
 def check(root: Path) -> int:
@@ -53,7 +53,7 @@ def check(root: Path) -> int:
         steps = [row["step"] for row in folder.metrics()]
         assert steps == list(range(STEPS if state == "done" else len(steps)))
     done = [run_id for run_id, state in states.items() if state == "done"]
-    assert [record["run_id"] for record in records] == done
+    assert [record.run_id for record in records] == done
     return len(records)
 
 

@@ -50,7 +50,7 @@ def test_a_spec_with_a_number_that_is_none_is_corrupt(tmp_path: Path, number: st
     folder = make_run(Store(tmp_path), make_spec())
     path = folder.path / "spec.json"
     path.write_text(path.read_text().replace('"epochs": 2.0', f'"epochs": {number}'))
-    with pytest.raises(SteppeError, match=r"spec\.json is corrupt .*not finite.*: give the same") as caught:
+    with pytest.raises(SteppeError, match=r"spec\.json is half-written or corrupt: give the same") as caught:
         folder.spec()
     assert "\n" not in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_an_attempt_that_cannot_look_for_a_record_is_closed(
             raise answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "result", result)
+        patch.setattr(RunFolder, "record", result)
         with pytest.raises(StorageError):
             folder.start()
     with folder.start() as attempt:
@@ -110,9 +110,9 @@ def test_a_done_run_is_not_started_again(tmp_path: Path) -> None:
     [
         (lambda raw: raw[:-20], "half-written or corrupt"),
         (lambda raw: b"", "half-written or corrupt"),
-        (lambda raw: raw.replace(b'"completed"', b'"comple"'), "not a whole record"),
-        (lambda raw: raw.replace(b'"record_version": 1', b'"record_version": 99'), "record_version 99"),
-        (lambda raw: raw.replace(make_spec().run_id.encode(), b"0" * 16), "belongs to run"),
+        (lambda raw: raw.replace(b'"completed"', b'"comple"'), "status is 'comple'"),
+        (lambda raw: raw.replace(b'"record_version": 2', b'"record_version": 99'), "record_version is 99"),
+        (lambda raw: raw.replace(make_spec().run_id.encode(), b"0" * 16), "but its spec is that of"),
     ],
 )
 def test_a_damaged_record_says_so_and_the_others_are_listed(tmp_path: Path, change, says: str) -> None:
@@ -121,12 +121,12 @@ def test_a_damaged_record_says_so_and_the_others_are_listed(tmp_path: Path, chan
     raw = (folder.path / "result.json").read_bytes()
     (folder.path / "result.json").unlink()
     (folder.path / "result.json").write_bytes(change(raw))
-    for look in (folder.result, folder.status, folder.start):
-        with pytest.raises(SteppeError, match=f"{folder.run_id}/result.json .*{says}.*: delete it") as caught:
+    for look in (folder.record, folder.status, folder.start):
+        with pytest.raises(SteppeError, match=f"{folder.run_id}/result.json.*{says}.*: delete it") as caught:
             look()
         assert not isinstance(caught.value, RunDone)
     records = store.index()
-    assert [record["run_id"] for record in records] == [other.run_id]
+    assert [record.run_id for record in records] == [other.run_id]
     assert len(records.skipped) == 1
     (folder.path / "result.json").unlink()  # the mend that the message names
     with folder.start() as attempt:
