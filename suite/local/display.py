@@ -165,7 +165,9 @@ def _row(event: dict[str, Any]) -> RunRow:
         epoch=event["epoch"],
         epochs=event["epochs"],
         loss=event["loss"],
-        accuracy=event["validation_accuracy"],
+        score=event["score"],
+        metric=event["metric"],
+        unit=event["unit"],
         sample_gradients=event["sample_gradients"],
         state="saved" if event["state"] == "interrupted" else event["state"],
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from suite.attempt import description_of
 from suite.claim import attempt_numbers
 from suite.files import read_lines
-from suite.local.forecast import Measured
+from suite.local.forecast import Measured, period
+from suite.metric import Description
+from suite.spec import RunSpec
 
 _RECENT = 10
 """Epochs that tell the present pace of a run."""
@@ -27,8 +30,14 @@ class Progress:
     timings: tuple[dict[str, Any], ...]
     touched: float
     """When it wrote the newest timing."""
+    measure_every: int
+    """Epochs from one measuring of sharpness to the next, as its rows show them; 0 before the first."""
+    task: Description | None
+    """What its task declares; None where the attempt did not tell."""
+    score: float | None
+    """The primary metric at the newest look at the validation split; None where there was none."""
 
-    def measured(self, spec: Mapping[str, Any]) -> Measured | None:
+    def measured(self, spec: RunSpec) -> Measured | None:
         """Return what the run took so far; None where it does not tell yet."""
         if not self.timings or not self.row.get("sample_gradients"):
             return None
@@ -37,10 +46,11 @@ class Progress:
         return Measured(
             spec=spec,
             epochs=timing["step"] / self.steps_per_epoch,
-            sample_gradients=round(self.row["sample_gradients"] * share),
+            sample_gradients=self.row["sample_gradients"] * share,
             train_s=timing["train_s"],
             evaluate_s=timing["evaluate_s"],
             measure_s=None,
+            measure_every=self.measure_every,
         )
 
     def left_s(self, steps: int, measure_s: float) -> float | None:
@@ -65,6 +75,7 @@ class ProgressReader:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Path, int, int], Progress] = {}
+        self._tasks: dict[Path, Description | None] = {}
 
     def read(self, run: Path) -> Progress | None:
         """Read the newest attempt that has written something: one just begun has not, nor read what was."""
@@ -78,7 +89,7 @@ class ProgressReader:
             if status.st_size and key not in self._known:
                 for old in [old for old in self._known if old[0] == folder]:
                     del self._known[old]
-                progress = _read(folder, status.st_mtime)
+                progress = self._read(folder, status.st_mtime)
                 if progress is None:
                     continue
                 self._known[key] = progress
@@ -86,13 +97,24 @@ class ProgressReader:
                 return self._known[key]
         return None
 
+    def _read(self, attempt: Path, touched: float) -> Progress | None:
+        rows = [row for row in read_lines(attempt / "metrics.jsonl") if row.get("step") and row.get("epoch")]
+        if not rows:
+            return None
+        timings = tuple(row for row in read_lines(attempt / "timings.jsonl") if row.get("step"))
+        if attempt not in self._tasks:  # it is written before the first row, and never again
+            self._tasks[attempt] = description_of(attempt)
+        task = self._tasks[attempt]
+        pace = rows[0]["step"] / rows[0]["epoch"]
+        return Progress(rows[-1], pace, timings, touched, period(rows), task, _score(task, rows))
 
-def _read(attempt: Path, touched: float) -> Progress | None:
-    rows = [row for row in read_lines(attempt / "metrics.jsonl") if row.get("step") and row.get("epoch")]
-    if not rows:
+
+def _score(task: Description | None, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the newest look at the validation split, which is not taken at every epoch."""
+    if task is None or not task.validation:
         return None
-    timings = tuple(row for row in read_lines(attempt / "timings.jsonl") if row.get("step"))
-    return Progress(rows[-1], rows[0]["step"] / rows[0]["epoch"], timings, touched)
+    column = f"{task.validation}_{task.primary.name}"
+    return next((row[column] for row in reversed(rows) if column in row), None)
 
 
 def _took(timing: Mapping[str, Any]) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from suite.local.forecast import Forecast, Guess
 from suite.local.table import RunRow
 from suite.scheduler import Placed
+from suite.spec import RunSpec
 from suite.store import STATUSES
 
 WORDS = (*STATUSES, "preempted", "lost", "cancelled")
@@ -27,7 +28,7 @@ class Seen:
     run_id: str
     status: str
     """One of `WORDS`."""
-    spec: Mapping[str, Any]
+    spec: RunSpec
     row: RunRow
     step: int | None = None
     steps: int | None = None
@@ -115,6 +116,6 @@ def left_of(seen: Iterable[Seen], forecast: Forecast, side_by_side: int) -> floa
 def _cost_key(run: Seen) -> tuple[Any, ...]:
     """What runs of the same cost have in common, quickly: thousands differ by their seed only."""
     spec = run.spec
-    machine = spec["precision"], spec["device"], spec["threads"], spec["compile"], spec.get("ranks", 1)
-    entries = [(entry["name"], repr(entry["params"])) for entry in (spec["task"], spec["optimizer"])]
-    return (*entries, spec["data"], spec["epochs"], machine)
+    machine = spec.precision, spec.device, spec.threads, spec.compile, spec.ranks
+    entries = [(entry.name, repr(entry.params)) for entry in (spec.task, spec.optimizer)]
+    return (*entries, spec.data, spec.epochs, machine)

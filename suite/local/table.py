@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from suite.metric import PERCENT
+
 Piece = tuple[str, str]
 """Text and its style, one of `STYLES` or empty."""
 
@@ -32,9 +34,12 @@ class RunRow:
     epoch: int | None = None
     epochs: float | None = None
     loss: float | None = None
-    accuracy: float | None = None
-    """On the validation split."""
-    sample_gradients: int | None = None
+    score: float | None = None
+    """The primary metric on the validation split."""
+    metric: str = ""
+    """Its name."""
+    unit: str = ""
+    sample_gradients: float | None = None
     left_s: float | None = None
     state: str = ""
 
@@ -55,8 +60,8 @@ _COLUMNS = (
     _Column("optimizer", 12, 0, lambda row: row.optimizer, right=False),
     _Column("seed", 4, 1, lambda row: str(row.seed)),
     _Column("epoch", 8, 2, lambda row: epoch(row)),
-    _Column("loss", 7, 6, lambda row: loss(row.loss)),
-    _Column("val acc", 7, 4, lambda row: "-" if row.accuracy is None else f"{100 * row.accuracy:.2f}%"),
+    _Column("loss", 7, 6, lambda row: number(row.loss)),
+    _Column("val", 7, 4, lambda row: narrow(row.score, row.unit)),
     _Column("cost", 6, 8, lambda row: "-" if row.sample_gradients is None else count(row.sample_gradients)),
     _Column("left", 7, 3, lambda row: brief(row.left_s)),
     _Column("state", 9, 5, lambda row: row.state, right=False),
@@ -165,9 +170,9 @@ def label(row: RunRow) -> str:
 
 def progress(row: RunRow) -> str:
     """Say how far a run is, in the words of the plain lines."""
-    parts = [f"epoch {epoch(row)}", f"loss {loss(row.loss)}"]
-    if row.accuracy is not None:
-        parts.append(f"val {100 * row.accuracy:.2f} %")
+    parts = [f"epoch {epoch(row)}", f"loss {number(row.loss)}"]
+    if row.score is not None:
+        parts.append(f"val {row.metric} {measure(row.score, row.unit)}")
     return "  ".join(parts)
 
 
@@ -178,22 +183,34 @@ def epoch(row: RunRow) -> str:
     return f"{row.epoch}/{row.epochs:.4g}" if row.epochs is not None else str(row.epoch)
 
 
-def loss(value: float | None) -> str:
-    """Write a loss on at most seven characters."""
+def measure(value: float | None, unit: str) -> str:
+    """Write a metric with its unit, a fraction as percent: `65.12 %`, `1.204 bits`."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if unit == PERCENT else f"{number(value)} {unit}".rstrip()
+
+
+def narrow(value: float | None, unit: str) -> str:
+    """Write a metric on at most seven characters: `65.12%`, and without its unit where that is another."""
+    return f"{100 * value:.2f}%" if value is not None and unit == PERCENT else number(value)
+
+
+def number(value: float | None) -> str:
+    """Write a number on at most seven characters."""
     if value is None:
         return "-"
     written = (f"{value:.4f}", f"{value:.5g}", f"{value:.1e}", f"{value:.0e}")
     return next((text for text in written if len(text) <= 7), written[-1])
 
 
-def count(n: int | None) -> str:
+def count(n: float | None) -> str:
     """Write a large count for a person: `54 k`, `10.8 M`, `1.35 G`."""
     if n is None:
         return "?"
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if n >= 0.9995 * unit:  # from here on it rounds to 1 of this unit
             return f"{n / unit:.3g} {name}"
-    return str(n)
+    return f"{n:.3g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from suite import index
 from suite.claim import attempt_numbers
 from suite.errors import SteppeError
 from suite.heartbeat import Pulse, read_pulse
 from suite.local.asker import Answer
-from suite.local.forecast import Forecast, Measured, of_record
+from suite.local.forecast import Finished, Forecast, Measured
 from suite.local.labels import labels
 from suite.local.progress import Progress, ProgressReader
 from suite.local.sight import Seen, Sight, left_of, side_by_side_of
-from suite.local.specs import Specs
 from suite.local.table import RunRow
 from suite.scheduler import Placed
+from suite.schema import Record
+from suite.spec import RunSpec
 from suite.store import Store, Trouble
 
 
@@ -33,7 +33,7 @@ class _Found:
 
     run_id: str
     status: str
-    spec: Mapping[str, Any]
+    spec: RunSpec
     placed: Placed | None = None
     trouble: Trouble | None = None
     attempts: int = 0
@@ -51,12 +51,11 @@ class Watch:
     def __init__(self, store: Store, ask: Callable[[], Answer] | None = None) -> None:
         self._store = store
         self._runs = store.root / "runs"
-        self._reader = Specs(self._runs)
         self._ask = ask or (lambda: Answer({}))
-        records = store.index()
-        self._finished: dict[str, Mapping[str, Any]] = {record["run_id"]: record for record in records}
+        self._finished: dict[str, Record] = {record.run_id: record for record in store.index()}
         self._took: dict[str, Measured | None] = {}
-        self._specs: dict[str, dict[str, Any]] = {}
+        self._read_finished = Finished(store)
+        self._specs: dict[str, RunSpec] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._progress = ProgressReader()
 
@@ -89,12 +88,12 @@ class Watch:
             if whole is None:
                 return self._unfinished(run_id, names, placed)
             record = self._finished[run_id] = index.slim(whole)
-        return _Found(run_id, "done" if record["status"] == "completed" else "failed", record["spec"])
+        return _Found(run_id, "failed" if record.failed else "done", record.spec)
 
     def _unfinished(self, run_id: str, names: Iterable[str], placed: Placed | None) -> _Found:
         spec = self._specs.get(run_id)
         if spec is None:
-            spec = self._specs[run_id] = self._reader.read(run_id)
+            spec = self._specs[run_id] = self._store.run(run_id).spec()
         folder = self._store.run(run_id) if "attempts" in names or "error.json" in names else None
         if folder is None:
             return _Found(run_id, _waiting(placed, None, None, 0), spec, placed)
@@ -111,7 +110,7 @@ class Watch:
         for run in found:
             if run.run_id in self._finished:
                 if run.run_id not in self._took:
-                    self._took[run.run_id] = of_record(self._finished[run.run_id])
+                    self._took[run.run_id] = self._read_finished(self._finished[run.run_id])
                 one = self._took[run.run_id]
             else:
                 so_far = progress.get(run.run_id)
@@ -121,11 +120,10 @@ class Watch:
 
     def _seen(self, found: _Found, progress: Progress | None, forecast: Forecast) -> Seen:
         run_id, status, spec = found.run_id, found.status, found.spec
-        row = RunRow(*self._names[run_id], spec["seed"], epochs=spec["epochs"], state=status)
+        row = RunRow(*self._names[run_id], spec.seed, epochs=spec.epochs, state=status)
         record = self._finished.get(run_id)
         if record is not None:
-            failure = record.get("failure") or {}
-            why = f"{failure.get('kind')} at step {failure.get('step')}" if failure else ""
+            why = f"{record.failure.kind} at step {record.failure.step}" if record.failure else ""
             return Seen(run_id, status, spec, row, failure=why)
         seen = Seen(
             run_id,
@@ -140,13 +138,15 @@ class Watch:
         if progress is None:
             return seen if status != "running" else replace(seen, row=replace(row, state="loading"))
         newest = progress.row
-        steps = max(1, round(spec["epochs"] * progress.steps_per_epoch), newest["step"])
+        steps = max(1, round(spec.epochs * progress.steps_per_epoch), newest["step"])
         measuring = status == "running" and newest["step"] >= steps
         row = replace(
             row,
             epoch=newest["epoch"],
             loss=newest.get("train_loss"),
-            accuracy=newest.get("validation_accuracy"),
+            score=progress.score,
+            metric=progress.task.primary.name if progress.task else "",
+            unit=progress.task.primary.unit if progress.task else "",
             sample_gradients=newest.get("sample_gradients"),
             left_s=progress.left_s(steps, forecast.measure_s(spec)) if status == "running" else None,
             state="measuring" if measuring else status,

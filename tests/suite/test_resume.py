@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from msgspec.structs import replace
 
 from suite.attempt import Attempt
-from suite.schema import Record, to_document
+from suite.schema import to_document
 from suite.store import Store
-
-from .runner import killed, make_run, tiny_specs, train
+from tests.suite.records import stable
+from tests.suite.runner import killed, make_run, tiny_specs, train
 
 CASES = [
     "sgd",
@@ -30,12 +29,6 @@ CASES = [
     "adabelief[preset=0.2]",
 ]
 TOTAL_STEPS = 24  # 90 training images in batches of 16, 4 epochs
-
-
-def stable(record: Record) -> Record:
-    """Leave out what may differ between two executions of one run: the clocks, and the count of attempts."""
-    cost = replace(record.cost, train_s=0.0, evaluate_s=0.0, measure_s=0.0)
-    return replace(record, cost=cost, provenance=replace(record.provenance, attempts=1))
 
 
 def outcome(root: Path, run_id: str) -> tuple[bytes, bytes, dict[str, torch.Tensor]]:

@@ -141,7 +141,7 @@ NAMES += ["\\x1b[31mred\\x1b[2J", "日本語のタスク", "a\\r\\nb", "sgd"]
 with Screen() as screen:
     for i in range(3):
         screen.say(NAMES[i] + " seed 0  done")
-        rows = [RunRow(n, n, 7, 1, 4.0, .5, .5, 90, 9.0, "running") for n in NAMES]
+        rows = [RunRow(n, n, 7, 1, 4.0, .5, .5, "accuracy", "%", 90, 9.0, "running") for n in NAMES]
         screen.show(rows, ["summary", "🔥" * 99])
     time.sleep(600)
 """

@@ -84,7 +84,9 @@ def _progress(spec: Any, step: int) -> dict[str, Any]:
         "step": step,
         "steps": STEPS,
         "loss": 1.0 / (step + 1),
-        "validation_accuracy": None,
+        "score": None,
+        "metric": "accuracy",
+        "unit": "%",
         "sample_gradients": 100 * step,
         "state": "running",
     }

@@ -31,7 +31,9 @@ def progress(step: int, run_id: str = "a", state: str = "running", **changes: An
         "step": step,
         "steps": 40,
         "loss": 0.51234,
-        "validation_accuracy": 0.6512,
+        "score": 0.6512,
+        "metric": "accuracy",
+        "unit": "%",
         "sample_gradients": 1000 * step,
         "state": state,
         **changes,
@@ -61,7 +63,9 @@ def test_plain_output_is_a_line_an_epoch_and_run() -> None:
         "epoch 4/4",
         "done",
     ]
-    assert lines[1].startswith("cifar10-resnet8-5k sam seed 0  epoch 2/4  loss 0.5123  val 65.12 %  ")
+    assert lines[1].startswith(
+        "cifar10-resnet8-5k sam seed 0  epoch 2/4  loss 0.5123  val accuracy 65.12 %  "
+    )
     # 19 s for steps 2 to 20 of 40, and 60 of the 80 steps of two runs to go
     assert lines[1].endswith("0 of 2 done, 1 running, 1 min 00 s left")
     assert lines[-1].endswith("in 41 s")
@@ -92,7 +96,7 @@ def test_what_went_wrong_is_on_the_line_of_its_run() -> None:
         started("a"),
         ended("a", "error", "ValueError: \x1b[31mred\r\n[bold]x[/bold]", "store/logs/a.log"),
         started("b", seed=1),
-        progress(10, "b", loss=None, validation_accuracy=None, seed=1),
+        progress(10, "b", loss=None, score=None, seed=1),
         ended("b", "failed"),
         ended("c", "mistake", "no spec.json"),
         {"event": "stopping", "message": "saving"},
@@ -131,7 +135,7 @@ EVENTS = [
 
 def test_table_on_80_columns() -> None:
     lines = table(80, *EVENTS)
-    assert lines[0].split() == ["optimizer", "seed", "epoch", "loss", "val", "acc", "cost", "left", "state"]
+    assert lines[0].split() == ["optimizer", "seed", "epoch", "loss", "val", "cost", "left", "state"]
     assert lines[1].split()[:6] == ["lpf-sgd", "0", "1/4", "0.5123", "65.12%", "12"]
     assert lines[1].split()[6:] == ["k", "42s", "running"]  # 2 steps in 3 s, 28 to go
     assert lines[2].split() == ["sam", "1", "-", "-", "-", "-", "-", "loading"]
@@ -154,10 +158,22 @@ def test_a_terminal_gets_the_table_and_a_line_for_each_run_that_ended() -> None:
             clock.now += 1.0
             display(event)
     text = out.getvalue()
-    assert "cifar10-resnet8-5k sam seed 0  done  epoch 2/4  loss 0.5123  val 65.12 %  in 4 s\x1b[K\n" in text
+    assert (
+        "cifar10-resnet8-5k sam seed 0  done  epoch 2/4  loss 0.5123  val accuracy 65.12 %  in 4 s\x1b[K\n"
+        in text
+    )
     assert "1 of 1 done" in text.splitlines()[-2]
     assert text.endswith("\x1b[?25h")
 
 
 def test_a_run_that_was_saved_says_so() -> None:
     assert table(80, started(), progress(10), progress(11, state="interrupted"))[1].endswith("saved")
+
+
+def test_any_metric_is_shown_with_its_unit() -> None:
+    odd = {"metric": "psnr", "unit": "dB", "score": 31.25}
+    assert "loss 0.5123  val psnr 31.2500 dB  " in plain(1, started(), progress(10, **odd))[0]
+    assert table(80, started(), progress(10, **odd))[1].split()[4] == "31.2500"
+    bare = {"metric": "perplexity", "unit": "", "score": 1234567.8}
+    assert "val perplexity 1.2e+06  " in plain(1, started(), progress(10, **bare))[0]
+    assert " val " not in plain(1, started(), progress(10, metric="error", score=None))[0]

@@ -29,7 +29,10 @@ class Terminal(io.StringIO):
 
 
 def rows(n: int) -> list[RunRow]:
-    return [RunRow("task", "sam", seed, 1, 4.0, 0.5, 0.5, 100, 10.0, "running") for seed in range(n)]
+    return [
+        RunRow("task", "sam", seed, 1, 4.0, 0.5, 0.5, "accuracy", "%", 100, 10.0, "running")
+        for seed in range(n)
+    ]
 
 
 def screen(size: Size = (80, 24)) -> tuple[Screen, Terminal, list[Size]]:

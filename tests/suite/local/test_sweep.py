@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from suite.local.pool import run_pool
+from suite.schema import to_line
 from suite.store import RunFolder, Store
+from tests.suite.records import stable
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
 
 
-def deterministic(folder: RunFolder) -> tuple[bytes, str]:
+def deterministic(folder: RunFolder) -> tuple[bytes, bytes]:
     """The bytes of metrics.jsonl, and of the record without its seconds and the state of the clone."""
-    attempt, record = folder.attempt_path(), folder.result()
+    attempt, record = folder.attempt_path(), folder.record()
     assert attempt is not None
     assert record is not None
-    cost: dict[str, Any] = record["cost"]
-    record["cost"] = {name: value for name, value in cost.items() if not name.endswith("_s")}
-    for name in ("source_tree", "git_commit"):  # somebody may edit while the test runs
-        del record["provenance"][name]
-    return (attempt / "metrics.jsonl").read_bytes(), json.dumps(record, sort_keys=True)
+    record = stable(record)
+    mine = replace(
+        record.provenance.origin, source_tree="0" * 64, git_commit=None
+    )  # somebody may edit meanwhile
+    record = replace(record, provenance=replace(record.provenance, origin=mine))
+    return (attempt / "metrics.jsonl").read_bytes(), to_line(record)
 
 
 def test_one_worker_and_two_give_the_same_bytes(tmp_path: Path) -> None:
     specs = tiny_specs(["sgd", "nso"], [0, 1])
-    found: list[dict[str, tuple[bytes, str]]] = []
+    found: list[dict[str, tuple[bytes, bytes]]] = []
     for workers in (1, 2):
         root = tmp_path / str(workers)
         for spec in specs:

@@ -12,13 +12,28 @@ from suite.local.table import (
     duration,
     fit,
     header,
-    loss,
+    measure,
+    narrow,
+    number,
     run_line,
     text_of,
     width_of,
 )
 
-ROW = RunRow("cifar10-resnet8-5k", "sam[rho=0.1]", 3, 12, 40.0, 0.51234, 0.6512, 54_000, 200.0, "running")
+ROW = RunRow(
+    "cifar10-resnet8-5k",
+    "sam[rho=0.1]",
+    3,
+    12,
+    40.0,
+    0.51234,
+    0.6512,
+    "accuracy",
+    "%",
+    54_000,
+    200.0,
+    "running",
+)
 HOSTILE = [
     "<script>alert(1)</script>",
     "[bold]markup[/bold]",
@@ -48,8 +63,21 @@ def test_columns_keep_their_place_whatever_they_hold() -> None:
     extremes = [
         ROW,
         RunRow("t", "o", 0),
-        RunRow("t" * 99, "o" * 99, 9999, 9999, 10000.0, 123456.789, 1.0, 10**15, 1e8, "resuming"),
-        RunRow("t", "o", 1, 0, 0.5, -1e-9, 0.0, 0, 0.0, "interrupted"),
+        RunRow(
+            "t" * 99,
+            "o" * 99,
+            9999,
+            9999,
+            10000.0,
+            123456.789,
+            1.0,
+            "m" * 99,
+            "u" * 99,
+            10**15,
+            1e8,
+            "resuming",
+        ),
+        RunRow("t", "o", 1, 0, 0.5, -1e-9, 0.0, "error", "", 0, 0.0, "interrupted"),
     ]
     head = text_of(header(159))
     for row in extremes:
@@ -59,7 +87,7 @@ def test_columns_keep_their_place_whatever_they_hold() -> None:
 
 
 def test_what_80_and_40_columns_show() -> None:
-    assert " ".join(text_of(header(79)).split()) == "optimizer seed epoch loss val acc cost left state"
+    assert " ".join(text_of(header(79)).split()) == "optimizer seed epoch loss val cost left state"
     shown = " ".join(text_of(run_line(ROW, 79)).split())
     assert shown == "sam[rho=0.1] 3 12/40 0.5123 65.12% 54 k 3m 20s running"
     assert text_of(header(39)).split() == ["optimizer", "seed", "epoch", "left"]
@@ -99,12 +127,34 @@ def test_durations(seconds: float | None, text: str, short: str) -> None:
 
 @pytest.mark.parametrize(
     ("n", "text"),
-    [(None, "?"), (0, "0"), (999, "999"), (54_000, "54 k"), (999_999, "1 M"), (10_800_000, "10.8 M")],
+    [
+        (None, "?"),
+        (0, "0"),
+        (999, "999"),
+        (333.4, "333"),
+        (54_000, "54 k"),
+        (999_999, "1 M"),
+        (10_800_000, "10.8 M"),
+    ],
 )
-def test_counts(n: int | None, text: str) -> None:
+def test_counts(n: float | None, text: str) -> None:
     assert count(n) == text
 
 
 @pytest.mark.parametrize("value", [None, 0.0, 2.302585, 99.99999, 12345.678, 1e30, -1e30, 1e-30])
-def test_a_loss_takes_seven_characters_at_most(value: float | None) -> None:
-    assert len(loss(value)) <= 7
+def test_a_number_takes_seven_characters_at_most(value: float | None) -> None:
+    assert len(number(value)) <= 7
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text", "short"),
+    [
+        (0.6512, "%", "65.12 %", "65.12%"),
+        (1.0, "%", "100.00 %", "100.00%"),
+        (1.5, "bits", "1.5000 bits", "1.5000"),
+        (0.25, "", "0.2500", "0.2500"),
+        (None, "%", "-", "-"),
+    ],
+)
+def test_a_metric_is_written_with_its_unit(value: float | None, unit: str, text: str, short: str) -> None:
+    assert (measure(value, unit), narrow(value, unit)) == (text, short)

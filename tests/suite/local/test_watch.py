@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from suite.attempt import Attempt
+from suite.local import progress
 from suite.local.labels import labels
 from suite.local.sight import Seen
 from suite.local.watch import Watch
+from suite.metric import LOSS, Description, Metric
 from suite.store import Store
 from tests.suite.records import finish, make_spec
 
@@ -108,6 +111,42 @@ def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_labels_show_what_differs() -> None:
-    specs = [make_spec(optimizer=name, rho=rho).to_dict() for name, rho in (("a", 1), ("a", 2), ("b", 1))]
+    specs = [make_spec(optimizer=name, rho=rho) for name, rho in (("a", 1), ("a", 2), ("b", 1))]
     assert labels(specs) == [("task", "a[rho=1]"), ("task", "a[rho=2]"), ("task", "b")]
     assert labels([]) == []
+
+
+ERROR = Metric("error", "lower", "m", scale="log", floor=1e-9)
+
+
+@pytest.mark.parametrize("validation", ["validation", "dev", ""])
+def test_the_score_is_the_primary_metric_on_the_validation_split(tmp_path: Path, validation: str) -> None:
+    task = Description("smoke", 2.0, metrics=(ERROR, LOSS), validation=validation)
+    with begin(Store(tmp_path), 0) as attempt:
+        attempt.provenance({"task": msgspec.to_builtins(task)})
+        look = {f"{validation}_error": 0.25, f"{validation}_loss": 1.5, "train_error": 0.1}
+        attempt.metrics({"epoch": 1, "step": 6, **look})
+        watch = Watch(Store(tmp_path))
+        row = by_seed(watch)[0].row
+        assert (row.score, row.metric, row.unit) == (0.25 if validation else None, "error", "m")
+        attempt.metrics({"epoch": 2, "step": 12, "train_error": 0.1})  # an epoch without a look
+        row = by_seed(watch)[0].row
+        assert (row.epoch, row.score) == (2, 0.25 if validation else None)
+
+
+def test_without_a_description_there_is_no_score(tmp_path: Path) -> None:
+    with begin(Store(tmp_path), 0) as attempt:
+        attempt.metrics({"epoch": 1, "step": 6, "validation_accuracy": 0.5})
+        row = by_seed(Watch(Store(tmp_path)))[0].row
+    assert (row.score, row.metric) == (None, "")
+
+
+def test_a_description_is_read_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(progress, "description_of", lambda folder: read.append(folder))
+    watch = Watch(Store(tmp_path))
+    with begin(Store(tmp_path), 0) as attempt:
+        for epoch in (1, 2):
+            tell(attempt, epoch)
+            watch.look()
+    assert read == [attempt.path]
