@@ -1,6 +1,6 @@
 """What optimizers declare, known without loading them: their files import torch, seconds and 500 MB of it.
 
-The parameters, versions, summaries and costs of the built-in optimizers are kept in one file beside their
+Parameters, versions, summaries, costs and needs of the built-in optimizers are kept in one file beside their
 bytecode, under a hash of every source that they may depend on: like bytecode it is made when it is missing
 or old, and nothing is lost by deleting it. What is not in it is asked of a process that loads the entries
 and ends (`suite.declaring`), so that this one never does; where that gives no answer, they are loaded here.
@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from suite import space
 from suite.errors import SteppeError
@@ -29,11 +29,11 @@ from suite.spec import EntryRef, OptimizerSpec, Param, canonical_json
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "baselines" / "__pycache__" / f"declared.{sys.implementation.cache_tag}.json"
 SOURCES = ("baselines", "suite")
-FUNCTIONS = ("cost", "build")
+FUNCTIONS = ("cost", "needs", "build")
 """Fields of an entry that no file can keep."""
 
 Answer = dict[str, Any]
-"""What `suite.declaring` says, the content of the file: `sources`, `optimizers`, `costs`."""
+"""What `suite.declaring` says, the content of the file: `sources`, `optimizers`, `figures`."""
 Pair = tuple[str, dict[str, Any]]
 """An optimizer by name, and hyperparameters."""
 
@@ -63,8 +63,8 @@ class Declared(Registry):
         return self._found(answer)
 
     def _found(self, answer: Answer) -> dict[str, Found]:
-        costs = Costs(answer, self._named)
-        return {one["name"]: _entry(one, costs) for one in answer["optimizers"]}
+        figures = Figures(answer, self._named)
+        return {one["name"]: _entry(one, figures) for one in answer["optimizers"]}
 
     def reference(self, kind: str, name: str, overrides: dict[str, str]) -> EntryRef:
         """Resolve a selector's name and overrides to a reference with every parameter filled in."""
@@ -74,34 +74,50 @@ class Declared(Registry):
         return out
 
 
-class Costs:
-    """Declared costs, each known by the hyperparameters that it was reckoned from and by their values."""
+class Figure(NamedTuple):
+    """What an entry declares at some hyperparameters."""
+
+    cost: float
+    needs: tuple[str, ...]
+
+
+class Figures:
+    """Declared costs and needs, known by the hyperparameters that they follow from and by their values."""
 
     def __init__(self, answer: Answer, named: Collection[EntryRef]) -> None:
-        """Start from an answer; `named` are the references whose costs are asked for together."""
+        """Start from an answer; the figures of the references in `named` are asked for together."""
         self._sources = answer["sources"]
         self._named = named
         self._asked: set[str] = set()
-        self._known: dict[str, dict[tuple[str, ...], dict[tuple[Any, ...], float]]] = {}
+        self._known: dict[str, dict[tuple[str, ...], dict[tuple[Any, ...], Figure]]] = {}
         self._take(answer)
 
-    def __call__(self, optimizer: str, hyper: Mapping[str, Any]) -> float:
-        """Return the cost of the optimizer at these hyperparameters; loads the entry if nobody tells it."""
-        cost = self._find(optimizer, hyper)
-        if cost is None:
-            self._ask(optimizer, hyper)
-            cost = self._find(optimizer, hyper)
-        return float(_real(optimizer).cost(hyper)) if cost is None else cost
+    def cost(self, optimizer: str, hyper: Mapping[str, Any]) -> float:
+        """Return the cost at these hyperparameters; loads the entry if it is told nowhere."""
+        figure = self._figure(optimizer, hyper)
+        return float(_real(optimizer).cost(hyper)) if figure is None else figure.cost
 
-    def _find(self, optimizer: str, hyper: Mapping[str, Any]) -> float | None:
-        for keys, costs in self._known.get(optimizer, {}).items():
-            cost = costs.get(tuple(hyper.get(key) for key in keys))
-            if cost is not None:
-                return cost
+    def needs(self, optimizer: str, hyper: Mapping[str, Any]) -> Collection[str]:
+        """Return the needs at these hyperparameters; loads the entry if they are told nowhere."""
+        figure = self._figure(optimizer, hyper)
+        return _real(optimizer).needs(hyper) if figure is None else figure.needs
+
+    def _figure(self, optimizer: str, hyper: Mapping[str, Any]) -> Figure | None:
+        found = self._find(optimizer, hyper)
+        if found is None:
+            self._ask(optimizer, hyper)
+            found = self._find(optimizer, hyper)
+        return found
+
+    def _find(self, optimizer: str, hyper: Mapping[str, Any]) -> Figure | None:
+        for keys, figures in self._known.get(optimizer, {}).items():
+            figure = figures.get(tuple(hyper.get(key) for key in keys))
+            if figure is not None:
+                return figure
         return None
 
     def _ask(self, optimizer: str, hyper: Mapping[str, Any]) -> None:
-        """Ask for this cost and for those of all that was named, each once, and keep the answer."""
+        """Ask for these figures and for those of all that was named, each once, and keep the answer."""
         wanted = [(optimizer, dict(hyper)), *((one.name, dict(one.params)) for one in self._named)]
         pairs = {canonical_json(pair): pair for pair in wanted if self._find(*pair) is None}
         new = [pair for text, pair in pairs.items() if text not in self._asked]
@@ -111,17 +127,19 @@ class Costs:
             return
         self._take(answer)
         if answer["sources"] == self._sources:  # else they were edited since: the next command asks anew
-            _write({**answer, "costs": self._rows()})
+            _write({**answer, "figures": self._rows()})
 
     def _take(self, answer: Answer) -> None:
-        for name, rows in answer["costs"].items():
+        for name, rows in answer["figures"].items():
             known = self._known.setdefault(name, {})
-            for keys, values, cost in rows:
-                known.setdefault(tuple(keys), {})[tuple(values)] = _number(cost)
+            for keys, values, cost, needs in rows:
+                known.setdefault(tuple(keys), {})[tuple(values)] = Figure(
+                    _number(cost), tuple(map(str, needs))
+                )
 
     def _rows(self) -> dict[str, list[list[Any]]]:
         return {
-            name: [[keys, values, cost] for keys, costs in known.items() for values, cost in costs.items()]
+            name: [[keys, values, *figure] for keys, some in known.items() for values, figure in some.items()]
             for name, known in self._known.items()
         }
 
@@ -170,11 +188,17 @@ def _write(answer: Answer) -> None:
         pass  # a read-only clone asks every time
 
 
-def _entry(one: Mapping[str, Any], costs: Costs) -> Found:
+def _entry(one: Mapping[str, Any], figures: Figures) -> Found:
     params = {name: _param(param) for name, param in one["params"].items()}
     name = one["name"]
     rest = {key: value for key, value in one.items() if key not in ("params", "path")}
-    entry = OptimizerSpec(params=params, cost=partial(costs, name), build=partial(_build, name), **rest)
+    entry = OptimizerSpec(
+        params=params,
+        cost=partial(figures.cost, name),
+        needs=partial(figures.needs, name),
+        build=partial(_build, name),
+        **rest,
+    )
     return Found(entry, ROOT / one["path"], plugin=False)
 
 

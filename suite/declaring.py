@@ -1,9 +1,9 @@
 """Loads the built-in optimizers and tells what they declare: the process that `suite.declared` asks.
 
 Standard input is a JSON list of pairs [optimizer, hyperparameters]. Standard output is one JSON object: the
-hash of the sources, the declarations, and for each optimizer the costs at its defaults and at the
-hyperparameters asked for, or the `error` that keeps the entries from being loaded. A cost comes with those
-hyperparameters that it was reckoned from: it is the same for all that agree in them.
+hash of the sources, the declarations, and for each optimizer cost and needs at its defaults and at the
+hyperparameters asked for, or the `error` that keeps the entries from being loaded. Cost and needs come with
+those hyperparameters that they follow from: they are the same for all that agree in them.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def main() -> int:
 
 
 def tell(pairs: Iterable[Pair]) -> Answer:
-    """Load the optimizers and return what they declare; a cost that cannot be told is left out."""
+    """Load the optimizers and return what they declare; figures that cannot be told are left out."""
     digest = sources()  # before the loading: an edit meanwhile makes the answer old, and not wrong
     found = Registry().optimizers
     asked: dict[str, list[Mapping[str, Any]]] = {name: [] for name in found}
     for name, hyper in pairs:
         asked.get(name, []).append(hyper)
-    costs = {name: list(_costs(_entry(one), asked[name])) for name, one in found.items()}
-    return {"sources": digest, "optimizers": [_plain(one) for one in found.values()], "costs": costs}
+    figures = {name: list(_figures(_entry(one), asked[name])) for name, one in found.items()}
+    return {"sources": digest, "optimizers": [_plain(one) for one in found.values()], "figures": figures}
 
 
 def _entry(found: Found) -> OptimizerSpec:
@@ -53,8 +53,8 @@ def _entry(found: Found) -> OptimizerSpec:
     return found.entry
 
 
-def _costs(entry: OptimizerSpec, asked: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
-    """Yield [names, values, cost] for the defaults and each of `asked`: what was read, and what it gave."""
+def _figures(entry: OptimizerSpec, asked: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
+    """Yield [names, values, cost, needs] for the defaults and each of `asked`, by what was read of them."""
     try:
         every = [resolve_params(entry.params, {}, entry.name), *asked]
     except SteppeError:  # a default out of its own range
@@ -62,11 +62,11 @@ def _costs(entry: OptimizerSpec, asked: Iterable[Mapping[str, Any]]) -> Iterator
     for hyper in every:
         noting = Noting(hyper)
         try:
-            cost = entry.cost(noting)
-        except Exception:  # noqa: BLE001 - whoever needs this cost loads the entry and hears why
+            cost, needs = entry.cost(noting), sorted(map(str, entry.needs(noting)))
+        except Exception:  # noqa: BLE001 - a command that needs them loads the entry and says why
             continue
         if isinstance(cost, int | float):
-            yield [list(noting.read), list(noting.read.values()), cost]
+            yield [list(noting.read), list(noting.read.values()), cost, needs]
 
 
 class Noting(Mapping[str, Any]):

@@ -82,6 +82,7 @@ def test_entries_are_those_that_loading_gives(kept: Path, monkeypatch: pytest.Mo
             )  # kept as a space, and not as text or data
             hyper = {name: param.default for name, param in one.params.items()}
             assert one.cost(hyper) == two.cost(hyper)
+            assert set(one.needs(hyper)) == set(two.needs(hyper))
 
 
 def test_costs_are_those_of_the_entries_and_asked_for_together(asked: list[list[Pair]]) -> None:
@@ -114,7 +115,7 @@ def test_a_changed_source_makes_them_anew(
     assert asked[2:] == [[]]
     content = json.loads(kept.read_text())
     assert content["sources"] == "other"
-    assert len(content["costs"]["nso"]) == 1  # those of the old sources are gone
+    assert len(content["figures"]["nso"]) == 1  # those of the old sources are gone
 
 
 def test_costs_of_sources_edited_meanwhile_are_not_kept_with_the_old(
@@ -151,12 +152,12 @@ def test_every_source_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "",
         "{}",
         "[]",
-        '{"sources": "SAME", "optimizers": [{"name": "x"}], "costs": {}}',
+        '{"sources": "SAME", "optimizers": [{"name": "x"}], "figures": {}}',
         '{"sources": "SAME", "optimizers": [{"name": "x", "params": {"lr": {"choices": [], "implies": [], '
-        '"search": {"kind": "uniform", "low": 1, "high": 0}}}}], "costs": {}}',
+        '"search": {"kind": "uniform", "low": 1, "high": 0}}}}], "figures": {}}',
         '{"sources": "SAME", "optimizers": []}',
-        '{"sources": "SAME", "optimizers": [], "costs": {"sgd": [[["lr"], [0.1], "1"]]}}',
-        '{"sources": "SAME", "optimizers": [], "costs": {"sgd": [[["lr"], [[]], 1]]}}',
+        '{"sources": "SAME", "optimizers": [], "figures": {"sgd": [[["lr"], [0.1], "1", []]]}}',
+        '{"sources": "SAME", "optimizers": [], "figures": {"sgd": [[["lr"], [[]], 1, []]]}}',
     ],
 )
 def test_a_damaged_file_is_made_anew(asked: list[list[Pair]], kept: Path, content: str) -> None:
@@ -193,7 +194,7 @@ def test_a_cost_that_nobody_tells_is_asked_of_the_entry(
     registry = Declared()
     (one,) = select(registry, "optimizer", ["nso[k=5]"])
     assert registry.optimizers
-    monkeypatch.setattr(declaring, "_costs", lambda *_: iter(()))
+    monkeypatch.setattr(declaring, "_figures", lambda *_: iter(()))
     monkeypatch.setattr(declared, "_loaded", Registry)
     assert [declared_cost(registry, one) for _ in range(3)] == [10, 10, 10]
     assert [len(pairs) for pairs in asked] == [0, 1]  # once was enough

@@ -51,7 +51,8 @@ def test_what_is_read_is_noted(cost: Callable[[Mapping[str, Any]], float], read:
 def entries(monkeypatch: pytest.MonkeyPatch, cost: Callable[[Mapping[str, Any]], Any], **other: Any) -> None:
     """Let there be one optimizer."""
     params = {name: Param(default) for name, default in HYPER.items()}
-    one = OptimizerSpec("mine", "1", "", "", other.get("params", params), cost, torch.optim.SGD)
+    needs = other.get("needs", lambda h: ())
+    one = OptimizerSpec("mine", "1", "", "", other.get("params", params), cost, torch.optim.SGD, needs=needs)
     found = {"mine": Found(one, PATH, plugin=False)}
     monkeypatch.setattr(Registry, "optimizers", property(lambda self: other.get("of", lambda: found)()))
 
@@ -59,7 +60,19 @@ def entries(monkeypatch: pytest.MonkeyPatch, cost: Callable[[Mapping[str, Any]],
 def test_costs_come_with_what_they_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     entries(monkeypatch, lambda h: h["a"] * 2)
     told = tell([("mine", {**HYPER, "a": 4}), ("unknown", {})])
-    assert told["costs"] == {"mine": [[["a"], [1], 2], [["a"], [4], 8]]}
+    assert told["figures"] == {"mine": [[["a"], [1], 2, []], [["a"], [4], 8, []]]}
+
+
+def test_needs_come_with_what_they_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries(monkeypatch, lambda h: h["a"], needs=lambda h: {"parts", "function"} if h["c"] else ())
+    told = tell([("mine", {**HYPER, "c": False})])
+    rows = [[["a", "c"], [1, True], 1, ["function", "parts"]], [["a", "c"], [1, False], 1, []]]
+    assert told["figures"] == {"mine": rows}
+
+
+def test_needs_that_cannot_be_told_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries(monkeypatch, lambda h: 1, needs=lambda h: h["none"])
+    assert tell([])["figures"] == {"mine": []}
 
 
 @pytest.mark.parametrize("cost", [lambda h: 1 / (h["a"] - 1), lambda h: "many", lambda h: None])
@@ -68,13 +81,13 @@ def test_a_cost_that_cannot_be_told_is_left_out(
 ) -> None:
     entries(monkeypatch, cost)
     told = tell([])
-    assert told["costs"] == {"mine": []}
+    assert told["figures"] == {"mine": []}
     assert [one["name"] for one in told["optimizers"]] == ["mine"]
 
 
 def test_a_default_out_of_range_leaves_the_others_their_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     entries(monkeypatch, lambda h: h["a"], params={"a": Param(0, low=1)})
-    assert tell([("mine", {"a": 4})])["costs"] == {"mine": [[["a"], [4], 4]]}
+    assert tell([("mine", {"a": 4})])["figures"] == {"mine": [[["a"], [4], 4, []]]}
 
 
 def test_the_answer_is_all_of_standard_output(
@@ -83,7 +96,7 @@ def test_the_answer_is_all_of_standard_output(
     entries(monkeypatch, lambda h: os.write(1, b"!"))
     monkeypatch.setattr(sys, "stdin", io.StringIO('[["mine", {"a": 4}]]'))
     assert main() == 0
-    assert json.loads(capfd.readouterr().out)["costs"]["mine"] == [[[], [], 1]] * 2
+    assert json.loads(capfd.readouterr().out)["figures"]["mine"] == [[[], [], 1, []]] * 2
 
 
 def test_entries_that_cannot_be_loaded_are_an_error_and_its_traceback(

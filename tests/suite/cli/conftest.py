@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from suite.cli import main
+from suite.schema import Record
 from suite.spec import RunSpec
 from suite.store import Store
+from tests.suite.records import N_TEST, TASK, make_record
 from tests.suite.runner import PLUGIN, tiny_specs
-
-N_TEST = 50
 
 
 @dataclass(frozen=True)
@@ -56,54 +55,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     return steppe
 
 
-def record_of(spec: RunSpec, n_correct: int) -> dict[str, Any]:
+def record_of(spec: RunSpec, n_correct: int) -> Record:
     """A whole record of a run that was never trained."""
-    bits = ((1 << n_correct) - 1 << -N_TEST % 8).to_bytes(-(-N_TEST // 8), "big")
-    estimate = {"value": 2.5, "se_probes": 0.1, "se_examples": 0.2, "n": 32, "probes": 8, "estimator": "test"}
-    return {
-        "record_version": 1,
-        "protocol": spec.protocol,
-        "run_id": spec.run_id,
-        "spec": spec.to_dict(),
-        "status": "completed",
-        "failure": None,
-        "results": {
-            "test_accuracy": n_correct / N_TEST,
-            "test_loss": 0.5,
-            "test_accuracy_as_trained": n_correct / N_TEST,
-            "validation_accuracy": 0.75,
-            "validation_loss": 0.6,
-            "n_test": N_TEST,
-        },
-        "sharpness": {
-            "n": 32,
-            "train_loss": 0.3,
-            "train_accuracy": 0.9,
-            "measures": dict.fromkeys(("lambda_max", "hessian_trace", "lpf", "lpf_difference"), estimate),
-        },
-        "cost": {
-            "sample_gradients": 360,
-            "forward_only": 100,
-            "steps": 24,
-            "n_train": 90,
-            "declared": 1.0,
-            "train_s": 36.0,
-            "evaluate_s": 3.0,
-            "measure_s": 1.0,
-        },
-        "correct": base64.b64encode(zlib.compress(bits, 9)).decode(),
-        "entries": {"task": "0" * 64, "optimizer": "1" * 64},
-        "data": {"split_checksum": "2" * 64, "noise_checksum": ""},
-        "provenance": {
-            "fingerprint": "cpu: some processor, torch 2.15.0",
-            "source_tree": "3" * 64,
-            "git_commit": None,
-            "versions": {"torch": "2.15.0"},
-            "hardware": {"cpu": "some processor"},
-            "bit_exact": True,
-            "attempts": 1,
-        },
-    }
+    task = replace(TASK, epochs=spec.epochs)
+    return make_record(spec, accuracy=n_correct / N_TEST, n=N_TEST, task=task)
 
 
 def finish(store: Store, spec: RunSpec, n_correct: int = 40) -> None:

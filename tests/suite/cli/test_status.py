@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 
 from suite import index
@@ -17,10 +16,11 @@ from suite.cli import status
 from suite.local.screen import Screen
 from suite.local.table import width_of
 from suite.local.watch import Watch
+from suite.schema import Record
 from suite.spec import RunSpec
 from suite.store import Store
 from tests.suite.cli.conftest import Cli, finish
-from tests.suite.records import make_record, make_spec
+from tests.suite.records import TASK, make_record, make_spec
 from tests.suite.runner import tiny_specs
 
 Moves = list[Callable[[], object]]
@@ -29,7 +29,9 @@ Moves = list[Callable[[], object]]
 def begin(store: Store, spec: RunSpec) -> Attempt:
     folder = store.run(spec.run_id)
     folder.write_spec(spec)
-    return folder.start()
+    attempt = folder.start()
+    attempt.provenance({"task": msgspec.to_builtins(TASK)})
+    return attempt
 
 
 def advance(attempt: Attempt, epoch: int, pace: float = 10.0) -> None:
@@ -42,8 +44,7 @@ def advance(attempt: Attempt, epoch: int, pace: float = 10.0) -> None:
 
 def finish_failed(store: Store, spec: RunSpec) -> None:
     with begin(store, spec) as attempt:
-        failure = {"kind": "diverged", "step": 12}
-        attempt.publish({**make_record(spec, "failed"), "failure": failure})
+        attempt.publish(make_record(spec, "failed"))
 
 
 def test_status_counts_in_words(cli: Cli, store: Store) -> None:
@@ -218,7 +219,7 @@ def test_watch_without_a_terminal_prints_a_line_a_change(
     advance(attempt, 1)
 
     def end() -> None:
-        attempt.publish({**make_record(going), "cost": {}})
+        attempt.publish(make_record(going))
         attempt.close()
 
     def second() -> None:
@@ -230,7 +231,7 @@ def test_watch_without_a_terminal_prints_a_line_a_change(
         monkeypatch,
     )
     assert lines[0] == "8 runs: 6 done, 1 running, 1 queued"
-    assert lines[2].startswith("tiny nso seed 0  epoch 2/4  loss 1.5000  val 25.00 %  ")
+    assert lines[2].startswith("tiny nso seed 0  epoch 2/4  loss 1.5000  val accuracy 25.00 %  ")
     assert lines[3].startswith("tiny nso seed 0  epoch 4/4  ")
     assert lines[4] == "tiny nso seed 0  done"
     assert lines[5] == "tiny nso seed 1  interrupted"
@@ -271,15 +272,16 @@ def test_a_look_reads_no_record_twice(store: Store, monkeypatch: pytest.MonkeyPa
     attempt = begin(store, going)
     seen = Watch(store)
     read: list[str] = []
+    read_record = index.read_record
 
-    def note(run: Path) -> Any:
+    def note(run: Path) -> Record | None:
         read.append(run.name)
-        return json.loads((run / "result.json").read_text())
+        return read_record(run)
 
     monkeypatch.setattr(index, "load", lambda _: pytest.fail("the index was read again"))
     monkeypatch.setattr(index, "read_record", note)
     assert len(seen.look().having("done")) == 6
-    attempt.publish({**make_record(going), "cost": {}})
+    attempt.publish(make_record(going))
     attempt.close()
     read.clear()
     for _ in range(3):
