@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.objective import BatchObjective
+from suite.parameters import Parameters
+from suite.problem import Batch
 from suite.registry import Registry
-from suite.seeds import NormalStream, Streams
+from suite.seeds import NormalStream
 from suite.space import Value
 from suite.spec import BuildContext, OptimizerSpec, resolve_params
+from tests.plain_problem import objective_of
 
 ENTRIES = ("adabelief", "adam", "lpf-sgd", "nso", "sam", "sgd")
 WRAPPERS = ("lpf-sgd", "nso", "sam")
@@ -53,6 +55,11 @@ def batch(step: int, n: int = 20, channels_last: bool = False) -> tuple[Tensor, 
     return x.to(memory_format=torch.channels_last) if channels_last else x, y
 
 
+def loaded(step: int, n: int = 20, channels_last: bool = False) -> Batch:
+    inputs, targets = batch(step, n, channels_last)
+    return Batch(inputs=inputs, targets=targets)
+
+
 def flat(tensors: Any) -> Tensor:
     return torch.cat([t.detach().reshape(-1) for t in tensors])
 
@@ -79,15 +86,14 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model = network(self.seed, self.channels_last)
-        self.objective = BatchObjective(self.model, nn.functional.cross_entropy, Streams(self.seed))
+        self.objective = objective_of(self.model, self.seed)
         self.hyper = resolve(self.name, self.overrides)
         context = BuildContext(total_steps=TOTAL_STEPS, noise=NormalStream(self.seed))
-        params = list(self.model.parameters())
-        self.optimizer = entry(self.name).build(params, self.hyper, context)
+        self.optimizer = entry(self.name).build(Parameters.of(self.model), self.hyper, context)
 
     def run(self, start: int, stop: int, n: Callable[[int], int] = lambda step: 20) -> "Training":
         for step in range(start, stop):
-            self.objective.load(step, *batch(step, n(step), self.channels_last))
+            self.objective.load(step, loaded(step, n(step), self.channels_last))
             self.optimizer.step(self.objective)  # type: ignore[arg-type]
         return self
 

@@ -25,6 +25,7 @@ from tests.baselines.helpers import (
     batch,
     entry,
     flat,
+    loaded,
     network,
     resolve,
     watch,
@@ -251,7 +252,7 @@ def test_an_error_in_the_objective_leaves_clean_weights(name: str) -> None:
             raise KeyboardInterrupt
         return training.objective(part, parts, track_stats)
 
-    training.objective.load(0, *batch(0))
+    training.objective.load(0, loaded(0))
     with pytest.raises(KeyboardInterrupt):
         training.optimizer.step(failing)  # type: ignore[arg-type]
     assert torch.equal(flat(training.model.parameters()), before)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from baselines.lpf_sgd import gamma_at
 from suite.ranks import slice_bounds
-from tests.baselines.helpers import TOTAL_STEPS, Training, batch, flat, watch
+from tests.baselines.helpers import TOTAL_STEPS, Training, batch, flat, loaded, watch
 
 
 def noise_of(overrides: dict, steps: int = 1) -> tuple[nn.Module, list[Tensor]]:
@@ -86,7 +86,7 @@ def test_returned_loss_is_the_sum_of_the_shares() -> None:
     for parts in (8, 1):
         training = Training("lpf-sgd", {"M": parts, "gamma": 0.0})
         training.model.eval()  # in training mode BatchNorm makes the loss of a part depend on its examples
-        training.objective.load(0, *batch(0, 20))
+        training.objective.load(0, loaded(0, 20))
         losses.append(training.optimizer.step(training.objective))  # type: ignore[arg-type,func-returns-value]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0)  # float32 sums in another order
 

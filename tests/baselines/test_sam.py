@@ -6,7 +6,7 @@ from torch.optim import SGD
 
 from baselines.sam import SAM
 from suite.objective import as_objective
-from tests.baselines.helpers import Training, batch, flat, watch
+from tests.baselines.helpers import Training, flat, loaded, watch
 
 
 def first_perturbation(overrides: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -15,7 +15,7 @@ def first_perturbation(overrides: dict) -> tuple[torch.Tensor, torch.Tensor, tor
     seen: list[torch.Tensor] = []
     watch(training.optimizer, lambda w, v: seen.extend((w.clone(), v - w)))
     probe = Training("sgd")
-    probe.objective.load(0, *batch(0))
+    probe.objective.load(0, loaded(0))
     probe.objective()
     training.run(0, 1)
     return seen[0], seen[1], flat(p.grad for p in probe.model.parameters())

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from suite.objective import BatchObjective
+from suite.parameters import Parameters
+from suite.problem import Batch
 from suite.registry import Registry
-from suite.seeds import NormalStream, Streams
+from suite.seeds import NormalStream
 from suite.spec import BuildContext, OptimizerSpec, resolve_params
+from tests.plain_problem import objective_of
 
 FOLDER = Path(__file__).parent
 CASES = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "measures")
@@ -113,12 +116,12 @@ class Case:
         noise = Recorded(self.arrays["z"]) if "z" in self.arrays else NormalStream(0)
         context = BuildContext(total_steps=self.meta["hyper"].get("schedule_T", 25), noise=noise)
         resolved = resolve_params(entry.params, {**hyper, **overrides}, name)
-        optimizer = entry.build(list(model.parameters()), resolved, context)
-        inner = BatchObjective(model, nn.functional.cross_entropy, Streams(0))
+        optimizer = entry.build(Parameters.of(model), resolved, context)
+        inner = objective_of(model)
         objective = Evaluations(inner, model)
         theta = []
         for step in range(self.meta["steps"]):
-            inner.load(step, self.arrays["x"], self.arrays["y"])
+            inner.load(step, Batch(inputs=self.arrays["x"], targets=self.arrays["y"]))
             optimizer.step(objective)  # type: ignore[arg-type]
             theta.append(flat(model.parameters()))
         assert inner.meter.sample_gradients == entry.cost(resolved) * 16 * self.meta["steps"]

@@ -33,6 +33,9 @@ class Synthetic:
     def prepare(self, root: Path) -> None:
         """Nothing to fetch."""
 
+    def verify(self, root: Path | None) -> None:
+        """Nothing to check."""
+
     def load(self, root: Path | None) -> Arrays:
         generator = torch.Generator().manual_seed(7)
         n = self.n_train + self.n_test

@@ -8,8 +8,11 @@ from torch.nn import functional as F
 
 from suite.errors import SteppeError
 from suite.objective import BatchObjective, StatsSwitch, as_objective
-from suite.ranks import slice_bounds
+from suite.params import FlatParams
+from suite.problem import Batch
+from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
+from tests.plain_problem import PlainClassification, objective_of
 
 N = 11
 """Examples of the mini-batch: no number of parts from 2 to 10 divides it."""
@@ -31,8 +34,8 @@ def net(norm: bool = True, p: float = 0.0) -> nn.Module:
 def objective(model: nn.Module, step: int = 0, n: int = N, **options: bool) -> BatchObjective:
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(n, 2, 4, 4, dtype=torch.float64, generator=generator)
-    bound = BatchObjective(model, F.cross_entropy, Streams(7), **options)
-    bound.load(step, inputs, torch.arange(n) % 3)
+    bound = objective_of(model, 7, **options)
+    bound.load(step, Batch(inputs=inputs, targets=torch.arange(n) % 3))
     return bound
 
 
@@ -85,9 +88,9 @@ def test_the_meter_counts_every_example_once_a_pass(n: int, parts: int) -> None:
     bound = objective(net(norm=False), n=n)
     for part in range(parts):
         bound(part, parts)
-    assert bound.meter.sample_gradients == n
+    assert bound.meter.gradients == bound.meter.sample_gradients == n
     bound()
-    assert bound.meter.sample_gradients == 2 * n
+    assert bound.meter.gradients == bound.meter.sample_gradients == 2 * n
     assert bound.meter.forward_only == 0
 
 
@@ -96,7 +99,7 @@ def test_an_empty_slice_costs_nothing_and_touches_nothing() -> None:
     bound = objective(model, n=5)
     before = running(model)
     assert float(bound(part=0, parts=8)) == 0.0
-    assert bound.meter.sample_gradients == 0
+    assert bound.meter.gradients == 0
     assert same(running(model), before)
 
 
@@ -175,29 +178,135 @@ def test_a_loss_that_is_no_mean_refuses_parts() -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 4, 13])
-def test_correct_counts_each_example_at_its_first_evaluation(parts: int) -> None:
+def test_scores_are_of_the_first_evaluation_of_each_example(parts: int) -> None:
     model = net(norm=False)
     bound = objective(model)
-    assert bound.correct is None
+    assert bound.scores == {}
     for part in range(parts):
         bound(part, parts)
     with torch.no_grad():
-        expected = (model(bound._inputs).argmax(1) == bound._targets).sum()
-    assert bound.correct is not None
-    assert int(bound.correct) == int(expected)
+        expected = (model(bound._batch.inputs).argmax(1) == bound._batch.targets).sum()
+    assert int(bound.scores["accuracy"]) == int(expected)
     with torch.no_grad():
         model[6].bias += torch.tensor([1e3, 0.0, 0.0])
     bound()
-    assert int(bound.correct) == int(expected)
+    assert int(bound.scores["accuracy"]) == int(expected)
 
 
 def test_low_precision_keeps_loss_and_weights_in_float32() -> None:
     model = net().float()
-    bound = BatchObjective(model, F.cross_entropy, Streams(0), autocast=torch.bfloat16)
-    bound.load(0, torch.randn(4, 2, 4, 4), torch.arange(4) % 3)
+    bound = objective_of(model, autocast=torch.bfloat16)
+    bound.load(0, Batch(inputs=torch.randn(4, 2, 4, 4), targets=torch.arange(4) % 3))
     loss = bound()
     assert loss.dtype == torch.float32
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_shares_go_by_units() -> None:
+    """An example of weight w counts w times: with losses summed over units, as if it were there w times."""
+    weight = torch.tensor([3, 1, 2, 1, 1])
+    generator = torch.Generator().manual_seed(1)
+    inputs, targets = torch.randn(5, 2, 4, 4, dtype=torch.float64, generator=generator), torch.arange(5) % 3
+
+    class Summed(PlainClassification):
+        def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+            assert batch.weight is not None
+            return (self.losses(outputs, batch) * batch.weight).sum() / batch.units
+
+    weighted, repeated = net(norm=False), net(norm=False)
+    bound = BatchObjective(weighted, Summed(), Streams(7))
+    bound.load(0, Batch(inputs=inputs, targets=targets, weight=weight))
+    loss = torch.stack([bound(part, 3) for part in range(3)]).sum()
+    rows = torch.repeat_interleave(torch.arange(5), weight)
+    again = objective_of(repeated, 7)
+    again.load(0, Batch(inputs=inputs[rows], targets=targets[rows]))
+    # Float64 sums of 8 terms in another order.
+    torch.testing.assert_close(loss, again(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(gradient(weighted), gradient(repeated), rtol=1e-12, atol=1e-14)
+    assert bound.meter.gradients == 5  # examples are charged, not units
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_loss_alone_is_that_of_a_call_at_a_third_of_its_cost(parts: int) -> None:
+    model = net(p=0.3)
+    bound = objective(model, step=2)
+    before = running(model)
+    losses = [bound.loss(part, parts) for part in range(parts)]
+    assert same(running(model), before)
+    assert all(p.grad is None for p in model.parameters())
+    assert (bound.meter.losses, bound.meter.gradients) == (N, 0)
+    assert bound.meter.sample_gradients == pytest.approx(N / 3)
+    assert all(map(torch.equal, losses, [bound(part, parts, track_stats=False) for part in range(parts)]))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_function_is_the_loss_of_the_flat_weights(channels_last: bool) -> None:
+    model = net(p=0.3).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+    bound = objective(model, step=2)
+    loss = bound(track_stats=False)
+    expected, before = [p.grad.clone() for p in model.parameters() if p.grad is not None], running(model)
+    flat = FlatParams(model.parameters())
+    with bound.metered():
+        of_weights = bound.function()
+        slope, value = torch.func.grad_and_value(of_weights)(flat.theta)
+    assert torch.equal(value, loss)
+    # The same operations but for the cut into pieces: float64 rounding.
+    for mine, theirs in zip(flat.views(slope), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
+    assert same(running(model), before)
+
+
+def test_parts_of_the_function_sum_to_the_whole() -> None:
+    model = net(norm=False, p=0.3)
+    bound, flat = objective(model), FlatParams(model.parameters())
+    with bound.metered():
+        whole = bound.function()(flat.theta)
+        parts = torch.stack([bound.function(part, 13)(flat.theta) for part in range(13)])  # two are empty
+    torch.testing.assert_close(parts.sum(), whole, rtol=1e-12, atol=1e-14)  # sums in another order
+
+
+def test_the_function_is_charged_by_its_operations() -> None:
+    """A network of one layer: its gradient takes two products, forward and of the weights."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 3)).double()
+    bound, flat = objective(model), FlatParams(model.parameters())
+    with bound.metered():
+        bound.function()(flat.theta)
+    assert bound.meter.function == pytest.approx(N / 2)  # forward alone
+    with bound.metered():
+        torch.func.grad(bound.function())(flat.theta)
+    assert bound.meter.function == pytest.approx(N / 2 + N)
+    with bound.metered():
+        bound()
+        bound.loss()
+    assert bound.meter.function == pytest.approx(N / 2 + N)  # the other doors have prices of their own
+
+
+def test_the_function_must_be_declared_and_is_had_on_one_rank_only() -> None:
+    bound = objective(net())
+    with pytest.raises(SteppeError, match="let the entry's `needs` name 'function'"):
+        bound.function()
+
+    class Two(Ranks):
+        n = 2
+
+    shared = objective_of(net(), ranks=Two())
+    with shared.metered(), pytest.raises(SteppeError, match="on one rank only"):
+        shared.function()
+
+
+def test_a_model_without_products_cannot_be_metered() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :3] * self.factor
+
+    bound = objective(Scale())
+    with bound.metered(), pytest.raises(SteppeError, match="no matrix product or convolution"):
+        bound.function()
 
 
 def closure_of(model: nn.Module) -> Callable[[], Tensor]:
@@ -222,6 +331,9 @@ def test_a_plain_closure_serves_as_objective() -> None:
     assert same(running(model), after_one)
     with pytest.raises(SteppeError, match="a closure cannot be split"):
         plain(0, 2)
+    for door in (plain.loss, plain.function):
+        with pytest.raises(SteppeError, match="a closure gives gradients only"):
+            door()
 
 
 def test_a_closure_without_its_model_tracks_always() -> None:

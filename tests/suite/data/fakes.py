@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from suite.data.dataset import Arrays, Dataset
 from suite.data.splits import TrainingData
-from suite.spec import Task
+from suite.image_task import ImageTask
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class FakeSource:
     def prepare(self, root: Path) -> None:
         """Nothing to fetch."""
 
+    def verify(self, root: Path | None) -> None:
+        """Nothing to check."""
+
     def load(self, root: Path | None) -> Arrays:
         generator = torch.Generator().manual_seed(1)
         n = self.n_train + self.n_test
@@ -46,7 +49,7 @@ def fake_dataset(name: str = "fake", **source: Any) -> Dataset:
     return Dataset(name, made, made.n_classes, made.shape, mean, std)
 
 
-def fake_task(dataset: Dataset, **changes: Any) -> Task:
+def fake_task(dataset: Dataset, **changes: Any) -> ImageTask:
     fields: dict[str, Any] = {
         "name": "fake-task",
         "version": "1",
@@ -58,7 +61,7 @@ def fake_task(dataset: Dataset, **changes: Any) -> Task:
         "epochs": 1,
         "n_validation": 20,
     }
-    return Task(**{**fields, **changes})
+    return ImageTask(**{**fields, **changes})
 
 
 def numbered(x: Tensor) -> TrainingData:

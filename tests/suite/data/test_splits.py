@@ -10,13 +10,16 @@ from suite.data import splits
 from suite.data.dataset import Dataset
 from suite.data.splits import TrainingData, draw_stratified, training_data
 from suite.errors import SteppeError
+from suite.problem import Setting, Splits
 from tests.suite.data.fakes import fake_dataset, fake_task
 
 DATASET = fake_dataset(n_train=2000)
 
 
 def load(dataset: Dataset = DATASET, **changes: Any) -> TrainingData:
-    return training_data(fake_task(dataset, **{"n_validation": 400, **changes}), dataset, None, None)
+    arrays = dataset.source.load(None)
+    task = fake_task(dataset, **{"n_validation": 400, **changes})
+    return training_data(task, dataset.n_classes, arrays.train_x, arrays.train_y)
 
 
 def counts(labels: Tensor) -> list[int]:
@@ -36,13 +39,13 @@ def test_validation_is_held_out_and_stratified() -> None:
 def test_images_stay_with_their_labels() -> None:
     truth = DATASET.source.load(None)
     label = {image.numpy().tobytes(): int(y) for image, y in zip(truth.train_x, truth.train_y, strict=True)}
-    data = load(n_train=400, n_validation=80)
+    data = load(n_drawn=400, n_validation=80)
     for x, y in ((data.x, data.y), (data.val_x, data.val_y)):
         assert [label[image.numpy().tobytes()] for image in x] == y.tolist()
 
 
 def test_a_subset_has_the_same_number_of_each_class_and_includes_validation() -> None:
-    data = load(n_train=400, n_validation=80)
+    data = load(n_drawn=400, n_validation=80)
     assert counts(data.y) == [80] * 4
     assert counts(data.val_y) == [20] * 4
 
@@ -54,10 +57,10 @@ def test_shares_of_uneven_classes_are_rounded_to_the_right_total() -> None:
 
 
 def test_the_split_is_the_same_every_time_and_its_checksum_says_so() -> None:
-    one = load(n_train=400, n_validation=80)
+    one = load(n_drawn=400, n_validation=80)
     torch.manual_seed(99)
-    again = load(n_train=400, n_validation=80)
-    other = load(n_train=400, n_validation=84)
+    again = load(n_drawn=400, n_validation=80)
+    other = load(n_drawn=400, n_validation=84)
     assert torch.equal(one.x, again.x)
     assert one.split_checksum == again.split_checksum != other.split_checksum
     # Pinned: a change of the split is a new version of every task, never an accident.
@@ -73,9 +76,9 @@ def test_the_first_training_examples_are_a_fair_sample_of_a_sorted_source() -> N
 
 def test_too_few_examples_and_uneven_draws_are_refused() -> None:
     with pytest.raises(SteppeError, match="class 0 has 500 examples, but the task draws 600"):
-        load(n_train=2400)
+        load(n_drawn=2400)
     with pytest.raises(SteppeError, match="evenly"):
-        load(n_train=401)
+        load(n_drawn=401)
 
 
 @pytest.mark.parametrize("kind", ["incorrect", "uniform"])
@@ -109,11 +112,19 @@ def test_validation_is_noisy_with_its_clean_labels_beside() -> None:
 
 
 def test_test_labels_are_never_noisy_and_the_set_is_whole() -> None:
-    task = fake_task(DATASET, label_noise=0.9, n_train=400)
-    x, y = splits.test_data(task, DATASET, None, None)
+    task = fake_task(DATASET, label_noise=0.9, n_drawn=400)
+    read = Splits(DATASET, sealed=task.tests)
+    problem = task.problem(Setting(task, DATASET, read))
+    with pytest.raises(SteppeError, match="split 'test' of data set fake is a test split and sealed"):
+        list(problem.batches("test"))
+    read.unseal()
+    batches = list(problem.batches("test"))
     truth = DATASET.source.load(None)
-    assert torch.equal(x, truth.test_x)
-    assert torch.equal(y, truth.test_y)
+    assert torch.equal(torch.cat([batch.targets for batch in batches]), truth.test_y)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (DATASET.mean, DATASET.std))
+    expected = (truth.test_x.float() / 255 - mean) / std
+    # one multiply-add in float32 of numbers up to 5: four units in the last place there
+    torch.testing.assert_close(torch.cat([batch.inputs for batch in batches]), expected, rtol=0, atol=2e-6)
 
 
 def test_noise_is_the_same_every_time_and_its_checksum_says_so() -> None:
