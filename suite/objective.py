@@ -99,6 +99,8 @@ class Meter:
     """The loss as a function, with derivatives: operations, over those of one example's gradient."""
     forward_only: int = 0
     """Forward passes of evaluation and of the re-estimation of BatchNorm."""
+    operations: float = 0.0
+    """Of the gradient of one example, counted when the function is first asked for: the unit of `function`."""
 
     @property
     def sample_gradients(self) -> int | float:
@@ -163,8 +165,8 @@ class BatchObjective:
         self._step = -1
         self._seen = 0
         self._flops: Flops | None = None
-        self._flops_of_gradient = 0.0
-        """Operations of the gradient of one example; 0 before the function is first asked for."""
+        self._asked = False
+        """Whether the function was asked for inside the present block of `metered`."""
 
     def load(self, step: int, batch: Batch) -> None:
         """Bind the mini-batch of `step`, which is on the device already."""
@@ -188,13 +190,13 @@ class BatchObjective:
     @contextmanager
     def metered(self) -> Iterator[None]:
         """Open the door `function` inside the block, which holds everything that is done with it."""
-        self._flops = Flops()
+        self._flops, self._asked = Flops(), False
         try:
             with self._flops:
                 yield
         finally:
-            if self._flops.total:
-                self.meter.function += self._flops.total / self._flops_of_gradient
+            if self._asked:  # else no operation is of it
+                self.meter.function += self._flops.total / self.meter.operations
             self._flops = None
 
     def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
@@ -221,12 +223,13 @@ class BatchObjective:
                 outputs, batch = self._forward(low, high, ModelAt(self._model, values))
                 return self._of_batch(self._problem.loss(outputs, batch), batch)
 
-        if not self._flops_of_gradient and low < high:
+        if not self.meter.operations and low < high:
             with self._flops.pause(), Flops() as counted:
                 torch.func.grad(loss)(torch.cat([p.detach().permute(order).flatten() for p, order in orders]))
             if not counted.total:
                 raise SteppeError("this model has no matrix product or convolution to be metered by")
-            self._flops_of_gradient = counted.total / (high - low)
+            self.meter.operations = counted.total / (high - low)
+        self._asked |= low < high
         return loss
 
     # -- within ----------------------------------------------------------------------------------

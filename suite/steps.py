@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -131,7 +132,7 @@ class Steps:
 
     def _probed_step(self, name: str, cast: Callable[[Tensor], Tensor]) -> Tensor:
         probe = PerturbationProbe(self.objective, self.model, cast)
-        with self.objective.metered():
+        with self.objective.metered() if self._needs_function else nullcontext():
             loss = self._ask_for_step(probe)
         if probe.cosine is not None:
             self.cosines[name] = probe.cosine

@@ -282,6 +282,31 @@ def test_the_function_is_charged_by_its_operations() -> None:
     assert bound.meter.function == pytest.approx(N / 2 + N)  # the other doors have prices of their own
 
 
+def test_a_step_that_asks_for_no_function_is_charged_none() -> None:
+    # A method that takes second derivatives every tenth step, and orthogonalises in each.
+    model = net()
+    bound, flat = objective(model), FlatParams(model.parameters())
+    for charged in (0.0, N, N):
+        with bound.metered():
+            torch.ones(3, 3) @ torch.ones(3, 3)
+        assert bound.meter.function == pytest.approx(charged)
+        if not charged:
+            with bound.metered():
+                torch.func.grad(bound.function())(flat.theta)
+
+
+def test_a_resumed_meter_charges_in_the_unit_that_it_had() -> None:
+    model = net()
+    first, flat = objective(model), FlatParams(model.parameters())
+    with first.metered():
+        first.function()
+    resumed = objective(model, n=1)  # a batch of which an example may cost something else
+    resumed.meter.__dict__.update({**vars(first.meter), "operations": 2 * first.meter.operations})
+    with resumed.metered():
+        torch.func.grad(resumed.function())(flat.theta)
+    assert resumed.meter.function == pytest.approx(1 / 2)
+
+
 def test_the_function_must_be_declared_and_is_had_on_one_rank_only() -> None:
     bound = objective(net())
     with pytest.raises(SteppeError, match="let the entry's `needs` name 'function'"):
