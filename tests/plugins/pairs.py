@@ -70,9 +70,9 @@ class Pairs(InMemory):
 
 def make(epochs: int) -> Task:
     return Task(
-        name="pairs", version="1", tier="smoke", summary=SUMMARY,
-        data=(Generated("pairs", pairs),), problem=Pairs, metrics=(RECALL, LOSS), tests=TESTS,
-        separable=False, epochs=epochs, batch_size=40, n_train=200, measures=("lambda_max", "lpf"), measure_examples=80,
+        name="pairs", version="1", tier="smoke", summary=SUMMARY, data=(Generated("pairs", pairs),),
+        problem=Pairs, metrics=(RECALL, LOSS), tests=TESTS, separable=False, epochs=epochs,
+        batch_size=40, n_train=200, measure_examples=80, measures=("lambda_max", "lpf"),
     )  # fmt: skip
 
 
