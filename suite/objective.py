@@ -63,9 +63,8 @@ class Objective(Protocol):
                 number of examples are empty: they cost nothing and return 0.
             track_stats: whether BatchNorm's running statistics take up this evaluation.
             across_ranks: whether the gradients of all processes of the run are added up. If not, `.grad`
-            holds
-                this process's own share, from its own examples, and the processes may go on at weights of
-                their own until the next sum. The loss returned is that of all of them in either case.
+                holds this process's own share, from its own examples, and the processes may go on at
+                weights of their own until the next sum. The loss is that of all of them in either case.
 
         Returns:
             0-dim tensor (n_j / n) * mean loss of the slice, so that the sum over parts is the batch's mean.
@@ -100,7 +99,7 @@ class Meter:
     forward_only: int = 0
     """Forward passes of evaluation and of the re-estimation of BatchNorm."""
     operations: float = 0.0
-    """Of the gradient of one example, counted when the function is first asked for: the unit of `function`."""
+    """Of one example's gradient, counted when the function is first asked for: the unit of `function`."""
 
     @property
     def sample_gradients(self) -> int | float:

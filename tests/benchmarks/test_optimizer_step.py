@@ -29,10 +29,10 @@ from baselines.lpf_sgd import LPFSGD
 from baselines.nso import NSO
 from baselines.sam import SAM
 from baselines.wrapper import Plain
-from suite.objective import BatchObjective
-from suite.seeds import Streams
+from suite.problem import Batch
 from tests.benchmarks import official
 from tests.benchmarks.conftest import Ratios
+from tests.plain_problem import objective_of
 
 ROUNDS = 15
 BASE: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}
@@ -84,7 +84,9 @@ class Delivering:
         self.loss = torch.zeros(())
         self.calls = 0
 
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+    def __call__(
+        self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
+    ) -> Tensor:
         self.gradients.deliver(self.calls)
         self.calls += 1
         return self.loss
@@ -213,8 +215,8 @@ def test_whole_step(network: str, method: str, timed_in_pairs: Callable[..., Non
     model = build().to(memory_format=torch.channels_last)
     inputs = torch.randn(128, *shape).to(memory_format=torch.channels_last)
     optimizer = make(SGD(model.parameters(), **BASE, fused=True))
-    objective = BatchObjective(model, nn.functional.cross_entropy, Streams(0))
-    objective.load(0, inputs, torch.arange(128) % 10)
+    objective = objective_of(model)
+    objective.load(0, Batch(inputs=inputs, targets=torch.arange(128) % 10))
 
     def gradients() -> None:
         for part in range(parts):

@@ -25,7 +25,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from suite.local.process import HUGE_PAGES
 from suite.precision import PerturbationProbe
-from tests.benchmarks.throughput_sides import EPOCHS, SIDES, Ours, load_setting, make
+from tests.benchmarks.throughput_sides import EPOCHS, SIDES, Ours, load_work, make
 
 REPOSITORY = Path(__file__).parents[2]
 CORES = len(os.sched_getaffinity(0))
@@ -82,7 +82,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_throughput(benchmark: BenchmarkFixture, cache: Path, precision: str, threads: int) -> None:
     if not benchmark.enabled:  # all sides work; nothing is timed
-        few = load_setting(cache, n=8)
+        few = load_work(cache, n=8)
         sides = [make(side, few, precision) for side in SIDES]
         benchmark.pedantic(lambda: [side.epoch() for side in sides], rounds=1)
         assert [side.step for side in sides] == [1, 1, 1]
@@ -116,9 +116,9 @@ def test_throughput(benchmark: BenchmarkFixture, cache: Path, precision: str, th
 
 def test_perturbation_that_survives_bf16(benchmark: BenchmarkFixture, cache: Path) -> None:
     """Cosine of SAM's intended perturbation with the one that the bf16 weights see (protocol rule 6)."""
-    sam = Ours(load_setting(cache, n=None if benchmark.enabled else 8), "bf16", "sam")
+    sam = Ours(load_work(cache, n=None if benchmark.enabled else 8), "bf16", "sam")
     sam.model.train()
-    sam.objective.load(0, *sam.batches.batch(0))
+    sam.objective.load(0, sam.problem.batch(0))
     probe = PerturbationProbe(sam.objective, sam.model, lambda w: w.to(torch.bfloat16).float())
     benchmark.pedantic(sam.optimizer.step, args=(probe,), rounds=1)
     assert probe.cosine is not None

@@ -66,10 +66,12 @@ class Evaluations:
     def _gradient(self) -> Tensor:
         return flat(torch.zeros_like(p) if p.grad is None else p.grad for p in self.model.parameters())
 
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
+    def __call__(
+        self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
+    ) -> Tensor:
         before = self._gradient()
         self.weights.append(flat(self.model.parameters()))
-        loss = self.inner(part, parts, track_stats)
+        loss = self.inner(part, parts, track_stats, across_ranks)
         self.losses.append(float(loss) * parts)  # equal parts here: back to the mean over the part
         self.gradients.append(self._gradient() - before)
         return loss

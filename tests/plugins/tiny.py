@@ -27,9 +27,6 @@ class Synthetic:
     def available(self, root: Path | None) -> bool:
         return True
 
-    def verify(self, root: Path | None) -> None:
-        """Nothing to check."""
-
     def prepare(self, root: Path) -> None:
         """Nothing to fetch."""
 
