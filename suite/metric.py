@@ -95,7 +95,9 @@ class Description(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     profiles: tuple[Profile, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError where one name has two meanings."""
+        """Raise ValueError where there is nothing to compare, or one name has two meanings."""
+        if not self.metrics:
+            raise ValueError("metrics: there is none; valid: one or more, the first of which is compared")
         for what, names in (
             ("splits", ("train", *self.tests, *self.extras, *([self.validation] if self.validation else []))),
             ("metrics", [metric.name for metric in self.metrics]),

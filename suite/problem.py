@@ -128,8 +128,8 @@ class LazyBatch(Batch):
 
     def __getattr__(self, name: str) -> Tensor:
         """Return a field of the whole batch by its name."""
-        if name in ("fields", "_read", "_load"):
-            raise AttributeError(name)  # asked for before __init__ has run, as copying does
+        if name.startswith("_"):  # no field; copying asks for some before there is anything to read
+            raise AttributeError(name)
         return getattr(self.part(0, self._n), name)  # type: ignore[no-any-return]
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:

@@ -226,10 +226,8 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
     """
     try:
         record = _DECODER.decode(raw)
-    except msgspec.ValidationError as error:
-        raise SteppeError(f"{where}: {_explained(raw, str(error))}: {hint}") from None
-    except (msgspec.DecodeError, RecursionError):
-        raise SteppeError(f"{where} is half-written or corrupt: {hint}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SteppeError(f"{where}{_explained(raw, str(error))}: {hint}") from None
     wrong = record.run_id != record.spec.run_id or (run_id and record.run_id != run_id)
     if wrong:
         owner = run_id or record.spec.run_id
@@ -243,17 +241,21 @@ def _explained(raw: bytes, error: str) -> str:
     """Say what was found where a field is wrong; and of a record of an older version, that it is retired."""
     try:
         found: Any = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        return error
+    except (msgspec.DecodeError, RecursionError):
+        return " is half-written or corrupt"
     version = found.get("record_version") if isinstance(found, Mapping) else None
     if version != VERSION:
         retired = isinstance(version, int) and version < VERSION
         what = "retired" if retired else "unknown here"
-        return f"record_version is {version!r}, which is {what}; valid: {VERSION}"
+        return f": record_version is {version!r}, which is {what}; valid: {VERSION}"
     message, _, path = error.partition(" - at `$")
     path = _located(found, message, path.rstrip("`"))
-    value = _at(found, path)
-    return message if value is UNSET else f"{path.lstrip('.')} is {value!r:.60}; {message.lower()}"
+    value, where = _at(found, path), path.lstrip(".")
+    if value is UNSET or not where:
+        return f": {message}"
+    if isinstance(value, dict | list):  # what is wrong is a field inside, or one too few
+        return f": {where}: {message.lower()}"
+    return f": {where} is {value!r:.60}; {message.lower()}"
 
 
 def _located(found: Any, message: str, path: str) -> str:

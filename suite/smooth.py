@@ -1,7 +1,7 @@
 """Forward passes that can be differentiated more than once, in any mix of reverse and forward mode.
 
 torch's own kernels of some layers cannot: a reverse pass through a forward-mode derivative of its LayerNorm
-or BatchNorm is silently wrong (0.2 to 0.4 of the Hessian product, torch 2.11 to 2.15); its fused attention
+or BatchNorm is silently wrong (0.2 to 0.4 of the Hessian product in torch 2.11 and 2.15); its fused attention
 has no second derivative. Inside `smooth()` these layers are computed from plain operations:
 
     LayerNorm, BatchNorm on batch statistics:   y = w (x - mean) / sqrt(var + eps) + b
