@@ -92,7 +92,7 @@ def test_test_splits_are_sealed_until_training_is_over() -> None:
 
 
 def test_a_split_that_is_not_there_is_named() -> None:
-    with pytest.raises(SteppeError, match="split of data set tests 'shifted'.*train"):
+    with pytest.raises(SteppeError, match=r"split of data set tests 'shifted'.*train"):
         Splits(Generated("tests", lambda: {"train": some()}))["shifted"]
 
 

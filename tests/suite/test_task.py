@@ -53,8 +53,8 @@ def optimizer(*needs: str) -> OptimizerSpec:
         raise AssertionError
 
     return OptimizerSpec(
-        name="demanding", version="1", summary="", source=__file__, build=build, params={}, cost=lambda hyper: 1.0,
-        needs=lambda hyper: frozenset(needs),
+        name="demanding", version="1", summary="", source=__file__, build=build, params={},
+        cost=lambda hyper: 1.0, needs=lambda hyper: frozenset(needs),
     )  # fmt: skip
 
 
