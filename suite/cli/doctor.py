@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from suite.cli import options
-from suite.data.dataset import Dataset
+from suite.data.dataset import Data
 from suite.errors import SteppeError
 from suite.registry import Registry
 from suite.store import Store
@@ -157,7 +157,7 @@ def _wandb() -> Finding:
     return Finding("wandb", None, f"{found}, no key for {target.server}: offline files only", mend)
 
 
-def _datasets(registry: Registry) -> Iterator[tuple[Dataset, str]]:
+def _datasets(registry: Registry) -> Iterator[tuple[Data, str]]:
     """Yield every data set once, with the first task that uses it."""
     seen = set()
     for name in sorted(registry.tasks):
@@ -168,7 +168,7 @@ def _datasets(registry: Registry) -> Iterator[tuple[Dataset, str]]:
                 yield dataset, name
 
 
-def _data(dataset: Dataset, task: str, root: Path | None, *, quick: bool) -> Finding:
+def _data(dataset: Data, task: str, root: Path | None, *, quick: bool) -> Finding:
     what = f"data {dataset.name}"
     if not dataset.source.available(root):
         mend = f"steppe prepare {task} --data-set {dataset.name}"

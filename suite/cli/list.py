@@ -1,24 +1,30 @@
-"""List tasks, optimizers or measures; with a name, every parameter of it."""
+"""List tasks, optimizers or measures; with a name, all that it declares."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+import msgspec
+
 from suite import space
 from suite.cli import options
 from suite.declared import Declared
+from suite.metric import Description, Metric
 from suite.registry import Found, Registry, match
 from suite.select import cost_of
 from suite.spec import OptimizerSpec, Param, resolve_params
 
 KINDS = ("tasks", "optimizers", "measures")
 
+_DETAILS = {"params", "plugin", "source", "gives", *Description.__struct_fields__} - {"tier"}
+"""What is shown of one entry and not in the list of all."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("kind", choices=KINDS, help="what to list")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a name or glob: show the parameters too")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a name or glob: show all that it declares")
     options.add_plugins(parser)
     options.add_json(parser)
 
@@ -30,12 +36,12 @@ def execute(args: argparse.Namespace) -> int:
         names = match(args.name, [row["name"] for row in rows], args.kind.removesuffix("s"))
         rows = [row for row in rows if row["name"] in names]
     if args.json:
-        options.print_json(rows)
+        options.print_json(msgspec.to_builtins(rows))
         return 0
     for row in rows if args.name is not None and args.kind != "measures" else ():
         print(detail(row))
     if args.name is None or args.kind == "measures":
-        keys = [key for key in rows[0] if key not in ("params", "plugin", "source")] if rows else ["name"]
+        keys = [key for key in rows[0] if key not in _DETAILS] if rows else ["name"]
         print(options.table([keys, *([_text(row[key]) for key in keys] for row in rows)]))
     return 0
 
@@ -55,9 +61,16 @@ def _entry(found: Found) -> dict[str, Any]:
     row: dict[str, Any] = {"name": entry.name, "version": entry.version}
     defaults = resolve_params(entry.params, {}, entry.name)
     if isinstance(entry, OptimizerSpec):
-        row |= {"cost": cost_of(entry, defaults), "source": entry.source}
+        needs = sorted(entry.needs(defaults))
+        row |= {"cost": cost_of(entry, defaults), "needs": needs, "source": entry.source}
     else:
-        row |= {"tier": entry.tier, "data": [d.name for d in entry.make(**defaults).data]}
+        task = entry.make(**defaults)
+        row |= {
+            **msgspec.structs.asdict(task.description),
+            "tier": entry.tier,
+            "data": [data.name for data in task.data],
+            "gives": sorted(task.gives),
+        }
     row["summary"] = entry.summary
     row["plugin"] = found.plugin
     row["params"] = {
@@ -81,8 +94,7 @@ def valid(param: Param) -> str:
 
 def detail(row: dict[str, Any]) -> str:
     """Describe an entry with all its parameters, for a person."""
-    head = f"{row['name']} (version {row['version']}): {row['summary']}"
-    lines = [head, *([f"  source: {row['source']}"] if row.get("source") else [])]
+    lines = [f"{row['name']} (version {row['version']}): {row['summary']}", *_declared(row)]
     searched = any(p["search"] for p in row["params"].values())  # those of tasks are not tuned
     cells = [["  parameter", "default", "valid", *["search"] * searched, "meaning"]]
     for name, p in row["params"].items():
@@ -93,8 +105,36 @@ def detail(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _declared(row: dict[str, Any]) -> list[str]:
+    """Write what an entry declares beside its parameters, a line each."""
+    if "gives" not in row:
+        lines = [("source", row["source"]), ("needs", _text(row["needs"]))]
+        return [f"  {name}: {text}" for name, text in lines if text]
+    tests, validation = _text(row["tests"]), row["validation"]
+    lines = [
+        ("data", _text(row["data"])),
+        ("metrics", ", ".join(map(_metric, row["metrics"]))),
+        ("test splits", tests or "none"),
+        ("validation split", validation or "none"),
+        ("further splits", _text(row["extras"])),
+        ("facts of a run", ", ".join(map(_metric, row["facts"]))),
+        ("columns of an epoch", ", ".join(map(_metric, row["columns"]))),
+        ("profiles", ", ".join(f"{one.name} along {one.along}" for one in row["profiles"])),
+        ("gives", _text(row["gives"]) or "nothing that optimizers ask for"),
+    ]
+    return [f"  {name}: {text}" for name, text in lines if text]
+
+
+def _metric(metric: Metric) -> str:
+    """Write a metric with what tells how to read it: `accuracy (%, higher is better, log scale)`."""
+    better = "" if metric.better == "neither" else f"{metric.better} is better"
+    scale = "log scale" if metric.scale == "log" else ""
+    facts = ", ".join(filter(None, (metric.unit, better, scale)))
+    return f"{metric.name} ({facts})" if facts else metric.name
+
+
 def _text(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()

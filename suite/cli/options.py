@@ -24,6 +24,9 @@ from suite.spec import PRECISIONS, RunSpec
 STORE = "runs"
 """The store where neither --store nor STEPPE_STORE names one."""
 
+IN_RECORDS = ("done in records", "failed in records")
+"""States of runs that published records hold, and that the store need not hold too."""
+
 GPU_TRACES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")
 """What drivers of GPUs leave where torch could use one: Linux, Jetson, WSL, ROCm."""
 
@@ -57,7 +60,7 @@ def add_selectors(parser: argparse.ArgumentParser) -> None:
         "--view", choices=VIEWS, default="epochs", help="what is equal between optimizers (default: epochs)"
     )
     group.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="stratum of comparison (default: fp32)"
+        "--precision", choices=PRECISIONS, default="", help="stratum of comparison (default: the task's own)"
     )
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
@@ -113,6 +116,19 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """Add --records: published records, whose runs count as done."""
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="published records: runs in them count as done here",
+    )
+
+
 def add_checkpoint_s(parser: argparse._ActionsContainer) -> None:
     """Add --checkpoint-s: how often runs save, to a parser or a group of its options."""
     parser.add_argument(
@@ -154,14 +170,14 @@ def positive(text: str) -> float:
 
 
 def selector_arguments(args: argparse.Namespace) -> list[str]:
-    """Write the options of `add_selectors`, `add_store` and `add_workers` out again, defaults left out."""
+    """Write the options of the commands that run selected runs out again, defaults left out."""
     out = [piece for task in args.task for piece in ("-t", task)]
     out += [piece for optimizer in args.optimizer for piece in ("-o", optimizer)]
     out += ["-s", args.seeds]
     defaults = {
         "budget": 1.0,
         "view": "epochs",
-        "precision": "fp32",
+        "precision": "",
         "device": "auto",
         "threads": 1,
         "ranks": 1,
@@ -175,6 +191,7 @@ def selector_arguments(args: argparse.Namespace) -> list[str]:
         if value != default:
             out += [f"--{name.replace('_', '-')}", str(value)]
     out += ["--compile"] if args.compile else []
+    out += ["--records", *map(str, args.records)] if args.records else []
     return out + [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
 
 
@@ -252,6 +269,15 @@ def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
         compile=args.compile,
         ranks=args.ranks,
     )
+
+
+def recorded(args: argparse.Namespace) -> dict[str, str]:
+    """Return the runs of the files of --records, each with its state, one of `IN_RECORDS`."""
+    from suite.published import read_records
+
+    return {
+        record.run_id: IN_RECORDS[record.failed] for path in args.records for record in read_records(path)
+    }
 
 
 def print_json(value: Any) -> None:

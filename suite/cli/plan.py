@@ -19,15 +19,15 @@ from typing import Any
 from suite.cli import options
 from suite.declared import Declared
 from suite.local.forecast import Forecast, Guess
-from suite.local.sight import WORDS
+from suite.local.sight import FINAL, WORDS
 from suite.local.table import count, duration
 from suite.local.watch import Watch
 from suite.registry import Registry
 from suite.select import declared_cost
-from suite.spec import RunSpec, Task
+from suite.spec import RunSpec
 from suite.store import Store
 
-STATES = tuple("new" if word == "queued" else word for word in WORDS)
+STATES = (*("new" if word == "queued" else word for word in WORDS), *options.IN_RECORDS)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_selectors(parser)
     options.add_store(parser)
     options.add_workers(parser)
+    options.add_records(parser)
     options.add_json(parser)
 
 
@@ -44,7 +45,12 @@ def execute(args: argparse.Namespace) -> int:
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
     sight = Watch(store).look()
-    states = {run.run_id: (run.status, run.fraction) for run in sight.runs}
+    states = {run_id: (state, 1.0) for run_id, state in options.recorded(args).items()}
+    states |= {
+        run.run_id: (run.status, run.fraction)
+        for run in sight.runs
+        if run.run_id not in states or run.status in FINAL
+    }
     for spec in specs:  # those of damaged folders were not seen; asked again, they say so
         if spec.run_id not in states:
             states[spec.run_id] = store.run(spec.run_id).status(), 0.0
@@ -87,7 +93,7 @@ class Planned:
     @property
     def to_do(self) -> bool:
         """Whether `steppe run` would work on it."""
-        return self.state not in ("done", "failed", "running")
+        return self.state not in (*FINAL, *options.IN_RECORDS, "running")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for --json."""
@@ -102,7 +108,7 @@ class Planned:
             "sample_gradients": self.sample_gradients,
             "seconds": None if self.guess is None else self.guess.seconds,
             "seconds_like": None if self.guess is None else self.guess.like,
-            "fraction_done": 1.0 if self.state == "done" else self.fraction,
+            "fraction_done": 1.0 if self.state in ("done", *options.IN_RECORDS) else self.fraction,
         }
 
 
@@ -118,30 +124,22 @@ class Planner:
         return [self._one(spec, *states[spec.run_id]) for spec in specs]
 
     def _one(self, spec: RunSpec, status: str, fraction: float) -> Planned:
-        plain = spec.to_dict()
-        gradients = self._sample_gradients(spec, self._forecast.n_train(plain))
+        gradients = self._sample_gradients(spec)
         return Planned(
             spec=spec,
             state="new" if status == "queued" else status,
             task=spec.task.label(self._registry.task(spec.task.name).entry.params),
             optimizer=spec.optimizer.label(self._registry.optimizer(spec.optimizer.name).entry.params),
             sample_gradients=gradients,
-            guess=self._forecast.seconds(plain, gradients),
+            guess=self._forecast.seconds(spec, gradients),
             fraction=fraction,
         )
 
-    def _sample_gradients(self, spec: RunSpec, measured: int | None) -> int | None:
-        """Multiply epochs, training examples and declared cost; None where that size is not known."""
-        n = n_train(self._registry.resolve_task(spec.task), spec.data) or measured
+    def _sample_gradients(self, spec: RunSpec) -> int | None:
+        """Multiply epochs, training examples and declared cost; None where their number is not known."""
+        declared = self._registry.resolve_task(spec.task).training_examples(spec.data)
+        n = self._forecast.n_train(spec) if declared is None else declared
         return None if n is None else round(spec.epochs * n * declared_cost(self._registry, spec.optimizer))
-
-
-def n_train(task: Task, data: str) -> int | None:
-    """Training examples of the task on that data set, validation taken off; None where it is not declared."""
-    drawn = task.n_train
-    if drawn is None:
-        drawn = next((d.n_train for d in task.data if d.name == data), None)
-    return None if drawn is None else drawn - task.n_validation
 
 
 def totals(planned: list[Planned], workers: int) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from suite.cli import options
-from suite.data.dataset import Dataset
+from suite.data.dataset import Data
 from suite.errors import SteppeError, unknown
 from suite.select import select
-from suite.spec import Task
+from suite.task import Task
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def execute(args: argparse.Namespace) -> int:
     registry = options.registry(args)
     given = args.data or os.environ.get("STEPPE_DATA") or None
     root = Path(given) if given else None
-    chosen: dict[str, tuple[Dataset, list[str]]] = {}
+    chosen: dict[str, tuple[Data, list[str]]] = {}
     for reference in select(registry, "task", args.task):
         task = registry.resolve_task(reference)
         dataset = _choose(task, root, args.data_set)
@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def _choose(task: Task, root: Path | None, name: str) -> Dataset:
+def _choose(task: Task, root: Path | None, name: str) -> Data:
     by_name = {dataset.name: dataset for dataset in task.data}
     if name:
         if name not in by_name:
@@ -48,7 +48,7 @@ def _choose(task: Task, root: Path | None, name: str) -> Dataset:
     return next(there, task.data[0])
 
 
-def _folder(dataset: Dataset, root: Path | None) -> Path:
+def _folder(dataset: Data, root: Path | None) -> Path:
     if root is None:
         if dataset.source.available(None):
             return Path()

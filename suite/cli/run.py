@@ -1,8 +1,9 @@
 """Run tasks x optimizers x seeds here: several processes, live table, resume.
 
-Runs that are done are skipped, interrupted ones resume. Ctrl-C checkpoints every run and stops; the same
-command goes on from there. A run that diverged has its record and is not repeated. Runs are mirrored on
-Weights & Biases by a process of its own, which none of them waits for (--wandb).
+Runs that are done are skipped, here or in published records (--records); interrupted ones resume. Ctrl-C
+checkpoints every run and stops; the same command goes on from there. A run that diverged has its record and
+is not repeated. Runs are mirrored on Weights & Biases by a process of its own, which none of them waits for
+(--wandb).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import contextlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from suite.cli import options, wandb
 from suite.errors import SteppeError
 from suite.local.display import Display
 from suite.local.pool import Place, PoolResult, run_pool
 from suite.local.process import Event, visible_gpus
+from suite.local.sight import FINAL
 from suite.spec import RunSpec
 from suite.store import Store
 from suite.track import mode
@@ -33,13 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_selectors(parser)
     options.add_store(parser)
     options.add_workers(parser)
+    options.add_records(parser)
     options.add_checkpoint_s(parser)
     wandb.add_mode(parser)
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run what is not done; 0 if every run has a completed record, 1 if some failed."""
+    """Run what is not done; 0 if every run has a completed record, here or published, 1 if some have not."""
     return run_selected(args, shlex.join(["steppe", *sys.argv[1:]]))
 
 
@@ -50,11 +53,15 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     specs = options.specs(args, registry)
     _check_gpus(specs, args.ranks)
     store = Store(options.store_root(args))
-    for spec in specs:  # also of those that are done: an entry edited since is not silently "done"
+    elsewhere = {
+        run_id: state for run_id, state in options.recorded(args).items() if not store.is_done(run_id)
+    }
+    mine = [spec for spec in specs if spec.run_id not in elsewhere]
+    for spec in mine:  # also of those that are done: an entry edited since is not silently "done"
         registry.pin(spec, store)
-    before = {spec.run_id: prepare(store, spec) for spec in specs}
-    todo = [spec.run_id for spec in specs if before[spec.run_id] not in ("done", "failed")]
-    counts = Counter(before.values())
+    before = {spec.run_id: prepare(store, spec) for spec in mine}
+    todo = [spec.run_id for spec in mine if before[spec.run_id] not in FINAL]
+    counts = Counter(elsewhere.get(spec.run_id) or before[spec.run_id] for spec in specs)
     say(
         f"{len(specs)} run{'' if len(specs) == 1 else 's'} in {store.root}: "
         + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
@@ -67,7 +74,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
             result = run_todo(store, todo, args, options.default_workers(specs[0]), mirror)
         finally:
             mirrored = mirror.close() if mirror is not None else ""
-    code = summarize(store, specs, result, args, resume_with)
+    code = summarize(store, specs, elsewhere, result, args, resume_with)
     if mirrored:
         say(mirrored)
     return code
@@ -116,10 +123,18 @@ def prepare(store: Store, spec: RunSpec) -> str:
 
 
 def summarize(
-    store: Store, specs: list[RunSpec], result: PoolResult, args: argparse.Namespace, resume_with: str
+    store: Store,
+    specs: list[RunSpec],
+    elsewhere: Mapping[str, str],
+    result: PoolResult,
+    args: argparse.Namespace,
+    resume_with: str,
 ) -> int:
-    """Say what is done, what failed and what comes next; return the exit code."""
-    states = {spec.run_id: store.run(spec.run_id).status() for spec in specs}
+    """Say what is done, what failed and what comes next; return the exit code.
+
+    `elsewhere` has the state of those runs that are in published records and not in the store.
+    """
+    states = {spec.run_id: elsewhere.get(spec.run_id) or store.run(spec.run_id).status() for spec in specs}
     counts = Counter(states.values())
     if args.json:
         options.print_json({"runs": states, "errors": result.errors})
@@ -129,7 +144,7 @@ def summarize(
     if result.interrupted:
         say(f"stopped; nothing is lost. To go on: {resume_with}")
         return INTERRUPTED
-    return 0 if counts["done"] == len(specs) else 1
+    return 0 if counts["done"] + counts[options.IN_RECORDS[False]] == len(specs) else 1
 
 
 def say(text: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.cli import Parser, leaderboard, options
+from suite.cli import Parser, options
 from suite.declared import Declared
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
@@ -155,6 +155,8 @@ def _leaderboard(
 
 def _payload(store: Store, args: argparse.Namespace) -> Path | None:
     """Write the leaderboard as a table for W&B; None where it has no rows."""
+    from suite.cli import leaderboard
+
     if not store.index():
         return None
     folder = store.root / state.FOLDER

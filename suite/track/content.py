@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
+
 from suite.claim import attempt_numbers
-from suite.errors import SteppeError
 from suite.files import finite, read_lines
+from suite.metric import Description
+from suite.schema import Record
 from suite.sharpness import MEASURES
 from suite.spec import RunSpec, canonical_json, sha256_text
 from suite.store import RunFolder
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when what a run is mirrored as changes: every run is then mirrored again.
 
 Offline that is a new file. Online the summary is new and rows are added, but a server drops the steps that it
@@ -27,10 +30,6 @@ NAME_CHARS, TAG_CHARS = 128, 64
 _COLUMNS = {
     "epoch": "epoch",
     "lr": "lr",
-    "train_loss": "train/loss",
-    "train_accuracy": "train/accuracy",
-    "validation_loss": "validation/loss",
-    "validation_accuracy": "validation/accuracy",
     "sample_gradients": "sample_gradients",
     "train_s": "seconds/train",
     "evaluate_s": "seconds/evaluate",
@@ -46,6 +45,21 @@ _COLUMNS = {
 
 Measures are named as in the summary.
 """
+
+
+def column(name: str, task: Description | None) -> str:
+    """Return W&B's name of a column: a metric under its split, a column of the task in the section `task`.
+
+    Without what the task declares, only the loss of training is known to be a metric.
+    """
+    if name in _COLUMNS:
+        return _COLUMNS[name]
+    metrics = {"loss", *(metric.name for metric in task.metrics)} if task else {"loss"}
+    for split in ("train", *([task.validation] if task and task.validation else [])):
+        metric = name.removeprefix(f"{split}_")
+        if metric != name and metric in metrics:
+            return f"{split}/{metric}"
+    return f"task/{name}"
 
 
 @dataclass(frozen=True)
@@ -100,20 +114,16 @@ class Content:
 def read(folder: RunFolder) -> Content | None:
     """Read a run; None where nothing of it was ever made. SteppeError where spec or record is damaged."""
     spec, record = folder.spec(), folder.record()
-    rows = _rows(folder)
+    rows = _rows(folder, record.task if record else folder.description())
     if record is None and not rows:
         return None
-    status = str(record["status"]) if record else "interrupted"
-    try:
-        summary = {"status": status, **(_summary(record) if record else {})}
-    except (AttributeError, TypeError, ValueError) as error:
-        odd = f"a field is missing or wrong ({type(error).__name__}: {error})"
-        raise SteppeError(f"record {folder.run_id}: {odd}; `steppe validate` names every one") from error
+    status = record.status if record else "interrupted"
+    summary = {"status": status, **(_summary(record) if record else {})}
     digest = sha256_text(canonical_json([FORMAT, rows, summary]))
     return Content(spec, status, tuple(rows), summary, digest)
 
 
-def _rows(folder: RunFolder) -> list[dict[str, Any]]:
+def _rows(folder: RunFolder, task: Description | None) -> list[dict[str, Any]]:
     """The curve of the attempt that counts; the seconds of steps before it are those of earlier attempts."""
     path = folder.attempt_path()
     if path is None:
@@ -127,29 +137,33 @@ def _rows(folder: RunFolder) -> list[dict[str, Any]]:
     for row in read_lines(path / "metrics.jsonl"):
         if isinstance(row.get("step"), int):
             merged = {**seconds.get(row["step"], {}), **row}
-            known = {name: merged[key] for key, name in _COLUMNS.items() if merged.get(key) is not None}
-            rows.append({"step": row["step"], **known})
+            known = {key: value for key, value in merged.items() if value is not None and key != "step"}
+            rows.append({"step": row["step"], **{column(key, task): value for key, value in known.items()}})
     return rows
 
 
-def _summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Results, sharpness and cost, flat, errors beside the numbers they belong to."""
-    results, sharpness = record.get("results") or {}, record.get("sharpness") or {}
-    out = dict(results)
-    accuracy, n = results.get("test_accuracy"), results.get("n_test")
-    if accuracy is not None and n:
-        out["test_accuracy_se"] = math.sqrt(accuracy * (1.0 - accuracy) / n)  # binomial
-    for name in ("train_loss", "train_accuracy", "n"):
-        if name in sharpness:
-            out[f"sharpness/{name}"] = sharpness[name]
-    for measure, estimate in (sharpness.get("measures") or {}).items():
-        for key in ("value", "se_probes", "se_examples"):
-            if estimate.get(key) is not None:
-                out[f"sharpness/{measure}" + ("" if key == "value" else f"_{key}")] = estimate[key]
-    out |= {f"cost/{key}": value for key, value in (record.get("cost") or {}).items()}
-    out |= {f"perturbation_cosine/{key}": x for key, x in (record.get("perturbation_cosine") or {}).items()}
-    if record.get("failure"):
-        out["failure"] = str(record["failure"].get("reason", ""))
+def _summary(record: Record) -> dict[str, Any]:
+    """Results, facts, sharpness and cost, flat, errors next to the numbers they belong to."""
+    out: dict[str, Any] = {}
+    for split, result in record.results.items():
+        out[f"{split}/n"] = result.n
+        out |= {f"{split}/{name}": value for name, value in result.metrics.items()}
+        out |= {f"{split}/{name}_as_trained": value for name, value in result.as_trained.items()}
+        for name in result.right:
+            share = result.metrics.get(name)
+            if share is not None:
+                out[f"{split}/{name}_se"] = math.sqrt(share * (1.0 - share) / result.n)  # binomial
+    out |= {f"facts/{name}": value for name, value in record.facts.items()}
+    if record.sharpness is not None:
+        out["sharpness/n"] = record.sharpness.n
+        out |= {f"sharpness/train_{name}": value for name, value in record.sharpness.metrics.items()}
+        for name, estimate in record.sharpness.measures.items():
+            out[f"sharpness/{name}"] = estimate.value
+            out |= {f"sharpness/{name}_{key}": getattr(estimate, key) for key in ("se_probes", "se_examples")}
+    out |= {f"cost/{key}": value for key, value in msgspec.structs.asdict(record.cost).items()}
+    out |= {f"perturbation_cosine/{key}": value for key, value in record.perturbation_cosine.items()}
+    if record.failure is not None:
+        out["failure"] = record.failure.reason
     return {key: value for key, value in finite(out).items() if value is not None}
 
 

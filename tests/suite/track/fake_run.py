@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from suite.attempt import Attempt
+from suite.schema import Record
 from suite.spec import RunSpec
 from suite.store import RunFolder, Store
-from tests.suite.records import make_record, make_run
+from tests.suite.records import TASK, make_record, make_run
 
 N_ROWS = 8
 
@@ -41,6 +44,7 @@ def row(epoch: int) -> dict[str, Any]:
 
 
 def write_rows(attempt: Attempt, first: int, last: int) -> None:
+    attempt.provenance({"task": msgspec.to_builtins(TASK)})
     for epoch in range(first, last + 1):
         attempt.metrics(row(epoch))
         attempt.timing(
@@ -48,18 +52,8 @@ def write_rows(attempt: Attempt, first: int, last: int) -> None:
         )
 
 
-def record_of(spec: RunSpec) -> dict[str, Any]:
-    estimate = {"value": 2.5, "se_probes": 0.1, "se_examples": 0.2, "n": 32}
-    return {
-        **make_record(spec, validation_accuracy=0.8, n_test=100),
-        "sharpness": {
-            "n": 32,
-            "train_loss": 0.3,
-            "train_accuracy": 0.9,
-            "measures": {"lambda_max": estimate},
-        },
-        "cost": {"sample_gradients": 160 * N_ROWS, "train_s": 2.0 * N_ROWS},
-    }
+def record_of(spec: RunSpec) -> Record:
+    return make_record(spec, n=100)
 
 
 def run_one(

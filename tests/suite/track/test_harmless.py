@@ -95,7 +95,7 @@ def test_training_gives_the_same_bytes_whatever_wandb_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tiny_specs(["sam"], [0])[0]
-    found: dict[str, tuple[bytes, str]] = {}
+    found: dict[str, tuple[bytes, bytes]] = {}
     weights = {}
     for name in ("off", "offline", *MODES):
         root = tmp_path / name

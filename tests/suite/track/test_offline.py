@@ -45,8 +45,8 @@ def test_a_finished_run_is_whole(tmp_path: Path) -> None:
     )
     assert (last["sample_gradients"], last["seconds/train"]) == (160 * N_ROWS, 2.0 * N_ROWS)
     assert {key: value for key, value in found.config.items() if key != "_wandb"} == spec.to_dict()
-    assert found.summary["test_accuracy"] == 0.5
-    assert found.summary["test_accuracy_se"] == pytest.approx(0.05)  # 100 examples
+    assert found.summary["test/accuracy"] == 0.5
+    assert found.summary["test/accuracy_se"] == pytest.approx(0.05)  # 100 examples
     measured = [{key: value for key, value in row.items() if "sharpness/" in key} for row in found.rows]
     assert [bool(row) for row in measured] == [epoch % MEASURED_EVERY == 0 for epoch in range(1, N_ROWS + 1)]
     assert measured[3] == {
@@ -57,7 +57,7 @@ def test_a_finished_run_is_whole(tmp_path: Path) -> None:
     }
     assert found.summary["sharpness/lambda_max"] == 2.5
     assert found.summary["sharpness/lambda_max_se_examples"] == 0.2
-    assert found.summary["cost/sample_gradients"] == 160 * N_ROWS
+    assert found.summary["cost/sample_gradients"] == 180
     assert found.run["id"] == spec.run_id
     assert found.run["group"] == "task"
     assert found.run["job_type"] == "sgd[lr=0.1]"
@@ -138,7 +138,7 @@ def test_wandbs_own_process_may_be_killed(tmp_path: Path, number: signal.Signals
         assert supervisor.done == {spec.run_id}
     found = offline_run(store, spec.run_id)
     assert [row["step"] for row in found.rows] == [10 * epoch for epoch in range(1, n_rows + 1)]
-    assert found.summary["test_accuracy"] == 0.5
+    assert found.summary["test/accuracy"] == 0.5
     wait_for(lambda: not wandb_cores(tmp_path), "nothing is left of wandb")
 
 

@@ -83,7 +83,7 @@ def test_wandbs_own_process_may_be_killed_while_a_run_is_followed(
         assert supervisor.done == {spec.run_id}
     run = stub.runs[spec.run_id]
     assert [row["step"] for row in run.rows] == STEPS  # the server drops what it has
-    assert run.summary["test_accuracy"] == 0.5
+    assert run.summary["test/accuracy"] == 0.5
     assert run.exit_code == 0
 
 
