@@ -11,7 +11,7 @@ from suite.registry import Registry
 from suite.select import expand
 from suite.store import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
-from tests.suite.runner import tiny_specs
+from tests.suite.runner import PLUGIN, tiny_specs
 
 
 def test_plan_counts_and_forecasts_without_side_effect(cli: Cli, tmp_path: Path) -> None:
@@ -89,10 +89,10 @@ def test_plan_scales_the_seconds_of_finished_runs(cli: Cli, tmp_path: Path) -> N
     options = ("--store", done.root, "--device", "cpu", "--workers", "2", "--json")
     plan = cli("plan", "-t", "digits-cnn", "-o", "sgd,sam", "-s", "0-2", *options).json
     seconds = {(row["optimizer"], row["state"]): row["seconds"] for row in plan["runs"]}
-    # The record says 36 s for 360 sample-gradients and 4 s beside. SAM was not timed, so SGD's 0.1 s serve.
-    assert seconds["sgd", "new"] == pytest.approx(20_000 * 0.1 + 4)
-    assert seconds["sam", "new"] == pytest.approx(40_000 * 0.1 + 4)
-    assert plan["seconds_left"] == pytest.approx((2 * 2004 + 3 * 4004) / 2)
+    # The record says 36 s for 1,800 sample-gradients, and 4 s more. SAM was not timed, so SGD's 0.02 s serve.
+    assert seconds["sgd", "new"] == pytest.approx(20_000 * 0.02 + 4)
+    assert seconds["sam", "new"] == pytest.approx(40_000 * 0.02 + 4)
+    assert plan["seconds_left"] == pytest.approx((2 * 404 + 3 * 804) / 2)
 
 
 def test_plan_ends_with_a_run_command_of_the_same_options(cli: Cli, tmp_path: Path) -> None:
@@ -113,3 +113,46 @@ def test_plan_ends_with_a_run_command_of_the_same_options(cli: Cli, tmp_path: Pa
         "start them: steppe run -t digits-cnn -o 'sam[rho=0.05|0.1]' -s 0-2 --budget 2.123456789 "
         f"--view sample-gradients --store {tmp_path / 's'}"
     )
+
+
+NEEDY = """
+from dataclasses import replace
+from baselines.sgd import OPTIMIZERS as SGD
+
+def needs(hyper):
+    return {"full-batch"} if hyper["nesterov"] else ()
+
+OPTIMIZERS = [replace(SGD[0], name="needy", needs=needs)]
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_what_a_task_cannot_give_is_refused_while_planning(cli: Cli, tmp_path: Path, command: str) -> None:
+    plugin = tmp_path / "needy.py"
+    plugin.write_text(NEEDY)
+    given = (command, *TINY, "--plugin", plugin, "--device", "cpu", "--store", tmp_path / "s")
+    answer = cli(*given, "-o", "needy[nesterov=true]")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (
+        "steppe: error: optimizer needy needs all training examples in every step ('full-batch'), which task "
+        "tiny does not give; it gives: function, parts\n"
+    )
+    assert not (tmp_path / "s").exists()
+    assert cli("plan", *given[1:], "-o", "needy").code == 0  # as it is by default
+
+
+def test_the_precision_is_the_tasks_own_unless_given(cli: Cli, tmp_path: Path) -> None:
+    plugin = tmp_path / "double.py"
+    plugin.write_text(Path(PLUGIN).read_text().replace('tier="smoke",\n        summary="tests",',
+                      'tier="smoke", summary="tests", precisions=("fp64", "fp32"),'))  # fmt: skip
+    given = ("-t", "tiny", "-o", "sgd", "--plugin", plugin, "--device", "cpu", "--store", tmp_path / "s")
+    ids = {
+        precision: cli("plan", *given, "--json", *(["--precision", precision] if precision else [])).json[
+            "runs"
+        ]
+        for precision in ("", "fp64", "fp32")
+    }
+    assert ids[""] == ids["fp64"] != ids["fp32"]
+    assert "--precision" not in cli("plan", *given).lines[-1]
+    assert "--precision fp32" in cli("plan", *given, "--precision", "fp32").lines[-1]
+    assert "valid" in cli("plan", *given, "--precision", "bf16").err.lower()
