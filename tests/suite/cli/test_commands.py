@@ -54,6 +54,72 @@ def test_list_names_plugins_and_details(cli: Cli) -> None:
     assert "lambda_max" in cli("list", "measures").out
 
 
+def test_list_tells_what_a_task_evaluates_and_gives(cli: Cli) -> None:
+    lines = cli("list", "tasks", "digits-cnn").out.splitlines()
+    assert lines[1:6] == [
+        "  data: digits",
+        "  metrics: accuracy (%, higher is better), loss (lower is better)",
+        "  test splits: test",
+        "  validation split: validation",
+        "  gives: function, parts",
+    ]
+    (row,) = cli("list", "tasks", "digits-cnn", "--json").json
+    assert [metric["name"] for metric in row["metrics"]] == ["accuracy", "loss"]
+    assert (row["tests"], row["gives"]) == (["test"], ["function", "parts"])
+    assert cli("list", "tasks").out.split("\n")[0].split() == ["name", "version", "tier", "data", "summary"]
+
+
+FOREIGN = """
+from dataclasses import replace
+
+from suite.metric import LOSS, Metric, Profile
+from tests.plugins.tiny import TASKS as TINY
+from suite.spec import TaskSpec
+from suite.task import Task
+
+ERROR = Metric("recovery_error", "lower", "m", scale="log", floor=1e-9)
+
+def make():
+    return Task(
+        name="odd", version="1", tier="smoke", summary="a stranger", data=TINY[0].make(1, 0).data,
+        problem=None, metrics=(ERROR, LOSS), epochs=1, batch_size=0, tests=(), validation="", separable=False,
+        facts=(Metric("near_edge", "neither", "%"),), columns=(Metric("lr_lambda", "neither"),),
+        profiles=(Profile("barrier", "the way", LOSS),), twice_differentiable=False,
+    )
+
+TASKS = [TaskSpec("odd", "1", "smoke", "a stranger", make)]
+"""
+
+
+def test_list_describes_a_task_of_another_kind(cli: Cli, tmp_path: Path) -> None:
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(FOREIGN)
+    assert cli("list", "tasks", "odd", "--plugin", plugin).out.splitlines() == [
+        "odd (version 1): a stranger",
+        "  data: synthetic",
+        "  metrics: recovery_error (m, lower is better, log scale), loss (lower is better)",
+        "  test splits: none",
+        "  validation split: none",
+        "  facts of a run: near_edge (%)",
+        "  columns of an epoch: lr_lambda",
+        "  profiles: barrier along the way",
+        "  gives: full-batch",
+    ]
+
+
+def test_list_tells_what_an_optimizer_needs_at_its_defaults(cli: Cli, tmp_path: Path) -> None:
+    plugin = tmp_path / "needy.py"
+    plugin.write_text(
+        "from dataclasses import replace\n"
+        "from baselines.sgd import OPTIMIZERS as SGD\n"
+        "OPTIMIZERS = [replace(SGD[0], name='needy', needs=lambda hyper: {'parts', 'function'})]\n"
+    )
+    assert "  needs: function, parts\n" in cli("list", "optimizers", "needy", "--plugin", plugin).out
+    (row,) = cli("list", "optimizers", "needy", "--plugin", plugin, "--json").json
+    assert row["needs"] == ["function", "parts"]
+    assert {row["name"]: row["needs"] for row in cli("list", "optimizers", "--json").json}["sgd"] == []
+
+
 def test_prepare_of_built_in_data_needs_no_folder(cli: Cli) -> None:
     answer = cli("prepare", "digits-cnn")
     assert answer.code == 0

@@ -16,6 +16,7 @@ from suite.cli import status
 from suite.local.screen import Screen
 from suite.local.table import width_of
 from suite.local.watch import Watch
+from suite.metric import LOSS, Description, Metric
 from suite.schema import Record
 from suite.spec import RunSpec
 from suite.store import Store
@@ -83,6 +84,30 @@ def test_status_shows_runs_in_work_and_what_needs_somebody(cli: Cli, store: Stor
     told = f"`steppe show {stopped.run_id} --store {store.root}`"
     assert f"interrupted: tiny nso seed 1 (epoch 1/4), {told}" in lines
     assert answer.code == 0
+
+
+@pytest.mark.parametrize(
+    ("validation", "column", "score", "shown"),
+    [
+        ("validation", "validation_psnr", 31.25, "31.2500"),
+        ("dev", "dev_psnr", 31.25, "31.2500"),
+        ("", "train_psnr", None, "-"),
+    ],
+)
+def test_status_shows_the_metric_of_any_task(
+    cli: Cli, tmp_path: Path, validation: str, column: str, score: float | None, shown: str
+) -> None:
+    store = Store(tmp_path / "store")
+    psnr = Metric("psnr", "higher", "dB")
+    with begin(store, make_spec()) as attempt:
+        task = Description("smoke", 2.0, metrics=(psnr, LOSS), validation=validation)
+        attempt.provenance({"task": msgspec.to_builtins(task)})
+        attempt.metrics({"epoch": 1, "step": 6, "train_loss": 1.5, column: 31.25})
+        lines = cli("status", "--store", store.root).lines
+        (run,) = cli("status", "--store", store.root, "--json").json["runs"]
+    row = next(line.split() for line in lines if line.endswith("running") and "1/2" in line)
+    assert row[3:5] == ["1.5000", shown]
+    assert (run["score"], run["metric"], run["unit"]) == (score, "psnr", "dB")
 
 
 def test_failed_runs_are_named_and_set_the_exit_code(cli: Cli, tmp_path: Path) -> None:
