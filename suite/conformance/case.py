@@ -25,6 +25,10 @@ class Case:
         known = {name: value for name, value in extra.items() if name in self.entry.params}
         return resolve_params(self.entry.params, {**self.overrides, **known}, f"optimizer {self.entry.name}")
 
-    def trial(self, **options: Any) -> Trial:
+    def at_defaults(self) -> Case:
+        """Return the entry with nothing overridden."""
+        return Case(self.found, self.entry, {})
+
+    def trial(self, hyper: Mapping[str, Value] | None = None, **options: Any) -> Trial:
         """Put the entry to work on a small problem, see `Trial`."""
-        return Trial(self.entry, self.hyper(), **options)
+        return Trial(self.entry, self.hyper() if hyper is None else hyper, **options)

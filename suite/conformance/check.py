@@ -23,6 +23,9 @@ class Broken(Exception):  # noqa: N818 - a verdict, not an error of the program
     """A promise is broken; the text says how and names a likely cause."""
 
 
+LONGEST = 200
+"""Characters of the text of an exception: one about a tensor may hold all of its numbers."""
+
 Promise = tuple[str, Callable[[], str]]
 """Name of a promise, and the function that returns the evidence for it or raises `Broken`."""
 
@@ -35,7 +38,7 @@ def judge(promise: Promise) -> Check:
     except (Broken, SteppeError) as verdict:
         return Check(name, False, _line(str(verdict)))
     except Exception as error:  # noqa: BLE001 - an entry under test may raise anything
-        return Check(name, False, _line(f"{type(error).__name__}: {error}{_place(error)}"))
+        return Check(name, False, _line(in_words(error)))
 
 
 def judge_all(promises: Iterable[Promise], needed: int = 0) -> list[Check]:
@@ -50,6 +53,13 @@ def judge_all(promises: Iterable[Promise], needed: int = 0) -> list[Check]:
 
 def _line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
+
+
+def in_words(error: BaseException) -> str:
+    """Return the kind, text and place of an exception that an entry's code raised."""
+    text = _line(str(error))
+    short = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return f"{type(error).__name__}: {short}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 import io
-import random
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from suite.conformance.case import Case
 from suite.conformance.check import Broken
+from suite.conformance.observers import Counts, Draws
 from suite.conformance.state import left_out
-from suite.conformance.trial import BATCHES, STEPS, Trial, difference
+from suite.conformance.trial import BATCHES, STEPS, difference
 
 LAYOUT_TOLERANCE = 1e-9
 """Two memory layouts may differ by float64 rounding (1e-16 a sum), grown over the steps and a square root."""
@@ -57,8 +55,8 @@ def weights_only(case: Case) -> str:
 
 def restores(case: Case) -> str:
     """A step at lr = 0 leaves the weights bit for bit as they were."""
-    trial = Trial(case.entry, case.hyper(weight_decay=0.0))
-    moving = Trial(case.entry, case.hyper(weight_decay=0.0)).run(1)
+    hyper = case.hyper(weight_decay=0.0)
+    trial, moving = case.trial(hyper), case.trial(hyper).run(1)
     before = trial.weights()
     trial.set_lr(0.0)
     after = trial.run(1).weights()
@@ -76,13 +74,12 @@ def restores(case: Case) -> str:
 def own_noise(case: Case) -> str:
     """Nothing but `context.noise` is drawn from."""
     trial = case.trial()
-    watch = _Watch(trial)
+    watch = Draws(trial)
     for _ in range(len(BATCHES)):
         trial.load()
         watch.begin()
-        trial.optimizer.step(watch)
+        trial.take(watch)
         watch.end()
-        trial.done += 1
     if watch.drawn:
         raise Broken(
             f"step draws from {watch.drawn}, which other streams and seeds share: draw from "
@@ -99,8 +96,7 @@ def zeroes_gradients(case: Case) -> str:
         stale.load()
         for p in stale.parameters:
             p.grad = torch.full_like(p, 10.0)
-        stale.optimizer.step(stale.objective)
-        stale.done += 1
+        stale.take()
         gap = difference(clean.snapshot(), stale.snapshot())
         if gap:
             raise Broken(
@@ -133,7 +129,7 @@ def reads_lr(case: Case) -> str:
 
 def channels_last(case: Case) -> str:
     """Weights keep their memory format, and their update does not depend on it."""
-    options: dict[str, Any] = {"dtype": torch.float64, "silent": True}
+    options: dict[str, Any] = {"dtype": torch.float64, "even_noise": True}
     ours, other = case.trial(**options), case.trial(channels_last=False, **options)
     start, strides = ours.snapshot(), [p.stride() for p in ours.parameters]
     ours.run(len(BATCHES))
@@ -148,34 +144,35 @@ def channels_last(case: Case) -> str:
                 f"with channels_last weights {name} ends elsewhere (max |d| = {gap:.1e} of {moved:.1e} "
                 "moved): flat views of weights and gradients in different memory orders?"
             )
+    if not difference(start, end):
+        return "not judged: the first steps move nothing"
     return "the same update in both memory formats"
 
 
-class _Watch:
-    """An objective that notes whether a global generator moved while the optimizer was at work."""
+def counts_once(case: Case) -> str:
+    """BatchNorm's running statistics take up each example of a mini-batch once a step at most.
 
-    def __init__(self, trial: Trial) -> None:
-        self._objective = trial.objective
-        self.drawn = ""
-
-    def begin(self) -> None:
-        self._torch, self._python, self._numpy = torch.get_rng_state(), random.getstate(), _numpy_state()
-
-    def end(self) -> None:
-        if not torch.equal(self._torch, torch.get_rng_state()):
-            self.drawn = "torch's global generator"
-        elif self._python != random.getstate():
-            self.drawn = "Python's global generator"
-        elif self._numpy != _numpy_state():
-            self.drawn = "numpy's global generator"
-
-    def __call__(self, part: int = 0, parts: int = 1, track_stats: bool = True) -> Tensor:
-        self.end()
-        loss = self._objective(part, parts, track_stats)
-        self.begin()
-        return loss
+    An evaluation at other weights of the same mini-batch has no news for them but other weights. Where a
+    hyperparameter chooses that, as in replays of published code, the entry is judged at its defaults.
+    """
+    most = _most_counts(case)
+    if most > 1:
+        if case.overrides and _most_counts(case.at_defaults()) <= 1:
+            chosen = ", ".join(f"{name}={value}" for name, value in case.overrides.items())
+            return f"{most} times a step, as {chosen} chooses; at the defaults once"
+        raise Broken(
+            f"running statistics take up a mini-batch {most} times a step: give track_stats=False to each "
+            "evaluation but one, or make it a hyperparameter whose default counts once"
+        )
+    if not most:
+        return "no evaluation counts: the statistics of the start stay until they are estimated anew"
+    return "running statistics take up each example once a step"
 
 
-def _numpy_state() -> str:
-    name, keys, *rest = np.random.get_state()
-    return f"{name} {np.asarray(keys).tobytes().hex()} {rest}"
+def _most_counts(case: Case) -> int:
+    trial, most = case.trial(), 0
+    for _ in range(len(BATCHES)):
+        watch = Counts(trial, trial.sizes[trial.done % len(trial.sizes)])
+        trial.step(watch)
+        most = max(most, *watch.counts)
+    return most

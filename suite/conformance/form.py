@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from suite.conformance.case import Case
-from suite.conformance.check import Broken, name_and_text
+from suite.conformance.check import Broken, in_words, name_and_text
+from suite.conformance.observers import Calls
 from suite.conformance.trial import STEPS, difference
+from suite.errors import SteppeError, unknown
 from suite.schedule import SHARED
+from suite.task import CAPABILITIES
 
 
 def well_formed(case: Case) -> str:
@@ -33,10 +37,20 @@ def well_formed(case: Case) -> str:
         raise Broken(f"zero names {', '.join(stranger)}, which params do not declare")
     if not ast.get_docstring(ast.parse(case.found.path.read_text(encoding="utf-8"))):
         raise Broken(f"{case.found.path.name} has no docstring: state the update rule and its source")
+    _check_needs(case)
     cost = float(entry.cost(case.hyper()))
     if not (math.isfinite(cost) and cost > 0):
         raise Broken(f"cost(hyper) is {cost}: declare sample-gradients per example and step, above 0")
     return f"{len(entry.params)} parameters, {cost:g} sample-gradient(s) per example and step"
+
+
+def _check_needs(case: Case) -> None:
+    named: object = case.entry.needs(case.hyper())
+    if isinstance(named, str) or not isinstance(named, Collection):  # a text is a collection, too: of letters
+        raise Broken(f"needs(hyper) is {named!r}: return a tuple of names, for instance ('function',)")
+    for need in named:
+        if need not in CAPABILITIES:
+            raise unknown("need", str(need), CAPABILITIES)
 
 
 def builds(case: Case) -> str:
@@ -56,7 +70,18 @@ def builds(case: Case) -> str:
 def takes_a_step(case: Case) -> str:
     """`step` runs and returns the batch loss."""
     trial = case.trial()
-    loss = trial.step()
+    watch = Calls(trial)
+    try:
+        loss: object = trial.step(watch)
+    except SteppeError:
+        raise
+    except Exception as error:
+        if watch.doors:
+            raise
+        raise Broken(
+            f"{in_words(error)}; step had not called the objective yet, and nothing else computes gradients: "
+            "call objective() first, and once more for each further gradient"
+        ) from None
     if not isinstance(loss, Tensor) or loss.dim() != 0:
         raise Broken(f"step returns {_kind(loss)}: return the batch loss, a 0-dim tensor")
     if loss.requires_grad:

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from suite.conformance import conduct, form, maths
+from suite.conformance import averages, conduct, form, maths
 from suite.conformance.case import Case
 from suite.conformance.check import Check, judge_all
 from suite.registry import Found
@@ -21,8 +21,11 @@ PROMISES: dict[str, Callable[[Case], str]] = {
     "is deterministic": form.deterministic,
     "goes downhill": maths.descends,
     "costs what it declares": maths.cost,
+    "declares its needs": maths.needs,
     "declares its perturbation": maths.perturbation,
     "equals its base at zero": maths.zero,
+    "evaluates the weights that it means": averages.evaluates,
+    "counts a batch once in BatchNorm": conduct.counts_once,
     "resumes exactly": conduct.resumes,
     "has a weights-only checkpoint": conduct.weights_only,
     "restores the weights": conduct.restores,

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from suite.conformance import check_optimizer
-from tests.conformance.plugins import UPDATE, fill, found, swap, write
+from suite.conformance.check import Check
+from tests.conformance.plugins import (
+    HESSIAN,
+    SPSA,
+    TWO_CALLS,
+    UPDATE,
+    fill,
+    found,
+    plugin,
+    swap,
+    write,
+)
 
 OBJECTIVE = "        loss = objective()\n"
 PERTURBED = """\
@@ -29,6 +40,9 @@ COPIED = """\
 """
 INIT = '        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})\n'
 UPDATE_LINE = '        p.add_(moments["momentum"], alpha=-group["lr"])\n'
+EMA = """\
+        moments.setdefault("ema", p.detach().clone()).lerp_(p, 0.1)
+"""
 STATE_DICT = """\
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,7 +83,7 @@ BROKEN = [
     (
         "a gradient too many",
         OBJECTIVE,
-        OBJECTIVE + "        self.zero_grad()\n" + OBJECTIVE,
+        OBJECTIVE + "        self.zero_grad()\n" + OBJECTIVE.replace("()", "(track_stats=False)"),
         "costs what it declares",
         "declares 1 sample-gradient per example and step, the meter counted 2 on a batch of 8",
     ),
@@ -93,6 +107,27 @@ BROKEN = [
         COPIED,
         "declares its perturbation",
         "gradients are taken at perturbed weights, but the entry has perturbs=False",
+    ),
+    (
+        "parts of the mini-batch that are not declared",
+        OBJECTIVE,
+        "        loss = objective(0, 2) + objective(1, 2)\n",
+        "declares its needs",
+        r"splits the mini-batch into 2 parts, which needs\(hyper\) does not name: return \('parts',\)",
+    ),
+    (
+        "an average that nobody evaluates",
+        UPDATE_LINE,
+        UPDATE_LINE + EMA,
+        "evaluates the weights that it means",
+        r"keeps weights other than the trained ones \(state\[p\]\['ema'\]\).*define evaluation_weights\(\)",
+    ),
+    (
+        "BatchNorm's statistics of two points",
+        OBJECTIVE + "        with",
+        OBJECTIVE + "        objective()\n        with",
+        "counts a batch once in BatchNorm",
+        "take up a mini-batch 2 times a step: give track_stats=False to each evaluation but one",
     ),
     (
         "a function in state_dict",
@@ -170,6 +205,8 @@ def test_one_mistake_breaks_one_promise(
     path = swap(fill(write(tmp_path)), old, new)
     if promise == "restores the weights":
         swap(path, "build=build,", "build=build, perturbs=True,")
+    if promise == "counts a batch once in BatchNorm":
+        swap(path, "cost=lambda hyper: 1", "cost=lambda hyper: 2")
     broken = [check for check in check_optimizer(found(path)) if not check.ok]
     assert [check.promise for check in broken] == [promise], broken
     assert "\n" not in broken[0].message
@@ -188,14 +225,26 @@ def test_one_mistake_breaks_one_promise(
         ),
         (OBJECTIVE, "        loss = objective.gradient()\n", "takes a step", "AttributeError: .* line "),
         (
-            "    return Mine(params,",
-            "    return object() if params else Mine(params,",
+            OBJECTIVE,
+            OBJECTIVE + "        raise KeyError('beta')\n",
+            "takes a step",
+            r"KeyError: 'beta' \(mine.py, line \d+\)$",
+        ),
+        (
+            "        loss = objective()\n",
+            "        loss = objective.function()(torch.zeros(633))\n",
+            "takes a step",
+            "was not declared: let the entry's `needs` name 'function'",
+        ),
+        (
+            "    return Mine(params.tensors,",
+            "    return object() if params else Mine(params.tensors,",
             "builds a torch optimizer",
             "build returns a object, not a torch.optim.Optimizer",
         ),
         (
-            "return Mine(params,",
-            "return Mine(params[1:],",
+            "return Mine(params.tensors,",
+            "return Mine(params.tensors[1:],",
             "builds a torch optimizer",
             "param_groups lack 0.weight",
         ),
@@ -212,6 +261,18 @@ def test_one_mistake_breaks_one_promise(
         ('version="1"', 'version="one"', "is well formed", "the version 'one' is not a number"),
         ("cost=lambda hyper: 1,", "cost=lambda hyper: 0,", "is well formed", "cost.* is 0.0"),
         ("build=build,", 'build=build, zero={"rho": 0.0},', "is well formed", "zero names rho, which"),
+        (
+            "build=build,",
+            'build=build, needs=lambda hyper: ("functions",),',
+            "is well formed",
+            "unknown need 'functions'; did you mean 'function'",
+        ),
+        (
+            "build=build,",
+            'build=build, needs=lambda hyper: "function",',
+            "is well formed",
+            r"needs\(hyper\) is 'function': return a tuple of names",
+        ),
     ],
 )
 def test_what_cannot_run_is_not_judged_further(
@@ -252,3 +313,277 @@ def test_a_docstring_is_asked_for(tmp_path: Path) -> None:
     (check,) = check_optimizer(found(path))
     assert not check.ok
     assert "mine.py has no docstring: state the update rule" in check.message
+
+
+def judged(folder: Path, body: str, **options: str) -> dict[str, Check]:
+    return {check.promise: check for check in check_optimizer(found(plugin(folder, body, **options)))}
+
+
+def broken(checks: dict[str, Check]) -> set[str]:
+    return {promise for promise, check in checks.items() if not check.ok}
+
+
+def test_the_two_call_shape_loses_its_base_and_counts_each_batch_twice(tmp_path: Path) -> None:
+    body = TWO_CALLS.format(
+        first="        self.zero_grad()\n        loss = closure()\n", last="        return loss\n"
+    )
+    checks = judged(tmp_path, body, cost="2", rest="perturbs=True,")
+    assert broken(checks) == {"counts a batch once in BatchNorm", "resumes exactly"}
+    assert "take up a mini-batch 2 times a step" in checks["counts a batch once in BatchNorm"].message
+    assert "it lacks base_optimizer.state[0][momentum_buffer]" in checks["resumes exactly"].message
+
+
+def test_a_gradient_that_a_loop_would_have_computed_is_asked_for(tmp_path: Path) -> None:
+    checks = judged(tmp_path, TWO_CALLS.format(first="", last=""), cost="2", rest="perturbs=True,")
+    assert broken(checks) == {"takes a step"}
+    message = checks["takes a step"].message
+    assert "step had not called the objective yet, and nothing else computes gradients" in message
+
+
+def test_statistics_of_two_points_may_be_an_option_and_no_default(tmp_path: Path) -> None:
+    path = fill(write(tmp_path))
+    swap(path, OBJECTIVE, OBJECTIVE + "        objective(0, 1, self.twice)\n")
+    swap(path, "    return Mine(", "    Mine.twice = hyper['twice']\n    return Mine(")
+    swap(path, "cost=lambda hyper: 1", "cost=lambda hyper: 2")
+    swap(path, "            **SHARED,", "            'twice': Param(False, 'count twice'), **SHARED,")
+    promise = "counts a batch once in BatchNorm"
+
+    def verdict(**overrides: str) -> Check:
+        return next(c for c in check_optimizer(found(path), overrides) if c.promise == promise)
+
+    assert verdict().message == "running statistics take up each example once a step"
+    chosen = verdict(twice="true")
+    assert (chosen.ok, chosen.message) == (
+        True,
+        "2 times a step, as twice=true chooses; at the defaults once",
+    )
+    swap(path, "Param(False, 'count twice')", "Param(True, 'count twice')")
+    assert not verdict().ok
+    assert not verdict(lr="0.05").ok  # nothing that is given here chooses it
+    assert verdict(twice="false").ok
+
+
+def test_losses_alone_serve_a_method_without_gradients(tmp_path: Path) -> None:
+    checks = judged(tmp_path, SPSA, cost="2 / 3", lr="0.05", rest="perturbs=True,")
+    assert not broken(checks)
+    assert "in 90 steps" in checks["goes downhill"].message  # as many gradients as 60 steps of one each
+    assert checks["declares its perturbation"].message == "losses at perturbed weights, as declared"
+    assert "no evaluation counts" in checks["counts a batch once in BatchNorm"].message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "promise", "message"),
+    [
+        ("sub_(z", "add_(z", "goes downhill", "the loss rose"),
+        ("perturbs=True,", "", "declares its perturbation", "losses are taken at perturbed weights"),
+        ("cost=lambda hyper: 2 / 3", "cost=lambda hyper: 2", "costs what it declares", "counted 0.666667"),
+        (
+            "self.noise.fill_(torch.empty_like(self.flat.theta), self.n_steps)",
+            "torch.randn_like(self.flat.theta)",
+            "draws only its own noise",
+            "torch's global generator",
+        ),
+    ],
+)
+def test_a_method_without_gradients_can_break_its_promises(
+    tmp_path: Path, old: str, new: str, promise: str, message: str
+) -> None:
+    path = swap(plugin(tmp_path, SPSA, cost="2 / 3", lr="0.05", rest="perturbs=True,"), old, new)
+    checks = {check.promise: check for check in check_optimizer(found(path))}
+    assert message in checks[promise].message
+    # Noise of the global generator has the same cause in the layouts: it knows no even noise.
+    assert broken(checks) - {"works with channels_last"} == {promise}
+
+
+FUNCTION = 'needs=lambda hyper: ("function",),'
+
+
+def test_the_loss_as_a_function_is_charged_by_operations(tmp_path: Path) -> None:
+    checks = judged(tmp_path, HESSIAN, cost="4", rest=FUNCTION)
+    assert not broken(checks)
+    assert "4 per example and step, 4 on batches of 8, 8 and 5" in checks["costs what it declares"].message
+    near = judged(tmp_path, HESSIAN, cost="3.9", rest=FUNCTION)  # 2.5 % off, of 5 allowed
+    assert not broken(near)
+    far = judged(tmp_path, HESSIAN, cost="3.7", rest=FUNCTION)  # 8 % off
+    assert broken(far) == {"costs what it declares"}
+    assert "the meter counted 4 on a batch of 8" in far["costs what it declares"].message
+    assert "(allowed are 5%)" in far["costs what it declares"].message
+
+
+def test_an_optimizer_of_full_batches_is_tried_on_one(tmp_path: Path) -> None:
+    path = fill(
+        write(tmp_path),
+        UPDATE
+        + """\
+        if moments.setdefault("n", grad.new_tensor(self.n)) != self.n:
+            raise ValueError("another mini-batch")
+""",
+    )
+    swap(
+        path,
+        OBJECTIVE,
+        OBJECTIVE + "        self.n = len(objective._batch) if hasattr(objective, '_batch') else 21\n",
+    )
+    assert {c.promise for c in check_optimizer(found(path)) if not c.ok} == {"is deterministic"}
+    swap(path, "build=build,", 'build=build, needs=lambda hyper: ("full-batch",),')
+    checks = {check.promise: check for check in check_optimizer(found(path))}
+    assert not broken(checks), checks
+    assert checks["costs what it declares"].message == "1 per example and step, on a batch of 21"
+    assert checks["declares its needs"].message == "needs full-batch"
+
+
+AVERAGED = """\
+    def evaluation_weights(self):
+        return [self.state[p]["ema"] for group in self.param_groups for p in group["params"]]
+
+    def update("""
+PLAIN = "    def update("
+COPIED_ONCE = UPDATE.replace(
+    UPDATE_LINE, '        moments.setdefault("w0", p.detach().clone())\n' + UPDATE_LINE
+)
+COPIED_BEFORE = UPDATE.replace(UPDATE_LINE, '        moments["old"] = p.detach().clone()\n' + UPDATE_LINE)
+
+
+@pytest.mark.parametrize(
+    ("update", "method", "message"),
+    [
+        (UPDATE + EMA, AVERAGED, "evaluates weights other than the trained ones, which a checkpoint holds"),
+        (
+            UPDATE + EMA,
+            "    def evaluation_weights(self):\n        return None\n\n    def update(",
+            "evaluates the trained weights, as evaluation_weights says",
+        ),
+        (
+            UPDATE + "        moments['ema'] = p\n",
+            AVERAGED,
+            "evaluation_weights never differ from the trained ones in 12 steps",
+        ),
+        (UPDATE, PLAIN, "evaluates the trained weights"),
+        (UPDATE + "        moments['w'] = p.detach().clone()\n", PLAIN, "evaluates the trained weights"),
+        (UPDATE + "        moments['w'] = p.detach().double()\n", PLAIN, "evaluates the trained weights"),
+        (COPIED_BEFORE, PLAIN, "evaluates the trained weights"),
+        (COPIED_ONCE, PLAIN, "evaluates the trained weights"),
+    ],
+    ids=["average", "none", "never others", "nothing", "now", "now in float64", "before", "the start"],
+)
+def test_weights_that_are_evaluated(tmp_path: Path, update: str, method: str, message: str) -> None:
+    path = swap(fill(write(tmp_path), update), PLAIN, method)
+    checks = {check.promise: check for check in check_optimizer(found(path))}
+    assert not broken(checks), checks
+    assert checks["evaluates the weights that it means"].message.startswith(message)
+
+
+@pytest.mark.parametrize("period", [2, 5])
+def test_weights_that_are_renewed_now_and_then_are_no_copies(tmp_path: Path, period: int) -> None:
+    """Lookahead: slow weights, which the fast ones are put back to every few steps."""
+    update = f"""\
+        moments["n"] = moments.get("n", 0) + 1
+        slow = moments.setdefault("slow", p.detach().clone())
+        if moments["n"] % {period} == 0:
+            p.copy_(slow.lerp_(p, 0.5))
+"""
+    path = fill(write(tmp_path), UPDATE.replace("if not moments", "if 'momentum' not in moments") + update)
+    (check,) = [one for one in check_optimizer(found(path)) if not one.ok]
+    assert check.promise == "evaluates the weights that it means"
+    assert "(state[p]['slow'])" in check.message
+
+
+@pytest.mark.parametrize(
+    ("update", "method", "message"),
+    [
+        (
+            "        self.averages.setdefault(p, p.detach().clone()).lerp_(p, 0.1)\n",
+            AVERAGED.replace('self.state[p]["ema"]', "self.averages[p]"),
+            r"are lost: continued from state_dict at step 6, those before step 6 differ: "
+            r"KeyError: .{200} \.\.\. \(mine.py, line \d+\); it lacks averages\[0\]",
+        ),
+        (
+            "        self.averages.setdefault(p, p.detach().clone()).lerp_(p, 0.1)\n",
+            AVERAGED.replace('self.state[p]["ema"]', "self.averages.get(p, p)"),
+            r"are lost: continued from state_dict at step 6, those before step 6 differ: . of 7 tensors",
+        ),
+        (
+            EMA,
+            AVERAGED.replace("        return", "        self.swap()\n        return"),
+            "to ask for evaluation_weights after step 1 changes the training: .* leave the parameters",
+        ),
+        (
+            EMA,
+            AVERAGED.replace(
+                "        return", "        self.asked = getattr(self, 'asked', 0) + 1\n        return"
+            ).replace('self.state[p]["ema"]', 'self.state[p]["ema"] + self.asked'),
+            "gives others when it is asked twice after step 0",
+        ),
+        (
+            EMA,
+            AVERAGED.replace('["params"]]', '["params"][1:]]'),
+            "gives 6 tensors, which are not those of the 7 parameters",
+        ),
+        (
+            EMA,
+            AVERAGED.replace("return [", "return (").replace('["params"]]', '["params"])'),
+            "gives a generator: return a list of tensors, or None",
+        ),
+        (EMA, AVERAGED.replace('["ema"] for', '["ema"] / 0 for'), "not finite in 0.weight after step 0"),
+    ],
+    ids=["lost", "begun anew", "swapped in", "asked twice", "too few", "a generator", "infinite"],
+)
+def test_evaluation_weights_can_be_wrong(tmp_path: Path, update: str, method: str, message: str) -> None:
+    path = swap(fill(write(tmp_path), UPDATE + update), PLAIN, SWAP + method)
+    swap(path, INIT, INIT + "        self.averages = {}\n")
+    (check,) = [one for one in check_optimizer(found(path)) if not one.ok]
+    assert check.promise == "evaluates the weights that it means"
+    assert re.search(message, check.message), check.message
+
+
+SWAP = """\
+    @torch.no_grad()
+    def swap(self):
+        for p in self.param_groups[0]["params"]:
+            p.copy_(self.state[p]["ema"])
+
+"""
+FLAT = '''\
+class Averaged(torch.optim.SGD):
+    """SGD with the running sum of its weights in one vector."""
+
+    def step(self, objective):
+        self.zero_grad()
+        loss = objective()
+        super().step()
+        weights = torch.cat([{flat} for p in self.param_groups[0]["params"]])
+        self.total = getattr(self, "total", 0) + {kept}
+        return loss
+
+    def state_dict(self):
+        return {{**super().state_dict(), "extra": {{"total": getattr(self, "total", None)}}}}
+
+    def load_state_dict(self, state):
+        super().load_state_dict({{key: state[key] for key in ("state", "param_groups")}})
+        self.total = state["extra"]["total"]
+
+
+def build(params, hyper, context):
+    return Averaged(params.tensors, lr=hyper["lr"])
+'''
+
+
+@pytest.mark.parametrize(
+    ("flat", "kept", "found_there"),
+    [
+        ("p.detach().flatten()", "weights", True),
+        (
+            "p.detach().permute(0, 2, 3, 1).flatten() if p.dim() == 4 else p.detach().flatten()",
+            "weights",
+            True,
+        ),
+        ("p.grad.flatten()", "weights", False),
+        ("p.detach().flatten()", "torch.sign(weights - weights.mean())", False),
+    ],
+    ids=["by rows", "by memory", "gradients", "no weights"],
+)
+def test_a_flat_average_is_found(tmp_path: Path, flat: str, kept: str, found_there: bool) -> None:
+    checks = judged(tmp_path, FLAT.format(flat=flat, kept=kept))
+    assert broken(checks) == ({"evaluates the weights that it means"} if found_there else set())
+    if found_there:
+        assert "(extra['total'])" in checks["evaluates the weights that it means"].message
