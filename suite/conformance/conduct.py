@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from suite.conformance.case import Case
-from suite.conformance.check import Broken
+from suite.conformance.check import Broken, in_words
 from suite.conformance.observers import Counts, Draws
 from suite.conformance.state import left_out
 from suite.conformance.trial import BATCHES, STEPS, difference
@@ -25,7 +25,10 @@ def resumes(case: Case) -> str:
     state, model = copy.deepcopy(whole.optimizer.state_dict()), whole.snapshot()
     resumed = case.trial()
     resumed.model.load_state_dict(model)
-    resumed.optimizer.load_state_dict(state)
+    try:
+        resumed.optimizer.load_state_dict(state)
+    except Exception as error:  # noqa: BLE001 - an entry under test may raise anything
+        raise Broken(f"load_state_dict refuses what state_dict gave: {in_words(error)}") from None
     resumed.done = half
     suspects = left_out(whole.optimizer, resumed.optimizer)
     for step in range(half, STEPS):

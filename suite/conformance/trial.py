@@ -95,15 +95,6 @@ def examples(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return 0.2 * centres[targets] + 0.2 * noise, targets
 
 
-class TrialProblem(ClassificationLoss):
-    """Classification of `inputs` by their `targets`: what the objective asks of a task's problem."""
-
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits."""
-        logits: Tensor = model(batch.inputs)
-        return logits
-
-
 class EvenNoise(NormalStream):
     """A `perturb` stream of one number a draw, so that the order of the weights in memory does not matter."""
 
@@ -139,7 +130,7 @@ class Trial:
         head = [module for module in self.model.modules() if isinstance(module, nn.Linear)][-1:]
         # A step takes an objective where torch's stub has a closure of floats.
         self.optimizer: Any = entry.build(Parameters.of(self.model, head), hyper, context)
-        self._problem = TrialProblem()
+        self._problem = ClassificationLoss()
         self.objective = BatchObjective(self.model, self._problem, self.streams)
         inputs, targets = examples(sum(batches))
         self._whole = Batch(inputs=inputs.to(dtype=dtype, memory_format=layout), targets=targets)

@@ -13,7 +13,7 @@ from suite.registry import Registry
 from suite.seeds import NormalStream
 from suite.space import Value
 from suite.spec import BuildContext, OptimizerSpec, resolve_params
-from tests.plain_problem import objective_of
+from tests.plain_objective import objective_of
 
 ENTRIES = ("adabelief", "adam", "lpf-sgd", "nso", "sam", "sgd")
 WRAPPERS = ("lpf-sgd", "nso", "sam")

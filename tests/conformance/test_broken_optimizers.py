@@ -81,6 +81,17 @@ BROKEN = [
         r"step 3 differs: .*; it lacks state\[0\]\[momentum\]",
     ),
     (
+        "a state_dict of a form that it does not load",
+        "    def update(",
+        """\
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state["base"])
+
+    def update(""",
+        "resumes exactly",
+        r"load_state_dict refuses what state_dict gave: KeyError: 'base' \(mine.py, line \d+\)",
+    ),
+    (
         "a gradient too many",
         OBJECTIVE,
         OBJECTIVE + "        self.zero_grad()\n" + OBJECTIVE.replace("()", "(track_stats=False)"),

@@ -20,7 +20,7 @@ from suite.problem import Batch
 from suite.registry import Registry
 from suite.seeds import NormalStream
 from suite.spec import BuildContext, OptimizerSpec, resolve_params
-from tests.plain_problem import objective_of
+from tests.plain_objective import objective_of
 
 FOLDER = Path(__file__).parent
 CASES = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "measures")

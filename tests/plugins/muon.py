@@ -41,7 +41,10 @@ class Muon(torch.optim.AdamW):
         matrices, _ = self.param_groups
         for p in matrices["params"]:
             if p.grad is not None:
-                b = self.state[p].setdefault("b", torch.zeros_like(p)).mul_(matrices["momentum"]).add_(p.grad)
+                state = self.state[p]
+                if not state:  # AdamW looks for its step in every state that it loads
+                    state.update(step=torch.zeros(()), b=torch.zeros_like(p))
+                b = state["b"].mul_(matrices["momentum"]).add_(p.grad)
                 scale = max(1.0, p.shape[0] / p[0].numel()) ** 0.5
                 with torch.no_grad():
                     p.mul_(1 - matrices["lr"] * matrices["weight_decay"])

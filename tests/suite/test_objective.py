@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from suite.errors import SteppeError
 from suite.objective import BatchObjective, StatsSwitch, as_objective
 from suite.params import FlatParams
-from suite.problem import Batch
+from suite.problem import Batch, ClassificationLoss
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
-from tests.plain_problem import PlainClassification, objective_of
+from tests.plain_objective import objective_of
 
 N = 11
 """Examples of the mini-batch: no number of parts from 2 to 10 divides it."""
@@ -208,7 +208,7 @@ def test_shares_go_by_units() -> None:
     generator = torch.Generator().manual_seed(1)
     inputs, targets = torch.randn(5, 2, 4, 4, dtype=torch.float64, generator=generator), torch.arange(5) % 3
 
-    class Summed(PlainClassification):
+    class Summed(ClassificationLoss):
         def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
             assert batch.weight is not None
             return (self.losses(outputs, batch) * batch.weight).sum() / batch.units

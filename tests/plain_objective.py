@@ -1,0 +1,14 @@
+"""An objective for plain classification, without a task."""
+
+from typing import Any
+
+from torch import nn
+
+from suite.objective import BatchObjective
+from suite.problem import ClassificationLoss
+from suite.seeds import Streams
+
+
+def objective_of(model: nn.Module, seed: int = 0, **options: Any) -> BatchObjective:
+    """Cross-entropy of what the model gives for `inputs`; `load` binds the batches."""
+    return BatchObjective(model, ClassificationLoss(), Streams(seed), **options)
