@@ -10,7 +10,6 @@ from suite.metric import ACCURACY, LOSS, Description
 from suite.schema import (
     Cost,
     Estimate,
-    Evidence,
     Failure,
     Origin,
     Provenance,
@@ -18,6 +17,7 @@ from suite.schema import (
     Sharpness,
     Sources,
     SplitResult,
+    pack_right,
 )
 from suite.spec import EntryRef, RunSpec
 from suite.store import RunFolder, Store
@@ -89,7 +89,7 @@ def results(accuracy: float, n: int = N_TEST) -> dict[str, SplitResult]:
     bits = ((1 << n_right) - 1 << -n % 8).to_bytes(-(-n // 8), "big")
     metrics: dict[str, float | None] = {"accuracy": accuracy, "loss": 0.5}
     return {
-        "test": SplitResult(n, metrics, metrics, {"accuracy": Evidence.of(bits)}),
+        "test": SplitResult(n, metrics, metrics, {"accuracy": pack_right(bits)}),
         "validation": SplitResult(16, {"accuracy": 0.75, "loss": 0.6}),
     }
 

@@ -26,13 +26,13 @@ def make_run(root: Path, spec: RunSpec) -> RunFolder:
     return folder
 
 
-def train(root: Path, run_id: str, **options: Any) -> str:
+def train(root: Path, run_id: str, plugin: Path = PLUGIN, **options: Any) -> str:
     from suite.train import run_one
 
-    return run_one(Store(root).run(run_id), Registry([PLUGIN]), None, **options)
+    return run_one(Store(root).run(run_id), Registry([plugin]), None, **options)
 
 
-def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float) -> None:
+def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float, plugin: Path) -> None:
     """Train with frequent checkpoints; SIGKILL strikes while step `die_at` is being computed."""
     from suite.objective import BatchObjective
 
@@ -45,15 +45,15 @@ def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float) ->
             os.kill(os.getpid(), signal.SIGKILL)
 
     BatchObjective.load = deadly  # type: ignore[method-assign]
-    train(root, run_id, checkpoint_s=checkpoint_s)
+    train(root, run_id, plugin, checkpoint_s=checkpoint_s)
 
 
-def killed(root: Path, run_id: str, die_at: int, checkpoint_s: float) -> int | None:
+def killed(root: Path, run_id: str, die_at: int, checkpoint_s: float, plugin: Path = PLUGIN) -> int | None:
     """Exit code of a fresh process that trains the run until the kill; -9 if the kill struck."""
     context = multiprocessing.get_context("forkserver")
     # torch imports its compiler when the first optimizer is made: seconds, here once for all children.
     context.set_forkserver_preload(["suite.train", "suite.sharpness.lambda_max", "torch._dynamo"])
-    process = context.Process(target=_train_and_die, args=(root, run_id, die_at, checkpoint_s))
+    process = context.Process(target=_train_and_die, args=(root, run_id, die_at, checkpoint_s, plugin))
     process.start()
     process.join(120)
     return process.exitcode
