@@ -2,7 +2,8 @@
 
 A module of tasks/ lists its entries in `TASKS`, one of baselines/ in `OPTIMIZERS`; a module without the
 list holds none. Built-in entries are known by their version: the store pins the hash of their code and
-refuses a change under the same version. A plugin is known by the hash of its file, which enters the run's id.
+refuses a change under the same version. A plugin is known by the hash of its code, which enters the run's id.
+The code of either is that of its file and of the modules of its own that it imports, see `suite.code_hash`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Found:
 
     @cached_property
     def source_hash(self) -> str:
-        """SHA-256 of the code of the entry's file and its helpers; comments and docstrings do not count."""
+        """SHA-256 of the code of the entry's file and of the modules of its own that it imports."""
         return source_hash(self.path)
 
 
