@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from functools import cache
@@ -20,19 +21,29 @@ from typing import Any
 import msgspec
 import torch
 
-from suite import __version__
+from suite import __version__, cpu
 from suite.lineage import DIRTY, ROOT, SOURCE, tree_digest
 from suite.metric import Description
 from suite.schema import Origin, Provenance
 from suite.spec import RunSpec
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow")
-_VARIABLES = (
+_GPU_VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
+    "TORCH_CUDNN_V8_API_DISABLED",
+)
+"""Environment variables by which cuBLAS and cuDNN, or torch on their behalf, choose kernels."""
+
+_VARIABLES = (
+    *cpu.VARIABLES,
+    *_GPU_VARIABLES,
+    "ATEN_CPU_CAPABILITY",
     "CUDA_VISIBLE_DEVICES",
     "MKL_NUM_THREADS",
     "OMP_NUM_THREADS",
-    "ONEDNN_MAX_CPU_ISA",
     "OPENBLAS_NUM_THREADS",
 )
 _MAX_DIFF = 256 * 1024
@@ -89,9 +100,14 @@ def attempt_provenance(spec: RunSpec, task: Description) -> dict[str, Any]:
 
 
 def fingerprint(spec: RunSpec) -> str:
-    """Name hardware and software in one short text; wall-clock is compared within one such only (rule 5)."""
+    """Name in one line the hardware, the software and the settings that bits and wall-clock depend on.
+
+    On another fingerprint the same spec may give other bytes, and seconds do not compare (rule 5).
+    """
     machine = hardware(spec.device)
-    processor = f"{machine['cpu']}, {spec.threads} of {machine['cores']} threads"
+    steered = "".join(f", {name}={value}" for name, value in machine["settings"].items())
+    kernels = f"ATen {machine['instructions']}, oneDNN {machine['onednn']}{steered}"
+    processor = f"{machine['cpu']}, {kernels}, {spec.threads} of {machine['cores']} threads"
     place = f"{machine['gpu']} with {processor}" if machine["gpu"] else processor
     place = f"{spec.ranks} x {place}" if spec.ranks > 1 else place
     return f"{spec.device}: {place}, torch {torch.__version__}, python {platform.python_version()}"
@@ -146,26 +162,61 @@ def versions() -> dict[str, str]:
     return {"steppe": __version__, "python": platform.python_version(), **found}
 
 
-@cache
 def hardware(device: str) -> dict[str, Any]:
-    """Model names and counts of the processors, and the kind of system; nothing that names the machine."""
-    cuda = device == "cuda" and torch.cuda.is_available()
+    """Models, instruction sets and counts of the processors, and what limits them; nothing names the machine.
+
+    `instructions` is the set that torch's own kernels use, `onednn` the best that oneDNN takes from the CPU;
+    `settings` are those that make a library, or torch on its behalf, choose other kernels.
+    """
+    this_cpu = cpu.this_cpu()
+    names = (*cpu.VARIABLES, *(_GPU_VARIABLES if device == "cuda" else ()))
     return {
-        "cpu": _cpu_model(),
+        "cpu": this_cpu.model,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "onednn": this_cpu.level,
+        "settings": cpu.settings(os.environ, names) | _mkldnn_settings(),
+        "gpu": _gpu() if device == "cuda" and torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
-def _cpu_model() -> str:
+def _mkldnn_settings() -> dict[str, str]:
+    """Name the settings of torch's oneDNN that code may have changed.
+
+    That of matrix products is left out: `suite.precision.configure` sets it as the run's precision says.
+    """
+    mkldnn = torch.backends.mkldnn
+    found = {
+        "mkldnn.enabled": mkldnn.enabled,
+        "mkldnn.deterministic": mkldnn.deterministic,
+        "mkldnn.conv.fp32_precision": mkldnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "mkldnn.rnn.fp32_precision": mkldnn.rnn.fp32_precision,  # type: ignore[attr-defined]
+    }
+    usual = {"mkldnn.enabled": (True,), "mkldnn.deterministic": (False,)}
+    return {key: str(value) for key, value in found.items() if value not in usual.get(key, ("none", "ieee"))}
+
+
+@cache
+def _gpu() -> str:
+    major, minor = torch.cuda.get_device_capability()
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    versions = f"driver {_driver()} CUDA {torch.version.cuda} cuDNN {cudnn}"
+    return f"{torch.cuda.get_device_name()} (sm_{major}{minor} {versions})"
+
+
+def _driver() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+        text = ""
+    return driver_version(text)
+
+
+def driver_version(text: str) -> str:
+    """Read the version of NVIDIA's driver from /proc/driver/nvidia/version."""
+    found = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text, re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def torch_flags() -> dict[str, Any]:

@@ -16,7 +16,7 @@ LAYERS = [
     layer.split()
     for layer in (
         "errors",
-        "space spec seeds code_hash registry declared declaring schedule stats files heartbeat claim "
+        "space spec seeds code_hash cpu registry declared declaring schedule stats files heartbeat claim "
         "checkpoint slim index attempt store provenance published scheduler",
         "data models objective params sharpness evaluate precision select ranks group",
         "train steps follow record context local track",

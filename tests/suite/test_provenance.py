@@ -9,6 +9,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from suite import provenance
-from suite.provenance import attempt_provenance, fingerprint, record_provenance, source_tree
+from suite import cpu, provenance
+from suite.cpu import Cpu
+from suite.provenance import (
+    attempt_provenance,
+    driver_version,
+    fingerprint,
+    hardware,
+    record_provenance,
+    source_tree,
+)
 from tests.suite.records import make_spec
 
 
@@ -63,6 +72,80 @@ def test_the_fingerprint_tells_threads_and_torch_apart() -> None:
     assert fingerprint(spec) == fingerprint(replace(spec, seed=9))
     assert torch.__version__ in fingerprint(spec)
     assert "\n" not in fingerprint(spec)
+
+
+def test_the_fingerprint_tells_processors_instruction_sets_and_settings_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in cpu.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    spec = make_spec()
+    mkldnn = torch.backends.mkldnn
+    found = {"as it is": fingerprint(spec)}
+    assert fingerprint(spec) == found["as it is"]
+    for name in cpu.VARIABLES:
+        value = "glibc.cpu.hwcaps=-FMA" if name == "GLIBC_TUNABLES" else "AVX2"
+        monkeypatch.setenv(name, value)
+        found[name] = fingerprint(spec)
+        assert f", {name}={value}, " in found[name]
+        monkeypatch.delenv(name)
+    with mkldnn.flags(enabled=False, deterministic=False, allow_tf32=None):
+        found["mkldnn"] = fingerprint(spec)
+        assert ", mkldnn.enabled=False, " in found["mkldnn"]
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    found["ATen"] = fingerprint(spec)
+    for processor in (Cpu("AMD EPYC (family 25)", "avx2"), Cpu("AMD EPYC (family 26)", "avx2")):
+        monkeypatch.setattr(cpu, "this_cpu", lambda processor=processor: processor)
+        found[processor.model] = fingerprint(spec)
+        assert found[processor.model].startswith(f"cpu: {processor.model}, ATen DEFAULT, oneDNN avx2, ")
+    assert len(set(found.values())) == len(found)
+    assert not any("\n" in line for line in found.values())
+
+
+def test_a_limit_on_onednn_is_another_fingerprint_in_a_process_of_its_own() -> None:
+    imports = "from suite.provenance import fingerprint; from tests.suite.records import make_spec"
+    code = f"{imports}; print(fingerprint(make_spec()))"
+    bare = {key: value for key, value in os.environ.items() if key not in cpu.VARIABLES}
+    lines = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**bare, **limit},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=provenance.ROOT,
+        ).stdout.splitlines()
+        for limit in ({}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"ATEN_CPU_CAPABILITY": "default"})
+    ]
+    assert all(len(some) == 1 for some in lines)
+    (free,), (limited,), (plain,) = lines
+    level = f"oneDNN {hardware('cpu')['onednn']}, "
+    assert limited == free.replace(level, f"{level}ONEDNN_MAX_CPU_ISA=AVX2, ") != free
+    assert "ATen DEFAULT" in plain
+    assert plain != free
+
+
+def test_the_version_of_a_gpus_driver() -> None:
+    new = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (root@host)\n"
+    old = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.82  Wed Oct 27 2021\nGCC version: 9.3.0\n"
+    assert [driver_version(text) for text in (new, old, "")] == ["580.65.06", "470.82", "unknown"]
+
+
+def test_the_fingerprint_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92600)
+    monkeypatch.setattr(provenance, "_driver", lambda: "580.65.06")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    provenance._gpu.cache_clear()
+    try:
+        line = fingerprint(replace(make_spec(), device="cuda"))
+    finally:
+        provenance._gpu.cache_clear()
+    assert line.startswith("cuda: NVIDIA H100 80GB HBM3 (sm_90 driver 580.65.06 CUDA ")
+    assert " with " in line
+    assert ", NVIDIA_TF32_OVERRIDE=0, " in line
 
 
 def test_bit_exact_is_promised_for_deterministic_uncompiled_runs_only() -> None:
