@@ -8,5 +8,5 @@ PROTOCOL = "fair-0.2"
 ENGINE = 2
 """Identity of the code that trains and scores; it rises where the same spec gives other numbers.
 
-Records of different engines share no table.
+Records of different engines share no table. `suite.engine_lock` tells when it must rise.
 """

@@ -20,7 +20,7 @@ from suite.errors import SteppeError
 from suite.lineage import check_origin
 from suite.metric import PERCENT, Metric
 from suite.schema import Cost, Record, SplitResult
-from suite.sharpness import contradictions
+from suite.sharpness.recorded import contradictions
 
 MAX_BYTES = 10_000
 _HINT = "restore the line, or publish the run again"

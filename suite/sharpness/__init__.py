@@ -10,14 +10,14 @@ from __future__ import annotations
 import ast
 import importlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from suite.errors import unknown
-from suite.schema import Estimate, Sharpness
+from suite.errors import SteppeError, unknown
+from suite.schema import Estimate
 from suite.sharpness.point import Point, SubsetLoss
 
 __all__ = [
@@ -27,9 +27,7 @@ __all__ = [
     "Point",
     "SubsetLoss",
     "check_names",
-    "contradictions",
     "measure",
-    "modules",
     "subset_loss",
 ]
 
@@ -44,15 +42,16 @@ def _find() -> dict[str, _Found]:
     """Find every estimate by name, in the source of the modules here."""
     found: dict[str, _Found] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name == "__init__.py":
-            continue
         literals = {}
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
             if isinstance(node, ast.Assign) and names in (["MEASURES"], ["VERSION"]):
                 literals[names[0]] = ast.literal_eval(node.value)
-        for name, line in literals.get("MEASURES", {}).items():
-            found[name] = _Found(path.stem, line, literals["VERSION"])
+        if path.name != "__init__.py" and "MEASURES" in literals:
+            if "VERSION" not in literals:
+                raise SteppeError(f"{path} assigns MEASURES but no VERSION: write `VERSION = 1` below it")
+            for name, line in literals["MEASURES"].items():
+                found[name] = _Found(path.stem, line, literals["VERSION"])
     return found
 
 
@@ -62,12 +61,7 @@ MEASURES: dict[str, str] = {name: one.line for name, one in sorted(_FOUND.items(
 """Every measure that can be asked for by name, with one line about it."""
 
 VERSIONS: dict[str, int] = {name: one.version for name, one in sorted(_FOUND.items())}
-"""The version of each estimator."""
-
-
-def modules() -> dict[str, str]:
-    """Return the module of this package that each measure is estimated in."""
-    return {name: one.module for name, one in _FOUND.items()}
+"""The version of every measure's estimator: numbers of different versions do not compare."""
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -75,33 +69,6 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in _FOUND:
             raise unknown("measure", name, _FOUND, mend="`steppe list measures` describes them")
-
-
-def contradictions(found: Sharpness) -> Iterator[str]:
-    """Yield what is false in the measures of a record, as far as they can be held against each other."""
-    for name, estimate in found.measures.items():
-        where = f"sharpness.measures.{name}"
-        if name not in _FOUND:
-            yield f"{where} is no measure; valid: {', '.join(sorted(_FOUND))}"
-        if (estimate.value is None) != bool(estimate.reason):
-            lacks = "no value and no" if estimate.value is None else "a value and a"
-            yield f"{where} has {lacks} reason for none"
-        if estimate.n != found.n:
-            yield f"{where}.n is {estimate.n}, the subset has {found.n} examples"
-        for error in ("se_probes", "se_examples"):
-            if (size := getattr(estimate, error)) is not None and size < 0:
-                yield f"{where}.{error} is {size:g}; valid: at least 0"
-    smooth, rise = (found.measures.get(name) for name in ("lpf", "lpf_difference"))
-    loss = found.metrics.get("loss")
-    if smooth is None or rise is None or smooth.value is None or rise.value is None or loss is None:
-        return
-    # Means over the same examples, in float32 and in another order; on another machine in other bytes.
-    slack = (1e-5 if smooth.origin is None else 1e-3) * max(1.0, abs(smooth.value))
-    if abs(smooth.value - rise.value - loss) > slack:
-        yield (
-            f"sharpness: lpf {smooth.value:g} less lpf_difference {rise.value:g} is not the loss "
-            f"{loss:g} of the same examples"
-        )
 
 
 def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:

@@ -26,6 +26,7 @@ from suite.sharpness.hvp import Hessian
 from suite.sharpness.point import Point
 
 MEASURES = {"hessian_trace": "trace of the Hessian of the training loss (Hutchinson)"}
+VERSION = 1
 
 VERSION = 1
 

@@ -36,6 +36,7 @@ MEASURES = {
     "lpf": "training loss smoothed by filter-scaled Gaussian noise, sigma = 0.01",
     "lpf_difference": "the smoothed training loss minus the training loss",
 }
+VERSION = 1
 
 VERSION = 1
 

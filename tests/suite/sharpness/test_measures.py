@@ -326,3 +326,13 @@ def test_listing_measures_loads_no_torch():
     code = "import sys, suite.sharpness as s; assert 'torch' not in sys.modules; print(*s.MEASURES)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["hessian_trace", "lambda_max", "lpf", "lpf_difference"]
+
+
+def test_every_measure_has_the_version_of_its_module():
+    assert VERSIONS == {
+        "hessian_trace": hessian_trace.VERSION,
+        "lambda_max": lambda_max.VERSION,
+        "lpf": lpf.VERSION,
+        "lpf_difference": lpf.VERSION,
+    }
+    assert VERSIONS.keys() == MEASURES.keys()
