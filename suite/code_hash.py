@@ -60,7 +60,7 @@ def code_hash(path: Path, root: Path = ROOT) -> str:
     return source.hash({one: one.origin(root) for one in source.imports}, set())
 
 
-def parse(path: Path) -> ast.Module:
+def syntax_tree(path: Path) -> ast.Module:
     """Read the syntax tree of a Python file; SteppeError where it has none."""
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
@@ -118,7 +118,7 @@ class _Source:
     """The code of one file, and what it imports."""
 
     def __init__(self, path: Path) -> None:
-        tree = parse(path)
+        tree = syntax_tree(path)
         self.path = path
         self.imports = list(imports(tree))
         bare = _Bare().visit(tree)

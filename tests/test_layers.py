@@ -20,7 +20,7 @@ LAYERS = [
         "checkpoint slim index attempt store provenance published scheduler",
         "data models objective params sharpness evaluate precision select ranks group",
         "train steps follow record context local track",
-        "report conformance scaffold",
+        "report conformance scaffold engine_battery engine_lock",
         "cli",
     )
 ]
