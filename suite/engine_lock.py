@@ -168,6 +168,7 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._imported: dict[str, list[str]] = {}
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -213,29 +214,19 @@ class _Tree:
             module = waiting.pop()
             if module in self.files and module not in found:
                 found.add(module)
-                waiting += self._imported[module]
+                waiting += self._imports(module)
         return found
 
-    @cached_property
-    def _imported(self) -> _Imported:
-        return _Imported(self.files)
-
-
-class _Imported(dict[str, list[str]]):
-    """By module, what its import statements name: modules, and names that may be modules."""
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        super().__init__()
-        self._files = files
-
-    def __missing__(self, module: str) -> list[str]:
-        found = [one for one in imports(syntax_tree(self._files[module])) if one.runs]
-        self[module] = [
-            module.rpartition(".")[0],  # importing a module runs its packages
-            *(one.module for one in found),
-            *(f"{one.module}.{one.name}" for one in found),
-        ]
-        return self[module]
+    def _imports(self, module: str) -> list[str]:
+        """What a module's import statements name: modules, and names that may be modules."""
+        if module not in self._imported:
+            found = [one for one in imports(syntax_tree(self.files[module])) if one.runs]
+            self._imported[module] = [
+                module.rpartition(".")[0],  # importing a module runs its packages
+                *(one.module for one in found),
+                *(f"{one.module}.{one.name}" for one in found),
+            ]
+        return self._imported[module]
 
 
 def _is_of_measures(module: str) -> bool:
@@ -247,7 +238,10 @@ def _literal(path: Path, name: str) -> Any:
     for node in syntax_tree(path).body:
         targets = [ast.unparse(target) for target in getattr(node, "targets", ())]
         if isinstance(node, ast.Assign) and targets == [name]:
-            return ast.literal_eval(node.value)
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError:
+                raise SteppeError(f"{path}: {name} is not a literal; write its value itself") from None
     return None
 
 

@@ -201,7 +201,10 @@ def test_a_new_measure_is_noticed_and_needs_no_other_number(copied: Path) -> Non
     new.write_text('MEASURES = {"flatness": "how flat"}\n')
     with pytest.raises(SteppeError, match=r"flatness\.py: VERSION is None; assign a whole number"):
         differences(copied)
-    append(new, "VERSION = 1\n")
+    append(new, "VERSION = 2 - 1\n")
+    with pytest.raises(SteppeError, match=r"flatness\.py: VERSION is not a literal"):
+        differences(copied)
+    replace(new, "2 - 1", "1")
     (line,) = differences(copied)
     assert line.startswith("suite.sharpness.flatness is a new measure: run ")
     assert write_raised(copied).measures["flatness"] == 1

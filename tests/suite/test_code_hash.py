@@ -218,12 +218,12 @@ IMPORTS = [
 ]
 
 
-@pytest.mark.parametrize("place", ["beside", "on the path"])
+@pytest.mark.parametrize("place", ["in its folder", "on the path"])
 @pytest.mark.parametrize("line", IMPORTS)
 def test_an_edit_of_a_helper_of_a_helper_changes_a_plugin(
     tmp_path: Path, on_path: Path, line: str, place: str
 ) -> None:
-    folder = tmp_path / "mine" if place == "beside" or "from ." in line else on_path
+    folder = tmp_path / "mine" if place == "in its folder" or "from ." in line else on_path
     entry = write(tmp_path / "mine" / "mine.py", line)
     write(folder / "helper.py", "from deeper import x")
     write(folder / "pkg" / "__init__.py", "import helper\nfrom deeper import x")
