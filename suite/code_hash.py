@@ -60,6 +60,11 @@ def code_hash(path: Path, root: Path = ROOT) -> str:
     return source.hash({one: one.origin(root) for one in source.imports}, set())
 
 
+def is_helper(module: str) -> bool:
+    """Whether a module of the suite is part of the code of the entries that import it."""
+    return any(f"{module}.".startswith(f"{helper}.") for helper in HELPERS)
+
+
 def syntax_tree(path: Path) -> ast.Module:
     """Read the syntax tree of a Python file; SteppeError where it has none."""
     try:
@@ -217,8 +222,7 @@ class _Closure:
         if file.is_relative_to(self._root):
             path = file.relative_to(self._root).with_suffix("").parts
             if path[0] in SUITE:
-                module = ".".join(path[:-1] if path[-1] == "__init__" else path)
-                return any(f"{module}.".startswith(f"{helper}.") for helper in HELPERS)
+                return is_helper(".".join(path[:-1] if path[-1] == "__init__" else path))
         return _distribution(file) in (None, self._distribution)
 
 

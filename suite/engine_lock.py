@@ -25,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from suite.code_hash import ROOT, code_hash, imports, syntax_tree
+from suite.code_hash import ROOT, code_hash, imports, is_helper, syntax_tree
 from suite.engine_battery import battery, checkout, compare, run_module
 from suite.errors import SteppeError
 from suite.files import write_whole
@@ -47,19 +47,27 @@ LOCKED = (
     "suite.data.sources.torchvision_batches",
     "suite.data.splits",
     "suite.evaluate",
+    "suite.flops",
     "suite.follow",
     "suite.group",
+    "suite.image_problem",
+    "suite.image_task",
+    "suite.metric",
     "suite.models",
     "suite.models.dropout",
     "suite.objective",
+    "suite.parameters",
     "suite.params",
     "suite.precision",
+    "suite.problem",
     "suite.ranks",
     "suite.record",
     "suite.schedule",
     "suite.seeds",
+    "suite.smooth",
     "suite.spec",
     "suite.steps",
+    "suite.task",
     "suite.train",
 )
 """Modules that can change what a run trains or scores."""
@@ -78,8 +86,10 @@ UNLOCKED = {
     "suite.index": "lists records",
     "suite.provenance": "names code and hardware",
     "suite.registry": "finds entries; their code is known by hashes of its own",
+    "suite.schema": "the form of records: it writes what it is given",
     "suite.select": "what it resolves stands in the run's spec",
-    "suite.slim": "packs records for a listing",
+    "suite.source_tree": "names code",
+    "suite.space": "where values are searched: no run looks there",
     "suite.store": "keeps files",
 }
 """Modules that a run loads and that cannot change a number, each with the reason."""
@@ -88,7 +98,8 @@ MEASURES = "suite.sharpness"
 """The package of the measures: each is locked with the modules of the package that it runs through."""
 
 STARTS = ("suite.train", "suite.follow", MEASURES)
-"""Where a run starts. All that can be reached from here by imports must be in one of the lists."""
+"""Where a run starts. All that can be reached by imports from here, and from the files of tasks/ and
+baselines/, must be in one of the lists; what is part of the code of those files is known by its own hash."""
 
 _HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
 
@@ -168,7 +179,7 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._imported: dict[str, list[str]] = {}
+        self._imported: dict[Path, list[str]] = {}
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -178,6 +189,11 @@ class _Tree:
             parts = path.relative_to(self.root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
         return found
+
+    @property
+    def _entries(self) -> list[Path]:
+        """Files of tasks/ and baselines/."""
+        return [path for folder in ("tasks", "baselines") for path in (self.root / folder).glob("[!.]*.py")]
 
     @cached_property
     def lock(self) -> Lock:
@@ -189,7 +205,8 @@ class _Tree:
     @cached_property
     def reached(self) -> set[str]:
         """Modules that a run can load."""
-        return self._reached([*STARTS, *LOCKED, *self._measures])
+        used = (name for path in self._entries for name in self._imports(path, ""))
+        return self._reached([*STARTS, *LOCKED, *self._measures, *used])
 
     @cached_property
     def _measures(self) -> dict[str, tuple[str, ...]]:
@@ -214,19 +231,19 @@ class _Tree:
             module = waiting.pop()
             if module in self.files and module not in found:
                 found.add(module)
-                waiting += self._imports(module)
+                waiting += self._imports(self.files[module], module)
         return found
 
-    def _imports(self, module: str) -> list[str]:
-        """What a module's import statements name: modules, and names that may be modules."""
-        if module not in self._imported:
-            found = [one for one in imports(syntax_tree(self.files[module])) if one.runs]
-            self._imported[module] = [
+    def _imports(self, path: Path, module: str) -> list[str]:
+        """What a file's import statements name: modules, and names that may be modules."""
+        if path not in self._imported:
+            found = [one for one in imports(syntax_tree(path)) if one.runs]
+            self._imported[path] = [
                 module.rpartition(".")[0],  # importing a module runs its packages
                 *(one.module for one in found),
                 *(f"{one.module}.{one.name}" for one in found),
             ]
-        return self._imported[module]
+        return self._imported[path]
 
 
 def _is_of_measures(module: str) -> bool:
@@ -273,7 +290,7 @@ def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
 def _misplaced(tree: _Tree) -> Iterator[_Difference]:
     """Modules that are in none of the lists, and names in them that are no modules."""
     for module in sorted(tree.reached - {*LOCKED, *UNLOCKED}):
-        if not _is_of_measures(module):
+        if not _is_of_measures(module) and not is_helper(module):
             yield _Difference(
                 f"{module} is in neither list of suite/engine_lock.py: add it to LOCKED, or to UNLOCKED with "
                 "the reason why it cannot change a number"

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from suite import engine_lock
+from suite.code_hash import ROOT
 from suite.schema import Origin, Record
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The folder that holds the packages: a clone, or site-packages."""
-
-SOURCE = ("baselines", "suite", "tasks")
-"""Packages whose files are part of `source_tree`."""
-
-DIRTY = "-dirty"
+from suite.source_tree import DIRTY, SOURCE, tree_digest
 
 
 @dataclass(frozen=True)
@@ -90,21 +82,10 @@ def commit_of(name: str) -> Commit | None:
             if member.isfile() and (file := archive.extractfile(member)) is not None:
                 files[member.name] = file.read()
     lock = files.get(engine_lock.NAME)
-    known = engine_lock.parse(lock) if lock is not None else None
-    measures = {} if known is None else dict(known.measures)
-    return Commit(tree_digest(files), None if known is None else known.engine, measures)
-
-
-def tree_digest(files: dict[str, bytes]) -> str:
-    """SHA-256 of the Python files among those given, by their paths from the root: names and lines."""
-    digest = hashlib.sha256()
-    for package in SOURCE:
-        inside = (name for name in files if name.startswith(f"{package}/") and name.endswith(".py"))
-        for name in sorted(name for name in inside if not Path(name).name.startswith(".")):
-            text = files[name].replace(b"\r\n", b"\n")
-            digest.update(b"%d %s\n%d\n" % (len(name.encode()), name.encode(), len(text)))
-            digest.update(text)
-    return digest.hexdigest()
+    if lock is None:
+        return Commit(tree_digest(files), None, {})
+    known = engine_lock.parse(lock)
+    return Commit(tree_digest(files), known.engine, known.measures)
 
 
 def _git(*arguments: str) -> bytes | None:

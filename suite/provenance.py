@@ -22,9 +22,10 @@ import msgspec
 import torch
 
 from suite import __version__, cpu
-from suite.lineage import DIRTY, ROOT, SOURCE, tree_digest
+from suite.code_hash import ROOT
 from suite.metric import Description
 from suite.schema import Origin, Provenance
+from suite.source_tree import DIRTY, SOURCE, tree_digest
 from suite.spec import RunSpec
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow")
@@ -70,6 +71,7 @@ def record_provenance(spec: RunSpec, attempts: int, fingerprints: Sequence[str])
         origin=origin(spec),
         versions=versions(),
         hardware=hardware(spec.device),
+        settings=settings(spec.device),
         bit_exact=_bit_exact(spec) and not several,
         attempts=attempts,
         fingerprints=several,
@@ -94,6 +96,7 @@ def attempt_provenance(spec: RunSpec, task: Description) -> dict[str, Any]:
         "git": git_commit(),
         "versions": versions(),
         "hardware": hardware(spec.device),
+        "settings": settings(spec.device),
         "torch": torch_flags(),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
@@ -105,7 +108,7 @@ def fingerprint(spec: RunSpec) -> str:
     On another fingerprint the same spec may give other bytes, and seconds do not compare (rule 5).
     """
     machine = hardware(spec.device)
-    steered = "".join(f", {name}={value}" for name, value in machine["settings"].items())
+    steered = "".join(f", {name}={value}" for name, value in settings(spec.device).items())
     kernels = f"ATen {machine['instructions']}, oneDNN {machine['onednn']}{steered}"
     processor = f"{machine['cpu']}, {kernels}, {spec.threads} of {machine['cores']} threads"
     place = f"{machine['gpu']} with {processor}" if machine["gpu"] else processor
@@ -162,23 +165,26 @@ def versions() -> dict[str, str]:
     return {"steppe": __version__, "python": platform.python_version(), **found}
 
 
-def hardware(device: str) -> dict[str, Any]:
-    """Models, instruction sets and counts of the processors, and what limits them; nothing names the machine.
+def hardware(device: str) -> dict[str, str | int | None]:
+    """Models, instruction sets and counts of the processors; nothing names the machine.
 
-    `instructions` is the set that torch's own kernels use, `onednn` the best that oneDNN takes from the CPU;
-    `settings` are those that make a library, or torch on its behalf, choose other kernels.
+    `instructions` is the set that torch's own kernels use, `onednn` the best that oneDNN takes from the CPU.
     """
     this_cpu = cpu.this_cpu()
-    names = (*cpu.VARIABLES, *(_GPU_VARIABLES if device == "cuda" else ()))
     return {
         "cpu": this_cpu.model,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "onednn": this_cpu.level,
-        "settings": cpu.settings(os.environ, names) | _mkldnn_settings(),
         "gpu": _gpu() if device == "cuda" and torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def settings(device: str) -> dict[str, str]:
+    """Name what makes a library, or torch on its behalf, choose other kernels than it does by itself."""
+    names = (*cpu.VARIABLES, *(_GPU_VARIABLES if device == "cuda" else ()))
+    return cpu.settings(os.environ, names) | _mkldnn_settings()
 
 
 def _mkldnn_settings() -> dict[str, str]:

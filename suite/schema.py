@@ -148,6 +148,8 @@ class Provenance(_Part, frozen=True):
     bit_exact: bool
     """Whether the same spec must give the same bytes on the same fingerprint."""
     attempts: Positive
+    settings: dict[str, str] = {}
+    """What made a library choose other kernels than it does by itself."""
     fingerprints: tuple[str, ...] = ()
     """Of all attempts whose steps are in the weights, where these are several."""
 

@@ -1,14 +1,15 @@
 """Runs whose bits stand for those of the engine: `python -m tests.engine.battery [--json FILE]`.
 
 Each takes a few seconds; together they pass through every optimizer, parts of mini-batches, label noise,
-augmentation, dropout, curves, low precision and two ranks. They are made as a user makes them, by
-`steppe run` into a store of their own, and read from that store. Of each run are reported the SHA-256 of
+augmentation, dropout, curves, low precision, two ranks, and problems and optimizers of other kinds. They are
+made as a user makes them, by `steppe run` into a store of their own, and read from that store. Of each run
+are reported the SHA-256 of
 
     weights      the state of the model at the last step, in order: dtypes, shapes and bytes, without names
     metrics      metrics.jsonl
-    results      what was scored, and the correctness of each test example
-    cost         sample-gradients, forward passes and steps
-    train_loss   loss and accuracy on the examples that the measures use
+    results      what was scored, and which test examples were right; facts and profiles
+    cost         gradients, losses, forward passes and steps
+    train_loss   the metrics of the examples that the measures use
     lambda_max.. value and errors of each measure
 """
 
@@ -26,40 +27,36 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
-from suite.attempt import last_state
 from suite.store import RunFolder, Store
 
 ROOT = Path(__file__).resolve().parents[2]
-PLUGIN = Path(__file__).with_name("plugin.py")
+PLUGINS = (
+    Path(__file__).with_name("plugin.py"),
+    *(ROOT / "tests" / "plugins" / f"{name}.py" for name in ("pairs", "edge", "tokens", "curvature", "spsa")),
+)
 
 COMMANDS = (
     ("-t", "battery-plain", "-o", "sgd,adam,sam,lpf-sgd,nso,adabelief"),
     ("-t", "battery-varied", "-o", "sam[adaptive=true],lpf-sgd[M=4],nso[k=2,lambda=0.5]"),
     ("-t", "battery-plain", "-o", "sam", "--precision", "bf16"),
     ("-t", "battery-plain", "-o", "sgd", "--ranks", "2"),
+    ("-t", "pairs", "-o", "sam"),
+    ("-t", "edge", "-o", "curvature"),
+    ("-t", "tokens", "-o", "spsa,adam[clip=1]"),
 )
 
-RESULTS = (
-    "test_accuracy",
-    "test_loss",
-    "test_accuracy_as_trained",
-    "validation_accuracy",
-    "validation_loss",
-    "validation_accuracy_clean",
-    "n_test",
-)
-COST = ("sample_gradients", "forward_only", "steps", "n_train")
+COST = ("gradients", "losses", "function", "forward_only", "steps", "n_train")
 ESTIMATE = ("value", "se_probes", "se_examples", "n", "probes")
 
 
 def battery(root: Path) -> dict[str, dict[str, str]]:
     """Make the runs in a store at `root`, and return the digests of each by its name."""
+    plugins = [piece for plugin in PLUGINS for piece in ("--plugin", str(plugin))]
     for command in COMMANDS:
-        run_suite(
-            *command, "--plugin", str(PLUGIN), "--store", str(root), "--device", "cpu", "--wandb", "off"
-        )
+        run_suite(*command, *plugins, "--store", str(root), "--device", "cpu", "--wandb", "off")
     store = Store(root)
     return dict(sorted(report(store.run(run_id)) for run_id in store.run_ids()))
 
@@ -82,22 +79,26 @@ def run_suite(*arguments: str) -> None:
 
 def report(folder: RunFolder) -> tuple[str, dict[str, str]]:
     """Name a run, and return its digests."""
-    record, state = folder.result(), last_state(folder.path)
+    record, state = folder.record(), folder.last_state()
     assert record is not None
+    assert record.sharpness is not None
     assert state is not None
-    spec, sharpness = record["spec"], record["sharpness"]
-    conditions = [spec["precision"]] + ([f"{spec['ranks']} ranks"] if "ranks" in spec else [])
-    name = f"{spec['optimizer']['name']} on {spec['task']['name']}, {', '.join(conditions)}"
+    spec = record.spec
+    conditions = [spec.precision] + ([f"{spec.ranks} ranks"] if spec.ranks > 1 else [])
+    name = f"{spec.optimizer.name} on {spec.task.name}, {', '.join(conditions)}"
     (metrics,) = folder.path.glob("attempts/*/metrics.jsonl")
+    scored = (record.results, record.perturbation_cosine, record.facts, record.profiles)
+    sharpness = record.sharpness
     digests = {
         "weights": sha256(tensors(state["model"])),
         "metrics": sha256([metrics.read_bytes()]),
-        "results": values(record["results"], RESULTS, record["correct"], record.get("perturbation_cosine")),
-        "cost": values(record["cost"], COST),
-        "train_loss": values(sharpness, ("train_loss", "train_accuracy", "n")),
+        "results": values(*scored),
+        "cost": values(*(getattr(record.cost, field) for field in COST)),
+        "train_loss": values(sharpness.metrics, sharpness.n),
     }
-    measures = {name: values(found, ESTIMATE) for name, found in sorted(sharpness["measures"].items())}
-    return name, digests | measures
+    for measure, estimate in sorted(sharpness.measures.items()):
+        digests[measure] = values(*(getattr(estimate, field) for field in ESTIMATE))
+    return name, digests
 
 
 def tensors(state: Mapping[str, torch.Tensor]) -> Iterator[bytes]:
@@ -107,9 +108,9 @@ def tensors(state: Mapping[str, torch.Tensor]) -> Iterator[bytes]:
         yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def values(found: Mapping[str, Any], names: tuple[str, ...], *others: Any) -> str:
-    """Digest named numbers, which JSON writes with all their digits; what a run does not have is null."""
-    return sha256([json.dumps([*(found.get(name) for name in names), *others], sort_keys=True).encode()])
+def values(*found: Any) -> str:
+    """Digest numbers, which JSON writes with all their digits."""
+    return sha256([json.dumps(msgspec.to_builtins(found), sort_keys=True).encode()])
 
 
 def sha256(pieces: Iterator[bytes] | list[bytes]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from torch import nn
 
 from suite.data.catalog import DIGITS
+from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
-from suite.spec import Task, TaskSpec
+from suite.spec import TaskSpec
 
 
 def _net() -> nn.Module:
@@ -20,8 +21,8 @@ def _net() -> nn.Module:
     return net
 
 
-def _plain() -> Task:
-    return Task(
+def _plain() -> ImageTask:
+    return ImageTask(
         name="battery-plain",
         version="1",
         tier="smoke",
@@ -35,8 +36,8 @@ def _plain() -> Task:
     )
 
 
-def _varied() -> Task:
-    return Task(
+def _varied() -> ImageTask:
+    return ImageTask(
         name="battery-varied",
         version="1",
         tier="smoke",
@@ -46,7 +47,7 @@ def _varied() -> Task:
         batch_size=48,
         epochs=2,
         n_validation=200,
-        n_train=800,
+        n_drawn=800,
         augment=("crop:1", "flip"),
         label_noise=0.2,
         measure_examples=200,
