@@ -19,7 +19,7 @@ from suite.evaluate import batchnorms, check_value, evaluate, reestimate_batchno
 from suite.files import finite
 from suite.metric import Metric
 from suite.objective import Meter
-from suite.problem import EVAL_BATCH, Batch, Conclusion, Evaluation
+from suite.problem import EVAL_BATCH, Batch, Conclusion, Evaluation, Problem
 from suite.provenance import record_provenance
 from suite.schema import (
     Cost,
@@ -73,7 +73,9 @@ def build_record(context: Context, trained: Trained) -> Record:
         started = clock()
         results = _results(context, trained.model, trained.meter)
         failure = _failure(context, results, trained.step)
-        conclusion = _conclusion(context, trained) if failure is None else conclusion
+        conclusion = (
+            concluded(context.problem, trained.model.eval(), trained.rows) if failure is None else conclusion
+        )
         evaluated = clock()
         if failure is None and context.task.measures:
             measured = _sharpness(context, trained.model, trained.measured)
@@ -151,9 +153,10 @@ def _failure(context: Context, results: Mapping[str, SplitResult], step: int) ->
     return Failure("metric", step, reason)
 
 
-def _conclusion(context: Context, trained: Trained) -> Conclusion:
-    task = context.task
-    found = context.problem.conclude(trained.model.eval(), trained.rows)
+def concluded(problem: Problem, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Conclusion:
+    """Return the facts and profiles of a whole run, just those that the task declares."""
+    task = problem.task
+    found = problem.conclude(model, rows)
     for what, declared, given in (
         ("facts", {metric.name for metric in task.facts}, set(found.facts)),
         ("profiles", {profile.name for profile in task.profiles}, set(found.profiles)),
@@ -241,15 +244,15 @@ def curve_columns(measured: Mapping[str, Estimate], loss: sharpness.SubsetLoss) 
     return row | {"sharpness_train_loss": finite(loss.loss)}
 
 
-def watched(context: Context, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float | None]:
+def watched(problem: Problem, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the columns that the task adds to the row of an epoch, just those that it declares."""
-    declared: tuple[Metric, ...] = context.task.columns
+    declared: tuple[Metric, ...] = problem.task.columns
     if not declared:
         return {}
-    found = context.problem.watch(model, row)
+    found = problem.watch(model, row)
     if set(found) != {metric.name for metric in declared}:
         raise SteppeError(
-            f"task {context.task.name}: watch gives the columns {', '.join(sorted(found)) or 'none'}; "
+            f"task {problem.task.name}: watch gives the columns {', '.join(sorted(found)) or 'none'}; "
             f"declared are {', '.join(metric.name for metric in declared)}"
         )
     return {metric.name: finite(float(found[metric.name])) for metric in declared}

@@ -222,7 +222,7 @@ class Trainer:
         if measures and not self.diverged:
             row |= self._measure(model)
         if not self.diverged:
-            row |= watched(context, model, row)
+            row |= watched(context.problem, model, row)
         self.attempt.metrics(row)
         self.attempt.timing({"epoch": epoch, "step": steps.step, **self.seconds})
         self._report("running")
