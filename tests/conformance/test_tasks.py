@@ -1,32 +1,22 @@
-"""Every built-in task, and the members of families, through the battery; and what breaks each promise."""
+"""Every built-in task, the members of families and the examples of other kinds, through the battery."""
 
-import dataclasses
 import os
-import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
-from suite.conformance import check_task, tasks
+from suite.conformance import check_task
 from suite.conformance.check import Check
-from suite.data.batches import TrainingBatches
-from suite.data.dataset import Dataset
-from suite.data.splits import TrainingData, training_data
 from suite.errors import SteppeError
-from suite.registry import Found, Registry
+from suite.registry import Registry
 from suite.select import parse_selector
-from suite.spec import Task, TaskSpec
 from tests.conformance.plugins import write
 
-TINY = Path(__file__).parents[1] / "plugins" / "tiny.py"
+PLUGINS = Path(__file__).parents[1] / "plugins"
 DATA = os.environ.get("STEPPE_DATA")
-REGISTRY = Registry([TINY])
+REGISTRY = Registry(PLUGINS / f"{name}.py" for name in ("tiny", "edge", "pairs", "sensing", "tokens"))
 
-OFFLINE = ["tiny", "digits-cnn"]
+OFFLINE = ["tiny", "digits-cnn", "edge", "pairs", "matrix-sensing", "tokens"]
 CIFAR10 = [
     "cifar10-resnet8-5k",
     "cifar10-resnet8-5k-label-noise",
@@ -66,7 +56,7 @@ def test_tasks_with_data_keep_their_promises(text: str, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("text", CIFAR10)
-def test_without_data_all_else_is_judged(text: str) -> None:
+def test_without_data_all_else_of_images_is_judged(text: str) -> None:
     broken = [check for check in checks_of(text, None) if not check.ok]
     assert [check.promise for check in broken] == ["finds its data whole"]
     name = parse_selector(text).pattern
@@ -77,172 +67,24 @@ def test_every_entry_is_covered() -> None:
     assert {parse_selector(text).pattern for text in OFFLINE + CIFAR10} == set(REGISTRY.tasks)
 
 
-def tiny(**changes: Any) -> Found:
-    """The tiny plugin task with fields of its `Task` changed."""
-    entry = REGISTRY.task("tiny").entry
-    assert isinstance(entry, TaskSpec)
+def test_what_is_said_of_tasks_of_other_kinds() -> None:
+    def message(text: str, promise: str) -> str:
+        return next(check.message for check in checks_of(text, None) if check.promise == promise)
 
-    def make(**params: Any) -> Task:
-        return dataclasses.replace(entry.make(**params), **changes)
-
-    return Found(dataclasses.replace(entry, make=make), TINY, plugin=True)
-
-
-def dataset(**changes: Any) -> Dataset:
-    entry = REGISTRY.task("tiny").entry
-    assert isinstance(entry, TaskSpec)
-    return dataclasses.replace(entry.make(epochs=1, measure_every=0).data[0], **changes)
-
-
-def net(classes: int = 4, scale: float = 1.0) -> nn.Module:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, classes))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(scale)
-    return model
-
-
-def seeded_net() -> nn.Module:
-    torch.manual_seed(1)
-    return net()
-
-
-def numpy_net() -> nn.Module:
-    import numpy as np
-
-    model = net()
-    with torch.no_grad():
-        model[1].bias.copy_(torch.from_numpy(np.random.randn(32)))
-    return model
-
-
-BROKEN: list[tuple[Mapping[str, Any], str, str]] = [
-    (
-        {"model": seeded_net},
-        "initialises from the init stream only",
-        "the model seeds its own initialisation",
-    ),
-    (
-        {"model": numpy_net},
-        "initialises from the init stream only",
-        "two models of one seed differ: .*1.bias",
-    ),
-    ({"model": lambda: net(5)}, "gives logits of the right shape", r"shape \(16, 5\), not .* = \(16, 4\)"),
-    (
-        {"model": lambda: net(scale=9.0)},
-        "starts at the loss of a blind guess",
-        r"ln\(4\) = 1.386: weights or",
-    ),
-    (
-        {"label_noise": 0.2, "label_noise_kind": "odd"},
-        "spoils labels as declared",
-        "unknown label noise kind 'odd'",
-    ),
-    ({"augment": ("mirror",)}, "gives deterministic batches", "unknown augmentation 'mirror'"),
-]
-
-
-@pytest.mark.parametrize(
-    ("changes", "promise", "message"), BROKEN, ids=[row[1] + str(i) for i, row in enumerate(BROKEN)]
-)
-def test_a_mistake_in_a_task_breaks_its_promise(
-    changes: Mapping[str, Any], promise: str, message: str
-) -> None:
-    broken = {check.promise: check.message for check in check_task(tiny(**changes), None) if not check.ok}
-    assert re.search(message, broken[promise]), broken
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"loss": "cross_entrpy"}, "unknown loss 'cross_entrpy'; did you mean 'cross_entropy'"),
-        ({"data": ()}, "data is empty"),
-        ({"data": (dataset(), dataset(n_classes=5))}, "differ in n_classes or shape"),
-        ({"data": (dataset(mean=(0.5,)),)}, "one value for each of its channels"),
-        ({"n_validation": 0}, "n_validation is 0: it must be at least 1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"measure_every": -2}, "measure_every is -2; valid: a period in epochs"),
-        ({"curve_measures": ("lamda_max",)}, "unknown measure 'lamda_max'; did you mean 'lambda_max'"),
-    ],
-)
-def test_a_malformed_task_is_not_judged_further(changes: Mapping[str, Any], message: str) -> None:
-    (check,) = check_task(tiny(**changes), None)
-    assert not check.ok
-    assert re.search(message, check.message), check.message
-
-
-Draw = Callable[[TrainingData], TrainingData]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "promise", "message"),
-    [
-        (
-            lambda data: dataclasses.replace(
-                data, x=torch.cat([data.x, data.val_x]), y=torch.cat([data.y, data.val_y])
-            ),
-            "splits without overlap",
-            "16 examples are both in training and validation",
-        ),
-        (
-            lambda data: dataclasses.replace(
-                data, x=torch.cat([data.x, data.x[:3]]), y=torch.cat([data.y, data.y[:3]])
-            ),
-            "splits without overlap",
-            "an example appears twice",
-        ),
-        (
-            lambda data: dataclasses.replace(data, val_x=data.val_x[1:], val_y=data.val_y[1:]),
-            "splits without overlap",
-            "15 validation examples, declared are 16",
-        ),
-        (
-            lambda data: dataclasses.replace(data, y=(data.y + 1) % 4),
-            "spoils labels as declared",
-            "1.000 of the training labels are wrong, label_noise=0",
-        ),
-    ],
-)
-def test_a_broken_split_is_seen(
-    monkeypatch: pytest.MonkeyPatch, spoil: Draw, promise: str, message: str
-) -> None:
-    monkeypatch.setattr(tasks, "training_data", lambda *args: spoil(training_data(*args)))
-    broken = {check.promise: check.message for check in check_task(tiny(), None) if not check.ok}
-    assert re.search(message, broken[promise]), broken
-
-
-def test_a_leak_of_the_test_set_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def leaky(task: Task, data: Dataset, root: Path | None, cache: Path | None) -> TrainingData:
-        drawn = training_data(task, data, root, cache)
-        arrays = data.source.load(root)
-        return dataclasses.replace(
-            drawn, x=torch.cat([drawn.x, arrays.test_x]), y=torch.cat([drawn.y, arrays.test_y])
-        )
-
-    monkeypatch.setattr(tasks, "training_data", leaky)
-    broken = {check.promise: check.message for check in check_task(tiny(), None) if not check.ok}
-    assert "images of the test set are in training" in broken["leaves the test set alone"]
-
-
-def test_label_noise_on_the_test_set_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(task: Task, data: Dataset, root: Path | None, cache: Path | None) -> tuple[Any, Any]:
-        arrays = data.source.load(root)
-        return arrays.test_x, (arrays.test_y + 1) % data.n_classes
-
-    monkeypatch.setattr(tasks, "test_data", noisy)
-    broken = {check.promise: check.message for check in check_task(tiny(), None) if not check.ok}
-    assert "labels of the test set are changed" in broken["leaves the test set alone"]
-
-
-def test_batches_of_no_stream_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Loose(TrainingBatches):
-        def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-            inputs, targets = super().batch(step)
-            return inputs + torch.rand(()), targets
-
-    monkeypatch.setattr(tasks, "TrainingBatches", Loose)
-    broken = {check.promise: check.message for check in check_task(tiny(), None) if not check.ok}
-    assert "two batches of one seed and step differ in images" in broken["gives deterministic batches"]
+    assert message("edge", "is well formed") == (
+        "12 epochs, all examples in every step; compared by loss, lower is better"
+    )
+    assert message("edge", "concludes what it declares") == (
+        "column lr_sharpness, fact rises, profile interpolation of 11 points"
+    )
+    assert message("pairs", "adds up over slices").startswith("a joint loss: ")
+    assert message("pairs", "leaves the test splits alone").startswith("test, noisier, mirrored: not read")
+    assert message("tokens", "sums its losses to its loss").endswith("a mean over 51 units")
+    assert message("tokens", "names its last layer") == "head.weight, head.bias"
+    assert message("tokens", "takes the last mini-batch") == (
+        "a training step runs on the 8 examples at the end of an epoch"
+    )
+    assert message("matrix-sensing", "runs in its precisions") == "fp64, fp32"
 
 
 def test_the_scaffold_of_a_task_fails_until_its_model_is_written(tmp_path: Path) -> None:
