@@ -40,8 +40,8 @@ class Batch:
 
     def __init__(self, *, weight: Tensor | None = None, **fields: Tensor) -> None:
         self.fields = fields
-        self.weight = None if weight is None else weight.to("cpu", torch.int64)
         self._n = len(next(iter(fields.values())))
+        self.weight = _whole(weight, self._n)
         for name, value in fields.items():
             if len(value) != self._n:
                 raise SteppeError(f"batch: {name} has {len(value)} rows, not {self._n}: one row an example")
@@ -106,7 +106,7 @@ class LazyBatch(Batch):
     """
 
     def __init__(self, n: int, load: Callable[[int, int], Batch], weight: Tensor | None = None) -> None:
-        self.weight = None if weight is None else weight.to("cpu", torch.int64)
+        self.weight = _whole(weight, n)
         self._n = n
         self.units = n if self.weight is None else int(self.weight.sum())
         self._load = load
@@ -139,6 +139,19 @@ class LazyBatch(Batch):
     def digest(self) -> str:
         """Read it whole, and hash it."""
         return self.part(0, self._n).digest()
+
+
+def _whole(weight: Tensor | None, n: int) -> Tensor | None:
+    """Return the units of n examples as whole numbers on the CPU; SteppeError where they are none."""
+    if weight is None:
+        return None
+    whole = weight.to("cpu", torch.int64)
+    if whole.shape != (n,) or not torch.equal(whole.to(weight.dtype), weight.cpu()):
+        raise SteppeError(
+            f"batch: weight is {weight.dtype} {tuple(weight.shape)} for {n} examples; valid: the number of "
+            "units of each, whole numbers (n,)"
+        )
+    return whole
 
 
 class Splits:

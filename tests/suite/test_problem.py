@@ -40,6 +40,18 @@ def test_fields_have_a_row_for_each_example() -> None:
         Batch(inputs=torch.zeros(3, 1), targets=torch.zeros(2))
 
 
+@pytest.mark.parametrize("weight", [torch.full((3,), 0.5), torch.ones(2), torch.ones(3, 1)])
+def test_units_are_whole_numbers_one_an_example(weight: torch.Tensor) -> None:
+    inputs = torch.zeros(3, 2)
+    for make in (
+        lambda: Batch(inputs=inputs, weight=weight),
+        lambda: LazyBatch(3, lambda low, high: Batch(inputs=inputs[low:high]), weight),
+    ):
+        with pytest.raises(SteppeError, match="for 3 examples; valid: the number of units of each, whole"):
+            make()
+    assert Batch(inputs=inputs, weight=torch.full((3,), 2.0)).units == 6  # a mask that was summed up
+
+
 def test_what_is_whole_numbers_stays_so_when_a_batch_is_cast() -> None:
     cast = some().to(torch.device("cpu"), torch.float64)
     assert (cast.inputs.dtype, cast.targets.dtype) == (torch.float64, torch.int64)
