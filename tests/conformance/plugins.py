@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from suite.conformance import check_optimizer
+from suite.conformance.check import Check
 from suite.registry import Found, Registry
 from suite.scaffold import scaffold
 
@@ -16,6 +18,13 @@ UPDATE = """\
         p.add_(moments["momentum"], alpha=-group["lr"])
 """
 """The maths that a user would fill in: SGD with momentum."""
+
+INIT = '        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})\n'
+UPDATE_LINE = '        p.add_(moments["momentum"], alpha=-group["lr"])\n'
+EMA = """\
+        moments.setdefault("ema", p.detach().clone()).lerp_(p, 0.1)
+"""
+"""An average of the weights, as a further line of it."""
 
 
 def write(folder: Path, kind: str = "optimizer", name: str = "mine") -> Path:
@@ -190,3 +199,11 @@ def plugin(folder: Path, body: str, *, lr: str = "0.1", cost: str = "1", rest: s
     path = folder / "mine.py"
     path.write_text(HEAD + body + TAIL.format(lr=lr, cost=cost, build="build", rest=rest))
     return path
+
+
+def judged(folder: Path, body: str, **options: str) -> dict[str, Check]:
+    return {check.promise: check for check in check_optimizer(found(plugin(folder, body, **options)))}
+
+
+def broken(checks: dict[str, Check]) -> set[str]:
+    return {promise for promise, check in checks.items() if not check.ok}

@@ -20,10 +20,10 @@ Promises = dict[str, Callable[[TaskCase], str]]
 
 PROMISES: Promises = {
     "initialises from the init stream only": model.initialises,
+    "gives logits": model.logits,
     "starts with finite numbers": model.starts,
     "calls its model": model.calls,
     "names its last layer": model.head,
-    "gives logits": model.logits,
     "gives deterministic batches": data.batches,
     "gives fixed examples to evaluate": data.fixed,
     "has the sizes that it declares": data.sizes,

@@ -50,6 +50,11 @@ def check_arrays(task: ImageTask, problem: Problem) -> None:
             f"{problem.n_train} training images on {problem.setting.data.name}, declared are {declared}: "
             "correct n_train of the data set"
         )
+    if problem.n_train < task.measure_examples and declared is None:
+        raise Broken(
+            f"measure_examples is {task.measure_examples}, but there are {problem.n_train} training images: "
+            "lower it"
+        )
     if not isinstance(problem, ImageClassification):
         return
     dataset = _dataset(problem)

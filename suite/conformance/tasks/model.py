@@ -160,7 +160,8 @@ def _step(problem: Problem, model: nn.Module, batch: Batch) -> float:
             f"the loss has shape {tuple(loss.shape)}: return the mean over the batch, a 0-dim tensor"
         )
     if not bool(torch.isfinite(loss)):
-        raise Broken(f"the loss is {float(loss)} at the initial weights on {len(batch)} examples: not finite")
+        found = float(loss.detach())
+        raise Broken(f"the loss is {found} at the initial weights on {len(batch)} examples: not finite")
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
