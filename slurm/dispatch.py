@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from slurm import cluster as clusters
 from slurm import packing
@@ -26,7 +25,8 @@ from slurm.profiles import Profile
 from slurm.submission import FOLDER, Batch, Order, Submission, create
 from suite import scheduler
 from suite.errors import SteppeError
-from suite.local.forecast import Forecast, of_record
+from suite.local.forecast import Finished, Forecast
+from suite.schema import Record
 from suite.spec import RunSpec
 from suite.store import Store
 
@@ -43,7 +43,7 @@ class Plan:
     packed: Packed | None = None
     """None where nothing is left to submit."""
     needless: Mapping[str, str] = field(default_factory=dict)
-    """Runs that need no submission, each with the word that says why: done, failed, running, in the queue."""
+    """Runs that need no submission, each with the words that say why: done, running, in the queue, ..."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,6 +79,7 @@ def plan(
     cluster: Cluster,
     specs: Mapping[str, RunSpec] | None = None,
     gradients: Mapping[str, int] | None = None,
+    recorded: Mapping[str, str] | None = None,
 ) -> Plan:
     """Leave out what needs no submission and pack the rest; writes nothing.
 
@@ -90,29 +91,32 @@ def plan(
         cluster: what `survey` found.
         specs: specs by run id; those not given are read from the store, those given written by `send`.
         gradients: each run's cost in sample-gradients, where known; only the order depends on it.
+        recorded: runs that published records hold, each with its state.
 
     """
     records = store.index()
-    needless = _needless(store, run_ids, records)
+    needless = _needless(store, run_ids, records, recorded or {})
     todo = [run_id for run_id in run_ids if run_id not in needless]
     if not todo:
         return Plan(order, profile, needless=needless)
     known = {run_id: (specs or {}).get(run_id) or store.run(run_id).spec() for run_id in todo}
     notes = _fitting(known.values(), profile)
-    packed = packing.pack(_loads(known, gradients or {}, records), profile, *cluster.room)
+    packed = packing.pack(_loads(store, known, gradients or {}, records), profile, *cluster.room)
     shares = packing.batches(packed.packs, cluster.max_array_size, profile.max_running)
     return Plan(order, profile, tuple(shares), packed, needless, (*packed.notes, *notes))
 
 
-def _needless(store: Store, run_ids: Sequence[str], records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the runs that need no submission, each with the word that says why."""
+def _needless(
+    store: Store, run_ids: Sequence[str], records: Sequence[Record], recorded: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the runs that need no submission, each with the words that say why."""
     placed = scheduler.look(store.root) or {}
-    ended = {row["run_id"]: "done" if row["status"] == "completed" else "failed" for row in records}
+    ended = {**recorded, **{record.run_id: "failed" if record.failed else "done" for record in records}}
     there = set(store.run_ids())
     needless = {}
     for run_id in run_ids:
         state = ended.get(run_id) or (store.run(run_id).status() if run_id in there else "queued")
-        if state in ("done", "failed", "running"):
+        if run_id in ended or state in ("done", "failed", "running"):
             needless[run_id] = state
         elif run_id in placed and placed[run_id].state in ("pending", "running"):
             needless[run_id] = QUEUED
@@ -143,11 +147,12 @@ def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
 
 
 def _loads(
-    specs: Mapping[str, RunSpec], gradients: Mapping[str, int], records: Sequence[Mapping[str, Any]]
+    store: Store, specs: Mapping[str, RunSpec], gradients: Mapping[str, int], records: Sequence[Record]
 ) -> list[Load]:
     """Expect of each run what was measured of those like it; of those that differ in the seed only, once."""
     names = {spec.task.name for spec in specs.values()}
-    measured = (of_record(row) for row in records if row["spec"]["task"]["name"] in names)
+    finished = Finished(store)
+    measured = (finished(record) for record in records if record.spec.task.name in names)
     forecast = Forecast(one for one in measured if one is not None)
     counted = all(run_id in gradients for run_id in specs)
     expected: dict[tuple[object, ...], float | None] = {}
@@ -156,9 +161,11 @@ def _loads(
         machine = spec.data, spec.precision, spec.device, spec.threads, spec.compile, spec.ranks
         key = id(spec.task), id(spec.optimizer), spec.epochs, *machine
         if key not in expected:
-            guess = forecast.seconds(spec.to_dict(), gradients.get(run_id))
+            guess = forecast.seconds(spec, gradients.get(run_id))
             expected[key] = None if guess is None else guess.seconds
-        loads.append(Load(run_id, gradients[run_id] if counted else spec.epochs, expected[key]))
+        cost = gradients[run_id] if counted else spec.epochs
+        block = f"{spec.task.name} {sorted(spec.task.params.items())} {spec.data} {spec.seed}"
+        loads.append(Load(run_id, cost, expected[key], block))
     return loads
 
 
@@ -193,6 +200,7 @@ def send(
     say: Callable[[str], None],
     specs: Mapping[str, RunSpec] | None = None,
     gradients: Mapping[str, int] | None = None,
+    recorded: Mapping[str, str] | None = None,
 ) -> tuple[Plan, Submission | None]:
     """Do what `submit` does, with what is known already; return the plan, too.
 
@@ -200,7 +208,16 @@ def send(
     it was submitted is mended before a worker refuses it.
     """
     with alone(store.root, say):
-        planned = plan(store, run_ids, profile, order, cluster=cluster, specs=specs, gradients=gradients)
+        planned = plan(
+            store,
+            run_ids,
+            profile,
+            order,
+            cluster=cluster,
+            specs=specs,
+            gradients=gradients,
+            recorded=recorded,
+        )
         for note in planned.notes:
             say(note)
         scripts(planned, store.root)  # what the executor refuses, it refuses before anything is written

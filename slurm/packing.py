@@ -1,18 +1,21 @@
 """Runs into packs (array tasks), packs into batches (job arrays): pure arithmetic.
 
-Runs are ordered by what they are expected to take, dearest first: what is long must start early. Seconds are
-known where runs like them were measured; where not all of them are, cost in sample-gradients gives the order,
-and a run of unknown time has a task of its own, as nobody knows how many of them a time limit holds.
+The runs of one task and seed are a block: optimizers are compared within it, so its runs share a pack, and
+with it a machine, where they fit. Blocks keep the order in which they were asked for, task by task and seed
+by seed: a sweep that is cut short has compared all optimizers on the seeds that it reached. Within a block
+the longest run comes first. Packs are even as far as whole blocks allow; one too large for a pack is split.
 
-A task works through its runs in their order, `side` of them at a time. The dearest run that is left goes to
-the pack that has least (longest processing time first), so that no task is far longer than the others.
+How long runs take is known where runs like them were measured; where not all of them are, cost in
+sample-gradients stands in for it, and a run of unknown time has a task of its own, as it is unknown how many
+of them a time limit holds. A task works through its runs in their order, `side` of them at a time.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from slurm.profiles import Profile
@@ -34,6 +37,8 @@ class Load:
     """Sample-gradients, or epochs where those are known of no run."""
     seconds: float | None = None
     """None where nothing like it was measured."""
+    block: str = ""
+    """Names its task and seed."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +68,34 @@ def pack(loads: Sequence[Load], profile: Profile, room: int, why: str) -> Packed
     if len(bins) > room:
         wanted, bins = len(bins), _spread(ordered, room, len(ordered))
         notes.append(f"packs enlarged: {wanted} tasks would exceed {why}; {len(bins)} fit")
-    timed = all(load.seconds is not None for load in ordered)
-    bins.sort(key=lambda one: _span(one, side) if timed else _cost(one), reverse=True)
     notes += _warnings(ordered, bins, profile, side)
     packed = Packed(tuple(tuple(load.run_id for load in one) for one in bins), None, None, tuple(notes))
-    if not timed:
+    if not _all_timed(ordered):
         return packed
     spans = [_span(one, side) for one in bins]
     return replace(packed, longest_s=max(spans), total_s=math.fsum(spans))
 
 
 def order(loads: Sequence[Load]) -> list[Load]:
-    """Sort by expected time where it is known of all, else by cost; equals keep their order."""
-    if all(load.seconds is not None for load in loads):
-        return sorted(loads, key=_seconds, reverse=True)
-    return sorted(loads, key=lambda load: load.cost, reverse=True)
+    """Sort by block, in the order of their first runs, the longest of a block first; equals keep theirs."""
+    place: dict[str, int] = {}
+    for load in loads:
+        place.setdefault(load.block, len(place))
+    weigh = _weight_of(loads)
+    return sorted(loads, key=lambda load: (place[load.block], -weigh(load)))
+
+
+def _all_timed(loads: Iterable[Load]) -> bool:
+    return all(load.seconds is not None for load in loads)
+
+
+def _weight_of(loads: Iterable[Load]) -> Callable[[Load], float]:
+    """Return what tells how much a run is to do: its seconds where they are known of all, else its cost."""
+    return _seconds if _all_timed(loads) else lambda load: load.cost
 
 
 def _seconds(load: Load) -> float:
     return load.seconds or 0.0
-
-
-def _cost(one: Sequence[Load]) -> float:
-    return math.fsum(load.cost for load in one)
 
 
 def _span(one: Sequence[Load], side: int) -> float:
@@ -100,17 +110,18 @@ def _fixed(ordered: Sequence[Load], profile: Profile, side: int) -> list[list[Lo
 
 
 def _timed(ordered: Sequence[Load], profile: Profile, side: int) -> list[list[Load]]:
-    """Fill packs to `profile.pack_min`; runs that are as long themselves stand only beside each other."""
+    """Fill packs to `profile.pack_min`; runs that are as long themselves are only put with each other."""
     target = min(60.0 * profile.pack_min, profile.usable_s)
-    alone = [[load] for load in ordered if load.seconds is None]
     known = [load for load in ordered if load.seconds is not None]
     long = [load for load in known if _seconds(load) >= target]
     short = [load for load in known if _seconds(load) < target]
-    bins = alone + [long[i : i + side] for i in range(0, len(long), side)]
+    bins = [[load] for load in ordered if load.seconds is None]
+    bins += [long[i : i + side] for i in range(0, len(long), side)]
     if short:
         n = math.ceil(math.fsum(map(_seconds, short)) / (side * target)) or 1
         bins += _within(short, n, len(short), profile, side)
-    return bins
+    place = {load.run_id: i for i, load in enumerate(ordered)}
+    return sorted(bins, key=lambda one: place[one[0].run_id])
 
 
 def _within(ordered: Sequence[Load], n: int, most: int, profile: Profile, side: int) -> list[list[Load]]:
@@ -125,18 +136,43 @@ def _within(ordered: Sequence[Load], n: int, most: int, profile: Profile, side: 
 
 
 def _spread(ordered: Sequence[Load], n: int, most: int) -> list[list[Load]]:
-    """Deal runs out to n packs of at most `most`, the dearest first, always to the one that has least."""
-    bins: list[list[Load]] = [[] for _ in range(min(n, len(ordered)))]
-    timed = all(load.seconds is not None for load in ordered)
-    heap = [(0.0, i) for i in range(len(bins))]
-    for load in ordered:
+    """Cut runs, in their order, into about n packs of at most `most`; into more only where `most` wants it.
+
+    A block stays whole unless it is half as large again as a pack's share, or has more than `most` runs.
+    """
+    if n >= len(ordered):
+        return [[load] for load in ordered]
+    weigh = _weight_of(ordered)
+    share = math.fsum(map(weigh, ordered)) / n
+    bins: list[list[Load]] = [[]]
+    rest, inside = share * n, 0.0  # of all packs that are not closed, and of the one that is filled
+    for _, some in itertools.groupby(ordered, key=lambda load: load.block):
+        block = list(some)
+        wanted = round(math.fsum(map(weigh, block)) / share) if share else 1
+        for part in _parts(block, max(1, wanted, math.ceil(len(block) / most)), most, weigh):
+            weight = math.fsum(map(weigh, part))
+            left = n - len(bins) + 1
+            enough = left > 1 and inside + weight / 2 > rest / left
+            if bins[-1] and (enough or len(bins[-1]) + len(part) > most):
+                rest, inside = rest - inside, 0.0
+                bins.append([])
+            bins[-1] += part
+            inside += weight
+    return bins
+
+
+def _parts(block: Sequence[Load], n: int, most: int, weigh: Callable[[Load], float]) -> list[list[Load]]:
+    """Deal a block out to n parts of at most `most` runs, the longest first, always to the lightest."""
+    parts: list[list[Load]] = [[] for _ in range(min(n, len(block)))]
+    heap = [(0.0, i) for i in range(len(parts))]
+    for load in block:
         weight, i = heap[0]
-        bins[i].append(load)
-        if len(bins[i]) < most:
-            heapq.heapreplace(heap, (weight + (_seconds(load) if timed else load.cost), i))
+        parts[i].append(load)
+        if len(parts[i]) < most:
+            heapq.heapreplace(heap, (weight + weigh(load), i))
         else:
             heapq.heappop(heap)
-    return bins
+    return parts
 
 
 def _warnings(
@@ -181,9 +217,9 @@ class Share:
 def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> list[Share]:
     """Cut packs into job arrays so that together no more than `max_running` of them run (0: no cap).
 
-    SLURM caps an array and not a submission, so the arrays share the cap; packs are dealt out so that each
-    array has as much to do and none of the cap lies idle before the end. Where there are more arrays than the
-    cap allows tasks, as many chains as that are made of them, a link of which starts after the one before.
+    SLURM caps an array and not a submission, so the arrays share the cap; packs are dealt out in turn, so
+    that they start in their order and none of the cap lies idle before the end. Where there are more arrays
+    than the cap allows tasks, these form as many chains, a link of which starts after the one before.
     """
     chunk = max(1, min(max_array_size, CHUNK))
     n = math.ceil(len(packs) / chunk)

@@ -66,7 +66,7 @@ class Profile:
     pack_min: float = 15.0
     """Short runs share a task until it is expected to take so many minutes."""
     pack: int = 0
-    """Runs a task, whatever they take; 0 is by expected time."""
+    """Runs a task at most, whatever they take; 0 is by expected time."""
     signal_s: int = 120
     """Seconds before the time limit at which runs are told to save."""
     setup: tuple[str, ...] = ()

@@ -207,7 +207,7 @@ class _Shift:
                 say(f"the store refuses writes: trying {len(todo)} runs again in {pause:.0f} s")
                 self._calls.sleep(pause)
             else:
-                todo = self._freed(elsewhere)
+                todo = self._freed([run_id for run_id in run_ids if run_id in elsewhere])
                 elsewhere.difference_update(todo)
 
     def _round(self, run_ids: Sequence[str]) -> None:
@@ -249,13 +249,13 @@ class _Shift:
             self._ask_to_go_on()
         return int(self._calls.any)
 
-    def _freed(self, elsewhere: set[str]) -> list[str]:
+    def _freed(self, elsewhere: Sequence[str]) -> list[str]:
         """Wait until some of the runs that others hold are free or done, and return those; at last, none."""
         if self._busy_until is None:
             self._busy_until = time.monotonic() + self._patience.busy_s
         while elsewhere and not self._calls.any:
             if time.monotonic() > self._busy_until:
-                say(f"left to whoever works on them: {', '.join(sorted(elsewhere))}")
+                say(f"left to whoever works on them: {', '.join(elsewhere)}")
                 break
             self._calls.sleep(self._patience.poll_s)
             if free := [run_id for run_id in elsewhere if not _is_held(self._store.run(run_id))]:

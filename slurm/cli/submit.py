@@ -1,8 +1,8 @@
 """Submit tasks x optimizers x seeds to a SLURM cluster and return; cluster and store do the rest.
 
-Takes the selectors of `steppe run`. Runs that are done, at work or in the queue are left out, so that the
-same command again submits what is missing and nothing twice. A profile says what a task asks for: the files
-of slurm/profiles/ are examples, those in $STEPPE_PROFILES yours.
+Takes the selectors of `steppe run`. Runs that are done, here or in published records (--records), at work
+or in the queue are left out, so that the same command again submits what is missing and nothing twice. A
+profile says what a task asks for: the files of slurm/profiles/ are examples, those in $STEPPE_PROFILES yours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from slurm.dispatch import Plan
 from slurm.profiles import Profile
 from slurm.submission import Order, Submission
 from suite.cli import options
-from suite.cli.plan import n_train
 from suite.cli.run import say
 from suite.declared import Declared
 from suite.errors import SteppeError
@@ -37,12 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_selectors(parser)
     parser.set_defaults(ranks=None)  # the profile's
     options.add_store(parser)
+    options.add_records(parser)
     group = parser.add_argument_group("how it is submitted")
     group.add_argument(
         "--profile", required=True, metavar="P", help="what a task asks for: NAME, or the path of a TOML file"
     )
     group.add_argument(
-        "--pack", type=options.whole(1), metavar="N", help="runs a task (default: by expected time)"
+        "--pack", type=options.whole(1), metavar="N", help="runs a task at most (default: by expected time)"
     )
     group.add_argument(
         "--workers",
@@ -77,14 +77,30 @@ def execute(args: argparse.Namespace) -> int:
     store = Store(Path(os.path.abspath(options.store_root(args))))
     order = _order(args, profile, wandb)
     gradients = _gradients(specs, registry)
+    recorded = options.recorded(args)
     if args.dry_run:
         planned = dispatch.plan(
-            store, list(specs), profile, order, cluster=cluster, specs=specs, gradients=gradients
+            store,
+            list(specs),
+            profile,
+            order,
+            cluster=cluster,
+            specs=specs,
+            gradients=gradients,
+            recorded=recorded,
         )
         return _show(planned, store, as_json=args.json)
-    _pin(store, specs, registry)
+    _pin(store, {run_id: spec for run_id, spec in specs.items() if run_id not in recorded}, registry)
     planned, submission = dispatch.send(
-        store, list(specs), profile, order, cluster=cluster, say=say, specs=specs, gradients=gradients
+        store,
+        list(specs),
+        profile,
+        order,
+        cluster=cluster,
+        say=say,
+        specs=specs,
+        gradients=gradients,
+        recorded=recorded,
     )
     say(_summary(planned, store))
     if submission is not None:
@@ -135,12 +151,12 @@ def _order(args: argparse.Namespace, profile: Profile, wandb: str) -> Order:
 
 def _gradients(specs: Mapping[str, RunSpec], registry: Registry) -> dict[str, int]:
     """Multiply epochs, training examples and declared cost of each run, where their number is declared."""
-    sizes: dict[int, Any] = {}  # by reference: the runs of a selector share theirs
+    sizes: dict[int, int | None] = {}  # by reference: the runs of a selector share theirs
     costs: dict[int, float] = {}
     out = {}
     for run_id, spec in specs.items():
         if id(spec.task) not in sizes:
-            sizes[id(spec.task)] = n_train(registry.resolve_task(spec.task), spec.data)
+            sizes[id(spec.task)] = registry.resolve_task(spec.task).training_examples(spec.data)
         if id(spec.optimizer) not in costs:
             costs[id(spec.optimizer)] = declared_cost(registry, spec.optimizer)
         n = sizes[id(spec.task)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,13 +26,11 @@ class Fate:
 def fate(folder: RunFolder) -> Fate:
     numbers = attempt_numbers(folder.path)
     published = sum((folder.path / "attempts" / str(n) / "result.json").exists() for n in numbers)
-    if folder.result() is None:
+    if folder.record() is None:
         return Fate(None, "", "", published, len(numbers))
-    metrics, text = deterministic(folder)
-    record = json.loads(text)
-    del record["provenance"]["attempts"]  # tells of the faults, which is what it is for
+    metrics, record = deterministic(folder)
     digest = hashlib.sha256(metrics).hexdigest()
-    return Fate(json.dumps(record), digest, weights(folder), published, len(numbers))
+    return Fate(record.decode(), digest, weights(folder), published, len(numbers))
 
 
 def weights(folder: RunFolder) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slurm import client, cluster, dispatch, executor, packing
+from slurm.cluster import Cluster
 from slurm.profiles import Profile
 from slurm.submission import Batch, Order, Submission, submissions
 from slurm.testbed.cluster import Testbed
@@ -22,6 +23,7 @@ from suite.spec import EntryRef, RunSpec
 from suite.store import Store
 from tests.slurm.queue import cancel_all
 from tests.suite.cli.conftest import finish
+from tests.suite.records import make_spec
 
 HELD = Profile(name="held", memory="100M", pack=2, extra={"hold": ""})
 ORDER = Order(command="steppe submit", profile=HELD.to_dict(), workers=1, checkpoint_s=60.0)
@@ -298,7 +300,7 @@ def test_two_submitters_at_once_submit_each_run_once(on_cluster: Testbed, store:
 # -- what is expected --------------------------------------------------------------------------------
 
 
-def test_the_order_follows_what_was_measured(on_cluster: Testbed, store: Store) -> None:
+def test_packs_follow_what_was_measured_and_the_order_of_the_seeds(on_cluster: Testbed, store: Store) -> None:
     # The finished run trained for 36 s an epoch, so that six epochs are expected to take 216 s and more.
     finish(store, next(iter(specs(1).values())))
     long, short = specs(1, epochs=6.0), specs(3)
@@ -308,9 +310,56 @@ def test_the_order_follows_what_was_measured(on_cluster: Testbed, store: Store) 
         store, [*short, *long], replace(HELD, pack=0, pack_min=2.0), ORDER, cluster=dispatch.survey(HELD)
     )
     assert plan.left_out == {"done": 1}
-    assert plan.shares[0].packs == (tuple(long), tuple(short)[1:])
+    assert plan.shares[0].packs == (tuple(short)[1:], tuple(long))
     assert plan.packed is not None
     assert plan.packed.longest_s == pytest.approx(6 * 39 + 1)
+
+
+@pytest.fixture
+def no_queue(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A cluster that is never asked, and whose queue is empty."""
+    monkeypatch.setattr(dispatch.scheduler, "look", lambda _: {})
+    return Cluster("fake", 1001, 10_000, None, 0, 0, {})
+
+
+def of_seeds(n: int, *optimizers: str) -> dict[str, RunSpec]:
+    """Runs in the order of `expand`."""
+    every = [make_spec(seed, name) for seed in range(n) for name in optimizers]
+    return {spec.run_id: spec for spec in every}
+
+
+def named(runs: dict[str, RunSpec], plan: dispatch.Plan) -> list[str]:
+    """The runs of each task, in the order in which tasks start."""
+    packs = [pack for share in plan.shares for pack in share.packs]
+    return [" ".join(f"{runs[r].optimizer.name}-{runs[r].seed}" for r in pack) for pack in packs]
+
+
+def test_all_optimizers_of_a_seed_come_before_the_next_and_share_a_task(
+    tmp_path: Path, no_queue: Cluster
+) -> None:
+    store, runs = Store(tmp_path / "store"), of_seeds(3, "sgd", "sam", "nso")
+    costs = {run_id: {"sgd": 1, "sam": 2, "nso": 3}[spec.optimizer.name] for run_id, spec in runs.items()}
+
+    def plan(pack: int) -> list[str]:
+        known = {"specs": runs, "gradients": costs}
+        return named(
+            runs, dispatch.plan(store, [*runs], Profile("p", pack=pack), ORDER, cluster=no_queue, **known)
+        )  # type: ignore[arg-type]
+
+    assert plan(3) == plan(5) == [f"nso-{seed} sam-{seed} sgd-{seed}" for seed in range(3)]
+    assert plan(1) == [f"{name}-{seed}" for seed in range(3) for name in ("nso", "sam", "sgd")]
+
+
+def test_runs_that_are_published_are_not_submitted(tmp_path: Path, no_queue: Cluster) -> None:
+    store, runs = Store(tmp_path / "store"), of_seeds(2, "sgd", "sam")
+    first, second, *rest = runs
+    finish(store, runs[first])
+    recorded = dict.fromkeys((first, second), "done in records") | {rest[0]: "failed in records"}
+    plan = dispatch.plan(
+        store, [*runs], replace(HELD, pack=2), ORDER, cluster=no_queue, specs=runs, recorded=recorded
+    )
+    assert plan.left_out == {"done": 1, "done in records": 1, "failed in records": 1}
+    assert named(runs, plan) == ["sam-1"]
 
 
 def test_a_dry_run_writes_nothing(on_cluster: Testbed, tmp_path: Path, small_batches: None) -> None:

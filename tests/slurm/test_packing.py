@@ -24,15 +24,110 @@ def sums(profile: Profile, runs: list[Load]) -> list[float]:
     return [sum(took[run_id] for run_id in one) for one in pack(runs, profile, *ROOMY).packs]
 
 
-def test_the_dearest_start_first_by_time_where_it_is_known_of_all() -> None:
+def test_the_longest_of_a_block_start_first_by_time_where_it_is_known_of_all() -> None:
     runs = [Load("a", 9.0, 10.0), Load("b", 1.0, 300.0), Load("c", 5.0, 20.0)]
     alone = Profile(name="p", pack=1)
     assert pack(runs, alone, *ROOMY).packs == (("b",), ("c",), ("a",))
 
 
-def test_the_dearest_start_first_by_cost_where_one_time_is_unknown() -> None:
+def test_the_longest_of_a_block_start_first_by_cost_where_one_time_is_unknown() -> None:
     runs = [Load("a", 1.0, 300.0), Load("b", 9.0, None), Load("c", 5.0, 20.0)]
     assert pack(runs, Profile(name="p", pack=1), *ROOMY).packs == (("b",), ("c",), ("a",))
+
+
+SECONDS = {"sgd": 100.0, "sam": 200.0, "nso": 300.0}
+
+
+def sweep(n_seeds: int, scale: float | None = 1.0, tasks: str = "a") -> list[Load]:
+    """Three optimizers in the order of `expand`; `scale` multiplies their seconds, None: unknown."""
+    return [
+        Load(f"{task}{seed}-{name}", cost, None if scale is None else scale * cost, f"{task} {seed}")
+        for task in tasks
+        for seed in range(n_seeds)
+        for name, cost in SECONDS.items()
+    ]
+
+
+def names(runs: list[Load], profile: Profile, room: int = 10**6) -> list[str]:
+    return [" ".join(one) for one in pack(runs, profile, room, "a limit").packs]
+
+
+def test_packs_start_task_by_task_and_seed_by_seed() -> None:
+    assert names(sweep(2, tasks="ba"), Profile(name="p", pack=1)) == [
+        "b0-nso", "b0-sam", "b0-sgd", "b1-nso", "b1-sam", "b1-sgd",
+        "a0-nso", "a0-sam", "a0-sgd", "a1-nso", "a1-sam", "a1-sgd",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        Profile(name="p", time_min=600, pack_min=10),  # 600 s each: one block a pack
+        Profile(name="p", time_min=600, pack_min=12),  # 1800 s in three packs, too
+        Profile(name="p", pack=3),
+        Profile(name="p", pack=5),
+    ],
+)
+def test_the_runs_of_a_task_and_seed_are_in_one_pack(profile: Profile) -> None:
+    assert names(sweep(3), profile) == [f"a{seed}-nso a{seed}-sam a{seed}-sgd" for seed in range(3)]
+
+
+def test_short_blocks_share_a_pack_whole() -> None:
+    profile = Profile(name="p", time_min=600, pack_min=20)
+    assert [one.count("nso") for one in names(sweep(5), profile)] == [2, 2, 1]
+    fixed = names(sweep(4), Profile(name="p", pack=6))
+    assert fixed == [" ".join(f"a{s}-{name}" for s in pair for name in ("nso", "sam", "sgd"))
+                     for pair in ((0, 1), (2, 3))]  # fmt: skip
+
+
+def test_a_block_that_does_not_fit_is_split_evenly() -> None:
+    assert names(sweep(1), Profile(name="p", time_min=600, pack_min=5.1)) == ["a0-nso", "a0-sam a0-sgd"]
+    assert names(sweep(2, None), Profile(name="p", pack=2)) == [
+        "a0-nso", "a0-sam a0-sgd", "a1-nso", "a1-sam a1-sgd"
+    ]  # fmt: skip
+
+
+def test_the_time_limit_splits_a_block_that_the_minutes_of_the_profile_would_not() -> None:
+    profile = Profile(name="p", time_min=8, signal_s=60, pack_min=60)  # 7 of 8 min to be used
+    packed = pack(sweep(4), profile, *ROOMY)
+    assert packed.longest_s is not None
+    assert packed.longest_s <= 420
+    assert [one[0][:2] for one in packed.packs] == sorted(one[0][:2] for one in packed.packs)
+
+
+def test_long_runs_fill_the_places_of_a_task_in_the_order_of_their_seeds() -> None:
+    profile = Profile(name="p", time_min=600, pack_min=1, workers=4, cpus=4)
+    assert names(sweep(2), profile) == ["a0-nso a0-sam a0-sgd a1-nso", "a1-sam a1-sgd"]
+
+
+def test_blocks_stay_whole_where_room_is_short() -> None:
+    assert names(sweep(8, None), LONG, room=7) == [
+        *(f"a{s}-nso a{s}-sam a{s}-sgd" for s in range(5)),
+        "a5-nso a5-sam a5-sgd a6-nso a6-sam a6-sgd",
+        "a7-nso a7-sam a7-sgd",
+    ]
+
+
+@given(
+    n_seeds=st.integers(1, 12),
+    scale=st.none() | st.floats(0.1, 20.0),
+    size=st.integers(0, 8),
+    workers=st.integers(1, 4),
+    room=st.integers(1, 40),
+)
+def test_seeds_start_in_their_order_whatever_the_packs(
+    n_seeds: int, scale: float | None, size: int, workers: int, room: int
+) -> None:
+    profile = Profile(name="p", pack=size, workers=workers, cpus=workers, time_min=60, pack_min=10)
+    packed = pack(sweep(n_seeds, scale), profile, room, "a limit")
+    packs = packed.packs
+    seeds = [[int(run_id[1:].split("-")[0]) for run_id in one] for one in packs]
+    assert all(one == sorted(one) for one in seeds)  # within a pack
+    firsts = [one[0] for one in seeds]
+    assert firsts == sorted(firsts)  # and from pack to pack
+    enlarged = any(note.startswith("packs enlarged") for note in packed.notes)
+    assert enlarged or not size or all(len(one) <= size for one in packs)
+    assert len(packs) <= room
 
 
 def test_short_runs_share_a_task_up_to_the_minutes_of_the_profile() -> None:
@@ -132,7 +227,7 @@ def test_several_arrays_share_the_cap_and_the_work() -> None:
     shares = batches(packs_of(10), 4, 8)
     assert [share.at_a_time for share in shares] == [3, 3, 2]
     assert [len(share.packs) for share in shares] == [4, 3, 3]
-    assert shares[0].packs == (("r0",), ("r3",), ("r6",), ("r9",))  # each has of the dear and of the cheap
+    assert shares[0].packs == (("r0",), ("r3",), ("r6",), ("r9",))  # the queue starts r0, r1, r2, ...
     assert not any(share.after for share in shares)
 
 

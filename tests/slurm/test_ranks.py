@@ -59,7 +59,7 @@ def test_two_nodes_make_the_record_of_two_processes_here(shared: Sweep, peace: d
     shared.wait_done(1)
     shared.check(peace)
     (record,) = Store(shared.store).index()
-    assert record["spec"]["ranks"] == 2
+    assert record.spec.ranks == 2
 
 
 def test_a_requeue_of_two_nodes_costs_nothing(shared: Sweep, peace: dict[str, Fate]) -> None:

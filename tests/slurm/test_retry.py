@@ -23,7 +23,7 @@ from suite.spec import RunSpec
 from suite.store import Store
 from tests.slurm.fake_queue import ORDER, FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import Answer, steppe
-from tests.suite.records import begin, finish, make_run
+from tests.suite.records import begin, finish, make_run, make_spec
 
 
 @pytest.fixture
@@ -99,6 +99,14 @@ def mixed(store: Store, queue: FakeQueue) -> dict[str, RunSpec]:
     queue.has(batch, 7, "RUNNING")
     begin(store, specs["local"])
     return specs
+
+
+def test_runs_go_seed_by_seed_again(store: Store, queue: FakeQueue, sent: Sent) -> None:
+    order = [(seed, name) for seed in range(3) for name in ("nso", "sam", "sgd")]
+    specs = [make_spec(seed, name) for seed, name in order]
+    handed(store, [[spec] for spec in reversed(specs)])
+    assert retry(store).code == 0
+    assert sent.calls[0][0] == [spec.run_id for spec in specs]
 
 
 @pytest.mark.parametrize(

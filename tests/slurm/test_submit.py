@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
+from slurm import dispatch, executor
+from slurm.cluster import Cluster
 from slurm.executor import ROOT
 from slurm.submission import submissions
 from slurm.testbed.cluster import Testbed
 from suite.files import write_whole
+from suite.schema import to_line
 from suite.store import Store
 from tests.slurm.queue import wait_until
 from tests.suite.cli.conftest import TINY, Cli, cli
-from tests.suite.runner import PLUGIN
+from tests.suite.records import make_record
+from tests.suite.runner import PLUGIN, tiny_specs
 
 __all__ = ["cli"]  # a fixture of another folder
 
@@ -161,6 +165,27 @@ def test_without_slurm_the_user_hears_where_to_go_on(cli: Cli, monkeypatch: pyte
     assert "no `sbatch` on PATH" in answer.err
     assert "run it here with `steppe run`" in answer.err
     assert "python -m slurm.testbed up" in answer.err
+
+
+def test_what_is_published_is_not_submitted(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "survey", lambda _: Cluster("fake", 1001, 10_000, None, 0, 0, {}))
+    monkeypatch.setattr(executor, "ask", lambda *_: "Submitted batch job 100")
+    done, other, *_ = tiny_specs(["sgd", "sam"], [0, 1, 2])
+    records = tmp_path / "published.jsonl"
+    made = sorted((make_record(done), make_record(other, "failed")), key=lambda record: record.run_id)
+    records.write_bytes(b"".join(map(to_line, made)))
+    submit = ("submit", *RUNS, "--store", "store", "--profile", "testbed", "--records", records)
+    dry = cli(*submit, "--dry-run")
+    assert dry.code == 0, dry.err
+    answer = cli(*submit, "--pack", "2")
+    assert answer.err.splitlines()[0] == "4 runs in 2 tasks; left out: 1 done in records, 1 failed in records"
+    store = Store("store")
+    assert not {done.run_id, other.run_id} & {*store.run_ids()}
+    (submission,) = submissions(Path("store").resolve())
+    seeds = [[store.run(run_id).spec().seed for run_id in pack] for pack in submission.batches[0].packs]
+    assert seeds == [[1, 1], [2, 2]]
 
 
 ALONE = """

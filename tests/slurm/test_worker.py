@@ -119,7 +119,7 @@ def test_a_run_that_another_process_works_on_waits_until_it_is_free(tmp_path: Pa
 
     def leave() -> None:
         until = time.monotonic() + WAIT_S
-        while second.result() is None and time.monotonic() < until:
+        while second.record() is None and time.monotonic() < until:
             time.sleep(0.02)
         attempt.close()
 
