@@ -15,6 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from slurm.submission import Batch, Order, create
+from suite.schema import to_document
 from suite.store import Store
 from tests.suite.records import make_record, make_spec
 
@@ -24,7 +25,6 @@ FEW = 200
 
 PACK = 20
 ROOT = Path(__file__).resolve().parents[2]
-COST = {"sample_gradients": 360, "train_s": 36.0, "evaluate_s": 3.0, "measure_s": 1.0, "n_train": 90}
 ORDER = Order("steppe submit", {"name": "test"}, workers=2, checkpoint_s=60.0)
 
 SQUEUE = """#!{python}
@@ -50,7 +50,7 @@ def store(request: pytest.FixtureRequest, n: int, tmp_path_factory: pytest.TempP
         folder.mkdir(parents=True)
         (folder / "spec.json").write_text(json.dumps(spec.to_dict(), indent=1, sort_keys=True))
         if seed < n * request.param:
-            (folder / "result.json").write_text(json.dumps({**make_record(spec), "cost": COST}))
+            (folder / "result.json").write_bytes(to_document(make_record(spec)))
         ids.append(spec.run_id)
     submission = create(store.root, ORDER, [[tuple(ids[i : i + PACK]) for i in range(0, n, PACK)]])
     _play(store.root, submission.batches[0])

@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from slurm import peer
 from slurm.executor import ArrayExecutor
