@@ -1,4 +1,6 @@
-"""Every built-in optimizer, in its settings that run other code, through the battery."""
+"""Every built-in optimizer, in its settings that run other code, and examples of other kinds."""
+
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,8 @@ SELECTORS = [
     "sam[base=adamw]",
     "sam[adaptive=true]",
     "sam[frozen_stats=false]",
+    "sam[ascent=rank]",
+    "sam[clip=0.1]",
     "lpf-sgd",
     "lpf-sgd[M=8]",
     "lpf-sgd[M=8,scale=tensor,alpha=15]",
@@ -48,6 +52,23 @@ def test_built_in_optimizers_keep_their_promises(text: str) -> None:
     broken = [
         check for check in check_optimizer(REGISTRY.optimizer(selector.pattern), overrides) if not check.ok
     ]
+    assert not broken, "\n".join(f"{check.promise}: {check.message}" for check in broken)
+
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+EXAMPLES = {
+    "curvature": "the loss as a function",
+    "ema": "weights that are evaluated and not trained",
+    "muon": "parameters by their place in the model",
+    "no-decay": "a group for each parameter",
+    "spsa": "losses alone",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_of_other_kinds_keep_their_promises(name: str) -> None:
+    found = Registry([PLUGINS / f"{name.replace('-', '_')}.py"]).optimizer(name)
+    broken = [check for check in check_optimizer(found) if not check.ok]
     assert not broken, "\n".join(f"{check.promise}: {check.message}" for check in broken)
 
 

@@ -51,12 +51,29 @@ def test_new_check_fill_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (cross,) = (line for line in out.splitlines() if line.startswith("✗"))
     assert "goes downhill" in cross
     assert "its sign is likely wrong" in cross
-    assert out.splitlines()[-1] == "optimizer my-method: 13 of 14 promises kept"
+    assert out.splitlines()[-1] == "optimizer my-method: 16 of 17 promises kept"
 
     code, out = check(capsys, *command, "--json")
     answer = json.loads(out)
     assert code == 1
     assert [c["promise"] for c in answer["checks"] if not c["ok"]] == ["goes downhill"]
+
+
+def test_new_check_fill_check_of_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "task", "my-images", "--file", "my_images.py"]) == 0
+    assert "fill in `model`, then run `steppe check task my-images" in capsys.readouterr().out
+    command = ("task", "my-images", "--plugin", "my_images.py")
+    code, out = check(capsys, *command)
+    assert code == 1
+    assert "✗ initialises from the init stream only  the model is still to be written" in out
+
+    path, unwritten = tmp_path / "my_images.py", "    raise SteppeError("
+    line = next(line for line in path.read_text().splitlines() if line.startswith(unwritten))
+    model = "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))"
+    swap(path, line, model)
+    code, out = check(capsys, *command)
+    assert code == 0, out
+    assert out.splitlines()[-1] == "task my-images: all promises kept"
 
 
 def test_without_a_file_it_goes_beside_the_built_in_entries(
