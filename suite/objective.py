@@ -12,6 +12,7 @@ weights, which can be differentiated again. All evaluations of a step share one 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from suite.problem import Batch, ModelAt, mapped, widened
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
 from suite.smooth import smooth
+
+# What torch.func.jvp imports when it is first called says that itself is old.
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 class BatchLoss(Protocol):
