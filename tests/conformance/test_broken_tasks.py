@@ -164,6 +164,12 @@ BROKEN: list[tuple[type[Problem], dict[str, Any], str, str]] = [
     (EvidenceOfNumbers, {}, "evaluates what it declares", r"is torch.float32 \(4,\): booleans"),
     (CountsBatches, {}, "evaluates what it declares", "counts 3 examples of 4"),
     (NothingYet, {"metrics": (F1, LOSS)}, "evaluates what it declares", "f1 on split 'validation' is nan at"),
+    (
+        Points,
+        {"data": (Generated("points", lambda: {**points(), "test": points()["test"][:0]}),)},
+        "evaluates what it declares",
+        "split 'test' is empty",
+    ),
     (Points, {"tests": ("test", "other")}, "evaluates what it declares", "unknown split of data set points"),
     (
         Points,

@@ -112,6 +112,48 @@ def test_evaluation_weights_can_be_wrong(tmp_path: Path, update: str, method: st
     assert re.search(message, check.message), check.message
 
 
+SCHEDULE_FREE = '''\
+class ScheduleFree(torch.optim.Optimizer):
+    """SGD on z, gradients at y = (1 - b) z + b x, evaluation at the mean x of z (Defazio et al. 2024)."""
+
+    def __init__(self, params, lr, beta=0.9):
+        super().__init__(params, {{"lr": lr, "beta": beta, "k": 0}})
+
+    def step(self, objective):
+        self.zero_grad()
+        loss = objective()
+        group = self.param_groups[0]
+        group["k"] += 1
+        with torch.no_grad():
+            for p, x in zip(group["params"], self.mean(), strict=True):
+                z = self.state[p]["z"].sub_(p.grad, alpha=group["lr"])
+                p.copy_((1 - group["beta"]) * z + group["beta"] * x.lerp(z, 1 / group["k"]))
+        return loss
+
+    def mean(self):
+        group = self.param_groups[0]
+        for p in group["params"]:
+            self.state[p].setdefault("z", p.detach().clone())
+        return [(p - (1 - group["beta"]) * self.state[p]["z"]) / group["beta"] for p in group["params"]]
+
+    {name} = mean
+
+
+def build(params, hyper, context):
+    return ScheduleFree(params.tensors, hyper["lr"])
+'''
+
+
+def test_weights_that_are_computed_from_the_trained_ones(tmp_path: Path) -> None:
+    """They are in no state, but what they are computed from is; y is rounded, which is no perturbation."""
+    checks = judged(tmp_path, SCHEDULE_FREE.format(name="evaluation_weights"), lr="0.5")
+    assert not broken(checks), checks
+    assert "moves the weights by rounding alone" in checks["restores the weights"].message
+    checks = judged(tmp_path, SCHEDULE_FREE.format(name="average"), lr="0.5")
+    assert broken(checks) == {"evaluates the weights that it means"}
+    assert "(state[p]['z'])" in checks["evaluates the weights that it means"].message
+
+
 SWAP = """\
     @torch.no_grad()
     def swap(self):

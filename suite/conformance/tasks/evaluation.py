@@ -47,8 +47,8 @@ def scores(case: TaskCase) -> str:
                 )
             sums[name] += float(value.double().sum())
         units += batch.units
-    if not sums:
-        return "none are named"
+    if not sums or not units:
+        return "none are named" if units else f"not judged: split {split!r} is empty"
     metrics = case.evaluation(problem, model, split).metrics
     shared = [name for name in sums if name in metrics]
     for name in shared:
