@@ -89,8 +89,6 @@ class Task:
             raise unknown(f"tier of task {self.name}", self.tier, TIERS)
         if not self.data:
             raise SteppeError(f"task {self.name}: data is empty; list at least one data set")
-        if not self.metrics:
-            raise SteppeError(f"task {self.name}: metrics is empty; list at least one, the primary first")
         if not 0 < self.epochs < math.inf:
             raise SteppeError(f"task {self.name}: epochs is {self.epochs}; valid: a number above 0")
         for what, least in (

@@ -284,7 +284,7 @@ def test_weights_of_a_file_are_the_same_for_every_seed() -> None:
         ({"version": "2"}, "the entry has the version '1', the task that it makes '2'"),
         ({"measures": ("lamda_max",)}, "unknown measure 'lamda_max'; did you mean 'lambda_max'"),
         ({"curve_measures": ("lamda_max",)}, "unknown measure 'lamda_max'; did you mean 'lambda_max'"),
-        ({"metrics": ()}, "metrics is empty; list at least one"),
+        ({"metrics": ()}, "metrics: there is none; valid: one or more"),
         ({"data": ()}, "data is empty"),
         ({"precisions": ("fp16",)}, "unknown precision of task points 'fp16'"),
         ({"batch_size": -1}, "batch_size is -1; valid: a whole number from 0 on"),

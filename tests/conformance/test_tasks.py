@@ -79,7 +79,7 @@ def test_what_is_said_of_tasks_of_other_kinds() -> None:
     )
     assert message("pairs", "adds up over slices").startswith("a joint loss: ")
     assert message("pairs", "leaves the test splits alone").startswith("test, noisier, mirrored: not read")
-    assert message("tokens", "sums its losses to its loss").endswith("a mean over 51 units")
+    assert message("tokens", "sums its losses to its loss").endswith("a mean over 33 units")
     assert message("tokens", "names its last layer") == "head.weight, head.bias"
     assert message("tokens", "takes the last mini-batch") == (
         "a training step runs on the 8 examples at the end of an epoch"
