@@ -154,7 +154,7 @@ def _leaderboard(
 
 
 def _payload(store: Store, args: argparse.Namespace) -> Path | None:
-    """Write the leaderboard as a table for W&B; None where it has no rows."""
+    """Write the leaderboard as a table for W&B; None where there are no records."""
     from suite.cli import leaderboard
 
     if not store.index():
@@ -168,9 +168,6 @@ def _payload(store: Store, args: argparse.Namespace) -> Path | None:
     leaderboard.execute(parser.parse_args(["--store", str(store.root), *plugins, "-o", str(path)]))
     text = path.read_text(encoding="utf-8")
     columns, rows = typed(text)
-    if not rows:
-        print("steppe: no leaderboard: it has no rows; tasks of a plugin need --plugin FILE", file=sys.stderr)
-        return None
     payload = folder / "leaderboard.json"
     document = {"columns": columns, "rows": rows, "files": {path.name: text}}
     write_whole(payload, json.dumps(document, ensure_ascii=True).encode())

@@ -19,7 +19,6 @@ from suite.registry import Registry
 from suite.schema import (
     Cost,
     Estimate,
-    Evidence,
     Failure,
     Origin,
     Provenance,
@@ -27,6 +26,7 @@ from suite.schema import (
     Sharpness,
     Sources,
     SplitResult,
+    pack_right,
     to_document,
 )
 from suite.select import select
@@ -43,7 +43,7 @@ OPTIMIZERS = ("sgd", "sam", "lpf-sgd", "nso", "adam", "adabelief", "sgd[momentum
 RATES = "0.1|0.001|0.002|0.005|0.01|0.02|0.03|0.04|0.06|0.08"
 N_TRAIN, N_TEST = 4500, 10_000
 _MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
-_RIGHT = Evidence.of(random.Random(0).randbytes(N_TEST // 8))
+_RIGHT = pack_right(random.Random(0).randbytes(N_TEST // 8))
 """As long as the evidence of a real run; of any, whatever its accuracy."""
 
 
