@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -25,22 +27,22 @@ class Commit:
     """Version of each estimator by measure; empty where the commit has no lock."""
 
 
-def check_origin(record: Record) -> Iterator[str]:
-    """Yield what the commits that a record names cannot have made.
+def check_origin(record: Record, root: Path = ROOT) -> Iterator[str]:
+    """Yield what the commits that a record names cannot have made, as far as the clone at `root` has them.
 
-    A commit that this clone does not have, and code that differed from its commit, cannot be checked: what
-    the record says of them is a claim.
+    A commit that it does not have, and code that differed from its commit, cannot be checked: what the
+    record says of them is a claim.
     """
     mine = record.provenance.origin
-    yield from _false_tree("provenance.origin", mine)
-    commit = _clean(mine)
+    yield from _false_tree("provenance.origin", mine, root)
+    commit = _clean(mine, root)
     if commit is not None and commit.engine not in (None, record.engine):
         yield f"engine is {record.engine}, but commit {_short(mine)} is engine {commit.engine}"
     for name, estimate in record.sharpness.measures.items() if record.sharpness else ():
         origin = estimate.origin or mine
         if estimate.origin is not None:
-            yield from _false_tree(f"sharpness.measures.{name}.origin", origin)
-        commit = _clean(origin)
+            yield from _false_tree(f"sharpness.measures.{name}.origin", origin, root)
+        commit = _clean(origin, root)
         if commit is not None and commit.measures.get(name, estimate.version) != estimate.version:
             yield (
                 f"sharpness.measures.{name}.version is {estimate.version}, but commit {_short(origin)} has "
@@ -48,20 +50,19 @@ def check_origin(record: Record) -> Iterator[str]:
             )
 
 
-def _false_tree(where: str, origin: Origin) -> Iterator[str]:
-    commit = _clean(origin)
+def _false_tree(where: str, origin: Origin, root: Path) -> Iterator[str]:
+    commit = _clean(origin, root)
     if commit is not None and commit.source_tree != origin.source_tree:
         yield f"{where}.source_tree is not that of commit {_short(origin)}"
 
 
-def checkable(origin: Origin) -> bool:
-    """Whether this clone has the very code that is named."""
-    return _clean(origin) is not None
+def checkable(origin: Origin, root: Path = ROOT) -> bool:
+    """Whether the clone at `root` has the very code that is named."""
+    return _clean(origin, root) is not None
 
 
-def _clean(origin: Origin) -> Commit | None:
-    name = origin.git_commit
-    return None if name is None or name.endswith(DIRTY) else commit_of(name)
+def _clean(origin: Origin, root: Path) -> Commit | None:
+    return None if origin.git_commit is None else commit_of(origin.git_commit, root)
 
 
 def _short(origin: Origin) -> str:
@@ -69,11 +70,11 @@ def _short(origin: Origin) -> str:
 
 
 @cache
-def commit_of(name: str) -> Commit | None:
-    """Read a commit of this clone; None where it does not have it."""
-    if not name.isalnum():  # it goes to git as an argument
+def commit_of(name: str, root: Path = ROOT) -> Commit | None:
+    """Read a commit of a clone by its full hash; None where it does not have it."""
+    if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name):  # a branch may move, and the dirty one is none
         return None
-    answer = _git("archive", "--format=tar", name, "--", *SOURCE)
+    answer = _git(root, "archive", "--format=tar", name, "--", *SOURCE)
     if answer is None:
         return None
     files: dict[str, bytes] = {}
@@ -88,11 +89,11 @@ def commit_of(name: str) -> Commit | None:
     return Commit(tree_digest(files), known.engine, known.measures)
 
 
-def _git(*arguments: str) -> bytes | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(root), *arguments]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, timeout=30, check=False
-        )
+        answer = subprocess.run(command, capture_output=True, timeout=30, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout if answer.returncode == 0 else None

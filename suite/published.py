@@ -8,23 +8,28 @@ here loads torch.
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from suite import schema
 from suite.errors import SteppeError
 from suite.lineage import check_origin
-from suite.metric import PERCENT, Metric
-from suite.schema import Cost, Record, SplitResult
+from suite.metric import LOSS, PERCENT, Description, Metric
+from suite.schema import Cost, Provenance, Record, SplitResult
 from suite.sharpness.recorded import contradictions
 
 MAX_BYTES = 10_000
-_HINT = "restore the line, or publish the run again"
+_HINT = "restore the line, or run it again and publish that"
+_COMMIT = "(?:[0-9a-f]{40}|[0-9a-f]{64})(?:-dirty)?"
 
+_LARGEST = 1e100
+"""Sums and squares of larger numbers overflow in a table."""
 _ROUNDING = 1e-9
 """Counts over examples and sums of costs are exact up to the rounding of a few float operations."""
 
@@ -32,23 +37,23 @@ _ROUNDING = 1e-9
 def publishable(record: Record) -> Record:
     """Return the record as it may be published: where it is over 10 kB, without the largest evidence.
 
-    Raises SteppeError where that is not enough.
+    Raises SteppeError where that is not enough, and where the record is unsound.
     """
-    while (size := len(schema.to_line(record))) > MAX_BYTES:
+    while len(schema.to_line(record)) > MAX_BYTES:
         kept = [
             (len(bits), split, name)
             for split, result in record.results.items()
             for name, bits in result.right.items()
         ]
         if not kept:
-            raise SteppeError(
-                f"the record of run {record.run_id} has {size} bytes; {MAX_BYTES} may be published"
-            )
+            break
         _, split, name = max(kept)
         result = record.results[split]
         right = {other: bits for other, bits in result.right.items() if other != name}
         results = {**record.results, split: msgspec.structs.replace(result, right=right)}
         record = msgspec.structs.replace(record, results=results)
+    if defect := _defect(record, len(schema.to_line(record))):
+        raise SteppeError(f"the record of run {record.run_id} cannot be published: {defect}")
     return record
 
 
@@ -65,19 +70,20 @@ def examine(path: Path) -> Examined:
     """Read a published file and check every line of it."""
     records: list[Record] = []
     problems: list[str] = []
+    last = ""
     for where, line in _lines(path):
         try:
             record = schema.read(line, where, _HINT)
-            defect = next(_defects(record, len(line) + 1), None)
-            if defect is not None:
+            if defect := _defect(record, len(line) + 1):
                 raise SteppeError(f"{where}: {defect}: {_HINT}")
+            if record.run_id <= last:
+                twice = "stands twice" if record.run_id == last else f"does not come after {last}"
+                raise SteppeError(f"{where}: run {record.run_id} {twice}: sort the lines by run, each once")
+            last = record.run_id
         except SteppeError as error:
             problems.append(str(error))
         else:
             records.append(record)
-    ids = [record.run_id for record in records]
-    if ids != sorted(set(ids)):
-        problems.append(f"{path}: run ids are not in order or not unique; publish the runs again")
     return Examined(path, tuple(records), tuple(problems))
 
 
@@ -104,14 +110,23 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 # -- what can be checked -----------------------------------------------------------------------------
 
 
+def _defect(record: Record, size: int) -> str:
+    """Return the first that is false in a record that fits the schema; empty where all agrees."""
+    return schema.printable(next(_defects(record, size), ""))
+
+
 def _defects(record: Record, size: int) -> Iterator[str]:
-    """Yield what is false in a record that fits the schema; later ones assume that the first is corrected."""
+    """Yield what is false; later ones assume that those before are corrected."""
     if size > MAX_BYTES:
         yield f"it has {size} bytes; {MAX_BYTES} may be published"
+    for path, number in _numbers(msgspec.to_builtins(record)):
+        if abs(number) > _LARGEST:
+            yield f"{path.lstrip('.')} is {number!r:.30}; valid: no more than {_LARGEST:g} in size"
     for key in ("protocol", "engine"):
         mine, of_spec = getattr(record, key), getattr(record.spec, key)
         if mine != of_spec:
             yield f"{key} is {mine!r}, that of its spec is {of_spec!r}"
+    yield from _false_task(record.task)
     if record.failed:
         full = [key for key in ("results", "facts", "profiles", "sharpness") if getattr(record, key)]
         yield from (f"{key} is not empty, but the run failed" for key in full)
@@ -120,9 +135,42 @@ def _defects(record: Record, size: int) -> Iterator[str]:
     yield from _false_cost(record)
     if not record.failed:
         yield from _false_results(record)
-        if record.sharpness is not None:
-            yield from contradictions(record.sharpness)
+    yield from _false_provenance(record.provenance)
     yield from check_origin(record)
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number of JSON data with its path."""
+    if isinstance(value, int | float):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for at, inner in enumerate(value):
+            yield from _numbers(inner, f"{path}[{at}]")
+
+
+def _false_task(task: Description) -> Iterator[str]:
+    if task.epochs <= 0:
+        yield f"task.epochs is {task.epochs:g}; valid: above 0"
+    if not re.fullmatch("([a-z][a-z0-9_]*)?", task.validation):
+        yield f"task.validation is {task.validation!r:.60}; valid: lower-case words joined by underscores"
+
+
+def _false_provenance(found: Provenance) -> Iterator[str]:
+    commit = found.origin.git_commit
+    if commit is not None and not re.fullmatch(_COMMIT, commit):
+        yield (
+            f"provenance.origin.git_commit is {commit!r:.60}; valid: null, or the hash of a commit in full, "
+            f"followed by -dirty where files differed from it"
+        )
+    several = found.fingerprints
+    if several and (len(several) < 2 or found.origin.fingerprint not in several or found.bit_exact):
+        yield (
+            "provenance.fingerprints says that the run moved; valid: several, that of origin among them, and "
+            "bit_exact false"
+        )
 
 
 def _false_cost(record: Record) -> Iterator[str]:
@@ -153,32 +201,48 @@ def _false_results(record: Record) -> Iterator[str]:
     counted = {name for result in record.results.values() for name in result.right}
     for split, result in record.results.items():
         for part in ("metrics", "as_trained"):
-            values: Mapping[str, float | None] = getattr(result, part)
-            if values or part == "metrics":
-                yield from _false_values(f"results.{split}.{part}", values, metrics)
-            yield from _no_counts(f"results.{split}.{part}", values, counted, result.n)
+            where, values = f"results.{split}.{part}", getattr(result, part)
+            if part == "metrics" or values:
+                yield from _other_names(where, values, metrics)
+            yield from _false_values(where, values, metrics)
+            yield from _no_counts(where, values, counted, result.n)
+        if result.as_trained and split not in task.tests:
+            yield f"results.{split}.as_trained is not empty, but {split} is no test split"
         yield from _false_evidence(split, result, metrics)
     if record.score() is None:
         yield f"results.{task.scored}.metrics.{task.primary.name} is null, but the run completed"
-    yield from _false_values("facts", record.facts, {metric.name: metric for metric in task.facts})
-    declared = {profile.name for profile in task.profiles}
-    if set(record.profiles) != declared:
-        given = ", ".join(record.profiles) or "none"
-        yield f"profiles has {given}; declared are {', '.join(declared) or 'none'}"
+    facts = {metric.name: metric for metric in task.facts}
+    yield from _other_names("facts", record.facts, facts)
+    yield from _false_values("facts", record.facts, facts)
+    yield from _other_names("profiles", record.profiles, {profile.name for profile in task.profiles})
     for name, curve in record.profiles.items():
         if len(curve.x) != len(curve.y):
             yield f"profiles.{name} has {len(curve.x)} places for {len(curve.y)} values"
-    if record.sharpness is not None:
-        sharpness = record.sharpness
+    for name, cosine in record.perturbation_cosine.items():
+        if abs(cosine) > 1 + 1e-5:  # computed in single precision
+            yield f"perturbation_cosine.{name} is {cosine:g}; valid: from -1 to 1"
+    if (sharpness := record.sharpness) is not None:
+        scores = {LOSS.name: LOSS, **metrics}
+        given = {LOSS.name} | (sharpness.metrics.keys() & scores.keys())  # not all are means over examples
+        yield from _other_names("sharpness.metrics", sharpness.metrics, given)
+        yield from _false_values("sharpness.metrics", sharpness.metrics, scores)
         yield from _no_counts("sharpness.metrics", sharpness.metrics, counted, sharpness.n)
+        yield from contradictions(sharpness)
+
+
+def _other_names(where: str, given: Iterable[str], declared: Iterable[str]) -> Iterator[str]:
+    for name in sorted(set(declared) ^ set(given)):
+        lacks = name not in given
+        yield (
+            f"{where}.{name} is missing: its task declares it"
+            if lacks
+            else (f"{where}.{name} is nothing that its task declares; valid: {', '.join(declared) or 'none'}")
+        )
 
 
 def _false_values(
     where: str, values: Mapping[str, float | None], metrics: Mapping[str, Metric]
 ) -> Iterator[str]:
-    missing, unknown = sorted(metrics.keys() - values.keys()), sorted(values.keys() - metrics.keys())
-    yield from (f"{where}.{name} is missing: its task declares it" for name in missing)
-    yield from (f"{where}.{name} is nothing that its task declares" for name in unknown)
     for name, value in values.items():
         metric = metrics.get(name)
         if metric is None or value is None:

@@ -7,12 +7,13 @@ torch.
 from __future__ import annotations
 
 import base64
+import re
 import zlib
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import UNSET, Meta, Struct
+from msgspec import Meta, Struct
 
 from suite.errors import SteppeError
 from suite.metric import Description
@@ -20,8 +21,11 @@ from suite.spec import RunSpec
 
 VERSION = 2
 
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(gt=0)]
+LARGEST = 2**53
+"""Whole numbers up to it are exact as floating-point numbers, which is what they are used as."""
+
+Count = Annotated[int, Meta(ge=0, le=LARGEST)]
+Positive = Annotated[int, Meta(gt=0, le=LARGEST)]
 Amount = Annotated[float, Meta(ge=0)]
 Number = float | None
 """A finite number; null where it was not finite."""
@@ -197,8 +201,13 @@ class Record(_Part, frozen=True, tag_field="record_version", tag=VERSION):
         return None if result is None else result.metrics.get(self.task.primary.name)
 
 
+class _Retired(Struct, tag_field="record_version", tag=1):
+    """A record of protocol 0.1, of which nothing is read."""
+
+
 _ENCODER = msgspec.json.Encoder(order="sorted")
-_DECODER = msgspec.json.Decoder(Record)
+_DECODER: msgspec.json.Decoder[Record | _Retired] = msgspec.json.Decoder(Record | _Retired)
+"""Of a union: for one type alone, msgspec does not ask that a record says its version."""
 
 
 def to_line(record: Record) -> bytes:
@@ -213,7 +222,10 @@ def to_document(record: Record) -> bytes:
 
 def decode(raw: bytes) -> Record:
     """Read a record without a word about what is wrong with it: msgspec.MsgspecError."""
-    return _DECODER.decode(raw)
+    found = _DECODER.decode(raw)
+    if isinstance(found, _Retired):
+        raise msgspec.ValidationError("it is retired")
+    return found
 
 
 def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
@@ -227,9 +239,11 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
 
     """
     try:
-        record = _DECODER.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise SteppeError(f"{where}{_explained(raw, str(error))}: {hint}") from None
+        record = decode(raw)
+    except msgspec.ValidationError as error:
+        raise SteppeError(f"{where}: {_explained(raw, str(error))}: {hint}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise SteppeError(f"{where} is half-written or corrupt: {hint}") from None
     wrong = record.run_id != record.spec.run_id or (run_id and record.run_id != run_id)
     if wrong:
         owner = run_id or record.spec.run_id
@@ -240,66 +254,59 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
 
 
 def _explained(raw: bytes, error: str) -> str:
-    """Say what was found where a field is wrong; and of a record of an older version, that it is retired."""
-    try:
-        found: Any = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return " is half-written or corrupt"
-    version = found.get("record_version") if isinstance(found, Mapping) else None
-    if version != VERSION:
-        retired = isinstance(version, int) and version < VERSION
-        what = "retired" if retired else "unknown here"
-        return f": record_version is {version!r}, which is {what}; valid: {VERSION}"
+    """Say of an error of msgspec which field it is, what was found there, and what is valid."""
     message, _, path = error.partition(" - at `$")
-    path = _located(found, message, path.rstrip("`"))
-    value, where = _at(found, path), path.lstrip(".")
-    if value is UNSET or not where:
-        return f": {message}"
-    if isinstance(value, dict | list):  # what is wrong is a field inside, or one too few
-        return f": {where}: {message.lower()}"
-    return f": {where} is {value!r:.60}; {message.lower()}"
+    value: Any
+    try:
+        value, kind = msgspec.json.decode(raw), Record
+        version = value.get("record_version", "missing") if isinstance(value, dict) else VERSION
+        if version != VERSION:
+            retired = ", which is retired" if version == 1 else ""
+            return f"record_version is {version!r:.60}{retired}; valid: {VERSION}"
+        pieces = []
+        for piece in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]`]+", path):
+            key, kind = _inside(value, kind, piece)
+            value = value[key]
+            pieces.append(f"[{key}]" if isinstance(key, int) else f".{printable(key)}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        return printable(error)
+    where = "".join(pieces).removeprefix(".")
+    if field := re.fullmatch("(?s)Object (missing required|contains unknown) field `(.*)`", message):
+        inner = ".".join(filter(None, (where, printable(field[2]))))
+        known = ", ".join(get_type_hints(kind)) if isinstance(kind, type) else ""
+        return f"{inner} is missing" if field[1][0] == "m" else f"{inner} is no field; valid: {known}"
+    if message.startswith("Invalid enum value"):
+        valid = " or ".join(map(repr, get_args(kind)))
+    elif expected := re.fullmatch("Expected (.*?)(, got `.*`)?", message):
+        valid = expected[1].replace("`", "")
+    else:  # a check of ours, or of the size of a number
+        return f"{where}: {message}" if where else message
+    return f"{where or 'it'} is {value!r:.60}; valid: {valid}"
 
 
-def _located(found: Any, message: str, path: str) -> str:
-    """Put the key in the place of each `[...]`, by which msgspec names any value of a mapping."""
-    while "[...]" in path:
-        above = path[: path.index("[...]")]
-        table = _at(found, above)
-        if not isinstance(table, dict):
-            break
-        for key in table:
-            alone = _with(found, _pieces(above), {key: table[key]})
-            try:
-                msgspec.convert(alone, Record)
-            except msgspec.ValidationError as error:
-                if str(error).startswith(message) and above in str(error):
-                    path = path.replace("[...]", f".{key}", 1)
-                    break
-        else:
-            break
-    return path
+def _inside(value: Any, kind: Any, piece: str) -> tuple[str | int, Any]:
+    """Return the key or index that a piece of a path of msgspec leads to, and the type of what is there.
+
+    It names no key of a mapping: that is the first whose value does not have the type.
+    """
+    while get_origin(kind) in (Union, UnionType, Annotated):
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    if piece == "[...]":
+        inner = get_args(kind)[1]
+        return next(key for key, one in value.items() if not _has_type(one, inner)), inner
+    if piece.startswith("["):
+        return int(piece[1:-1]), get_args(kind)[0]
+    return piece, get_type_hints(kind, include_extras=True)[piece]
 
 
-def _with(found: Any, pieces: list[str | int], value: Any) -> Any:
-    """Copy JSON data with another value in one place."""
-    if not pieces:
-        return value
-    first, *rest = pieces
-    out: Any = dict(found) if isinstance(found, dict) else list(found)
-    out[first] = _with(found[first], rest, value)
-    return out
+def _has_type(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
-def _pieces(path: str) -> list[str | int]:
-    pieces = path.replace("[", ".[").split(".")
-    return [int(one[1:-1]) if one[:1] == "[" and one[1:-1].isdigit() else one for one in pieces if one]
-
-
-def _at(value: Any, path: str) -> Any:
-    """Follow a path of msgspec's errors, such as `.task.metrics[0]`; UNSET where it ends early."""
-    for piece in _pieces(path):
-        try:
-            value = value[piece]
-        except (LookupError, TypeError):
-            return UNSET
-    return value
+def printable(text: str) -> str:
+    """Put text on one line, with what cannot be printed written as its code."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

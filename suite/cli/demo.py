@@ -65,7 +65,7 @@ def summary(args: argparse.Namespace) -> str:
             score.title,
             "cost",
             "train s",
-            "train loss",
+            "subset loss",
             "lambda_max",
             "verdict",
         ]

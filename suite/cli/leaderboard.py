@@ -124,10 +124,11 @@ def _figures(folder: Path, board: Leaderboard, material: Material) -> None:
 
 
 def _material(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Material:
+    from suite.report.leaderboard import once
     from suite.report.site import Material
 
     return Material(
-        records={record.run_id: record for record in records},
+        records=once(records),
         store=Store(options.store_root(args)) if _has_store(args) else None,
         command=lambda spec: show.command(spec, registry),
         commands=lambda specs: run_commands(specs, registry),

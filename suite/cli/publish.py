@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,12 +46,15 @@ def execute(args: argparse.Namespace) -> int:
     store = Store(options.store_root(args))
     globs = args.task or ["*"]
     by_task: dict[str, list[Record]] = defaultdict(list)
-    for listed in store.index():
+    found = store.index()
+    for line in found.skipped:
+        print(f"steppe: {line}", file=sys.stderr)
+    for listed in found:
         task = listed.spec.task.name
         if any(fnmatch.fnmatchcase(task, glob) for glob in globs):
             record = store.run(listed.run_id).record()
             if record is not None:
-                by_task[task].append(publishable(record))
+                by_task[task].append(record)
     if not by_task:
         raise SteppeError(f"no finished run to publish in {store.root}; `steppe status` lists its runs")
     told = [publish(args.to / f"{task}.jsonl", by_task[task]) for task in sorted(by_task)]
@@ -68,42 +72,49 @@ def publish(path: Path, records: Iterable[Record]) -> dict[str, Any]:
     known = {record.run_id: record for record in read_records(path)} if path.exists() else {}
     n_new = n_again = 0
     for record in records:
-        before = known.setdefault(record.run_id, record)
-        if before is record:
-            n_new += 1
-        elif schema.to_line(_measured_alike(before, record)) != schema.to_line(before):
-            known[record.run_id] = _measured_alike(before, record)
-            n_again += 1
+        before = known.get(record.run_id)
+        merged = publishable(record if before is None else _measured_again(before, record))
+        n_new += before is None
+        n_again += before is not None and merged != before
+        known[record.run_id] = merged
     path.parent.mkdir(parents=True, exist_ok=True)
-    merged = b"".join(schema.to_line(known[run_id]) for run_id in sorted(known))
-    if not path.exists() or path.read_bytes() != merged:
-        write_whole(path, merged)
+    content = b"".join(schema.to_line(known[run_id]) for run_id in sorted(known))
+    if not path.exists() or path.read_bytes() != content:
+        write_whole(path, content)
     return {"file": str(path), "n_records": len(known), "n_new": n_new, "n_measured_again": n_again}
 
 
-def _measured_alike(before: Record, record: Record) -> Record:
-    """Return the published record with the other's measures; SteppeError where results differ."""
-    if (before.status, before.results, before.facts) != (record.status, record.results, record.facts):
-        machines = [one.provenance.origin.fingerprint for one in (before, record)]
-        why = "both on" if machines[0] == machines[1] else "one on"
+def _measured_again(before: Record, record: Record) -> Record:
+    """Return the published record with the other's new estimates; SteppeError where results differ."""
+    if _results(before, record) != _results(record, before):
+        here, there = (one.provenance.origin.fingerprint for one in (record, before))
+        machines = f"both from {here}" if here == there else f"from {there}, here from {here}"
         raise SteppeError(
-            f"run {record.run_id} is published with other results, {why} {machines[0]}"
-            f"{'' if machines[0] == machines[1] else f', the other on {machines[1]}'}: find out why before "
-            f"you delete that line"
+            f"run {record.run_id} is published with other results, {machines}: find out why before you "
+            f"delete that line"
         )
-    if before.sharpness is None or record.sharpness is None:
+    if record.sharpness is None:
         return before
-    measures = dict(before.sharpness.measures)
+    known = before.sharpness or msgspec.structs.replace(record.sharpness, measures={})
+    measures = dict(known.measures)
     for name, estimate in record.sharpness.measures.items():
-        mine = measures.get(name)
-        if mine is not None and mine.version > estimate.version:
+        published = measures.get(name)
+        if published is not None and published.version > estimate.version:
             raise SteppeError(
-                f"run {record.run_id} is published with version {mine.version} of {name}, the store has "
+                f"run {record.run_id} is published with version {published.version} of {name}, the store has "
                 f"version {estimate.version}: `steppe measure {record.run_id} -m {name} --write` brings it "
                 f"to the newest"
             )
         if estimate.origin is not None:  # else it is the run's own, which is published already
             measures[name] = estimate
-    return msgspec.structs.replace(
-        before, sharpness=msgspec.structs.replace(before.sharpness, measures=measures)
-    )
+    return msgspec.structs.replace(before, sharpness=msgspec.structs.replace(known, measures=measures))
+
+
+def _results(record: Record, other: Record) -> tuple[object, ...]:
+    """Return all that the run came to; of the evidence, what the other holds too."""
+    results = {}
+    for split, result in record.results.items():
+        twin = other.results.get(split)
+        right = {name: bits for name, bits in result.right.items() if twin is not None and name in twin.right}
+        results[split] = msgspec.structs.replace(result, right=right)
+    return record.status, results, record.facts, record.profiles

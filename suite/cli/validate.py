@@ -48,15 +48,16 @@ def execute(args: argparse.Namespace) -> int:
 
 def _told(found: Examined) -> Iterator[str]:
     """Say how many records are sound, and what of them is proven and what is claimed."""
-    records = found.records
-    yield f"{found.path}: {len(records)} records are sound"
-    proven, claimed = recounted(records)
+    n = len(found.records)
+    yield f"{found.path}: {n} record{' is' if n == 1 else 's are'} sound"
+    if not n:
+        return
+    proven, claimed = recounted(found.records)
     if proven:
         yield f"  recounted from stored examples: {', '.join(sorted(proven))}"
-    if claimed:
-        yield f"  claimed, and within what can be: {', '.join(sorted(claimed))}, measures, seconds"
-    unknown = sum(not checkable(record.provenance.origin) for record in records)
+    yield f"  claimed, and within what can be: {', '.join([*sorted(claimed), 'measures', 'seconds'])}"
+    unknown = sum(not checkable(record.provenance.origin) for record in found.records)
     if unknown:
         yield f"  {unknown} name code that this clone does not have: their origin is claimed"
-    elif records:
-        yield "  made by commits of this clone, whose code agrees"
+    if unknown < n:
+        yield f"  {n - unknown} made by commits of this clone, whose code agrees"

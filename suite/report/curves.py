@@ -1,4 +1,4 @@
-"""Learning curves over seeds: the mean and its 95 % t band at every epoch."""
+"""Learning curves over seeds: the mean and its 95 % t band at every epoch, on the scale of the metric."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from suite.report.columns import RowColumn
 from suite.report.runs import number
 from suite.stats import Interval, mean_interval
 
@@ -25,6 +26,7 @@ class Curve:
     """The column on the horizontal axis, one of `AXES`."""
     x: tuple[float, ...]
     mean: tuple[float, ...]
+    """The geometric one where the column is on a log scale."""
     low: tuple[float | None, ...]
     """Lower end of the 95 % t interval of the mean; None where only one run has the epoch."""
     high: tuple[float | None, ...]
@@ -35,13 +37,13 @@ class Curve:
 
 
 def curves(
-    rows: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], column: str, x: str = "epoch"
+    rows: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], column: RowColumn, x: str = "epoch"
 ) -> list[Curve]:
     """Average the seeds of every optimizer at each epoch; one that never has the column has no curve.
 
     Args:
         rows: by optimizer, the metrics rows of each of its runs.
-        column: what to show, for instance `train_loss`; values that are missing or not finite are no points.
+        column: what to show; values that are missing or not finite are no points.
         x: one of `AXES`. At an epoch, sample-gradients are the mean over the seeds.
 
     """
@@ -49,34 +51,38 @@ def curves(
     return [curve for curve in found if curve is not None]
 
 
-def _curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]], column: str, x: str) -> Curve | None:
+def _curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]], column: RowColumn, x: str) -> Curve | None:
     values: dict[float, list[float]] = defaultdict(list)
     places: dict[float, list[float]] = defaultdict(list)
     used = 0
     for run in runs:
         points = {}
         for row in run:
-            epoch, place, value = (number(row.get(key)) for key in ("epoch", x, column))
+            epoch, place, value = (number(row.get(key)) for key in ("epoch", x, column.key))
             if epoch is not None and place is not None and value is not None:
                 points[epoch] = (place, value)
         used += bool(points)
         for epoch, (place, value) in points.items():
             places[epoch].append(place)
-            values[epoch].append(value)
+            values[epoch].append(column.metric.on_scale(value))
     if not used:
         return None
     bands: list[tuple[float, Interval]] = sorted(
         ((statistics.fmean(places[epoch]), mean_interval(some)) for epoch, some in values.items()),
         key=lambda point: point[0],
     )
+
+    def unscaled(end: float | None) -> float | None:
+        return None if end is None else column.unscaled(end)
+
     return Curve(
         optimizer=name,
-        column=column,
+        column=column.key,
         along=x,
         x=tuple(place for place, _ in bands),
-        mean=tuple(band.mean for _, band in bands),
-        low=tuple(band.low for _, band in bands),
-        high=tuple(band.high for _, band in bands),
+        mean=tuple(column.unscaled(band.mean) for _, band in bands),
+        low=tuple(unscaled(band.low) for _, band in bands),
+        high=tuple(unscaled(band.high) for _, band in bands),
         counts=tuple(band.n for _, band in bands),
         n=used,
     )

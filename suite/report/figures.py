@@ -9,7 +9,7 @@ from pathlib import Path
 
 from suite.files import make_folder, write_whole
 from suite.report import charts, text
-from suite.report.columns import RowColumn, page_curves
+from suite.report.columns import page_curves
 from suite.report.curves import Curve
 from suite.report.leaderboard import Leaderboard, Table, names
 
@@ -30,7 +30,7 @@ def write(
     Args:
         folder: made if it is missing.
         board: whose charts.
-        curves_by_table: for each of `board.tables`, in their order, its curves, of any columns.
+        curves_by_table: for each of `board.tables`, in their order, its curves, of columns of `page_curves`.
 
     """
     made: dict[str, tuple[str, bytes]] = {}
@@ -84,6 +84,6 @@ def _curves(
 
     known = page_curves(table.described)
     for (key, along), some in groupby(sorted(curves, key=kind), key=kind):
-        column = known.get(key, RowColumn(key, key))
+        column = known[key]
         title = f"{column.words.capitalize()}: {text.plain(table.task)} on {text.plain(table.data)}"
         yield f"curves-{key}-by-{along}", charts.curve_bands(list(some), column, title, names=entries)

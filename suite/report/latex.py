@@ -85,7 +85,7 @@ def _results(table: Table, labels: dict[str, str]) -> Iterator[str]:
 
 
 def _sharpness(table: Table, labels: dict[str, str]) -> Iterator[str]:
-    header = ["optimizer", "train loss"]
+    header = ["optimizer", "subset loss"]
     for name, counts in table.measures.items():
         header += [f"{escape(name)}@{'/'.join(map(str, counts))}", "est. error"]
     rows = []

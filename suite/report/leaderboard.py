@@ -12,17 +12,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from suite import PROTOCOL, schema
+from suite.index import slim
 from suite.metric import Description
 from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.runs import Run, entry_label, tails
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
-from suite.schema import Record
+from suite.schema import Estimate, Record
 from suite.spec import EntryRef, Param
 from suite.stats import (
     MINIMUM_SEEDS,
@@ -67,6 +68,9 @@ class Row:
     """By key, how many runs are at the floor of a log scale, or below."""
     train_loss: Interval | None
     measures: Mapping[str, Measured]
+    """By column; one without a value is not there."""
+    unmeasured: Mapping[str, int]
+    """By column, how many completed runs could not be measured."""
     sample_gradients: float
     """Mean cost of a completed run; of all of them as planned where none was completed."""
     cost: float
@@ -121,7 +125,7 @@ class Table:
     digests: int
     """How many versions of the generated data there are: machines may differ in the last digits."""
     evidence: tuple[str, ...]
-    """Keys of the columns whose numbers can be recounted from the stored correctness of examples."""
+    """Keys of the columns whose numbers can all be recounted from the stored correctness of examples."""
 
     @property
     def score(self) -> Column:
@@ -200,20 +204,42 @@ def _conditions(run: Run) -> tuple[str, ...]:
     return *names, str(spec.engine), str(spec.compile), str(spec.ranks)
 
 
+def once(records: Iterable[Record]) -> dict[str, Record]:
+    """Choose one record of each run, by its id, whatever their order: a completed one where there is one."""
+    return {run_id: some[0] for run_id, some in _by_run(records).items()}
+
+
+def _by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Group records by run, the chosen one first; whole or slim makes no difference."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record.run_id].append(record)
+    for some in found.values():
+        if len(some) > 1:
+            some.sort(key=lambda record: (record.status, schema.to_line(slim(record))))
+    return found
+
+
+def _outcome(record: Record) -> tuple[object, ...]:
+    """Tell what must be the same wherever one run is recorded, but for the machine."""
+    results = {split: (one.n, one.metrics, one.as_trained) for split, one in record.results.items()}
+    return record.status, results, record.facts, record.profiles
+
+
 def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]:
     """Sort records by stratum, each run once, in a fixed order; and say in sentences which are in none."""
-    runs: dict[str, Run] = {}
-    others: Counter[str] = Counter()
-    other_results = set[str]()
+    mine: list[Record] = []
+    others: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        if record.protocol != PROTOCOL:
-            others[record.protocol] += 1
-            continue
-        known = runs.get(record.run_id)
-        if known is not None and known.record.results != record.results:
-            other_results.add(record.run_id)
-        if known is None or _first(record, known.record):
-            runs[record.run_id] = Run(record)
+        if record.protocol == PROTOCOL:
+            mine.append(record)
+        else:
+            others[record.protocol].add(record.run_id)
+    runs: dict[str, Run] = {}
+    unlike: list[tuple[Run, Run]] = []
+    for run_id, (first, *further) in _by_run(mine).items():
+        runs[run_id] = Run(first)
+        unlike += [(runs[run_id], Run(other)) for other in further if _outcome(other) != _outcome(first)]
     set_ups: dict[tuple[bytes, bytes, float], dict[bytes, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for _, run in sorted(runs.items()):
         set_ups[run.stratum, run.optimizer_key, run.epochs][run.set_up].append(run)
@@ -224,13 +250,16 @@ def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]
         strata[stratum] += chosen
         repeats += left
     left_out = [
-        f"{_records(n)} of protocol {name} left out: this is {PROTOCOL}."
-        for name, n in sorted(others.items())
+        f"{_records(len(some))} of protocol {name} left out: this is {PROTOCOL}."
+        for name, some in sorted(others.items())
     ]
-    if other_results:
+    if unlike:
+        failed = sum(other.failed for _, other in unlike)
+        alike = sum(one.fingerprint == other.fingerprint for one, other in unlike)
         left_out.append(
-            f"{_records(len(other_results))} left out: the same run again with other results, from another "
-            f"machine or software."
+            f"{_records(len(unlike))} left out: the same run with other results, from another source"
+            f"{f'; {failed} of them failed' if failed else ''}"
+            f"{f'; {alike} of them from the same machine and software, which must not be' if alike else ''}."
         )
     if repeats:
         failed = sum(run.failed for run in repeats)
@@ -255,11 +284,6 @@ def _each_seed_once(set_ups: Mapping[bytes, list[Run]]) -> tuple[list[Run], list
     return [*chosen.values()], left
 
 
-def _first(one: Record, other: Record) -> bool:
-    """Whether a record of a run goes before another of it, whatever their order: completed ones first."""
-    return (one.status, schema.to_line(one)) < (other.status, schema.to_line(other))
-
-
 def _records(n: int) -> str:
     return f"{n} record{'s' if n > 1 else ''}"
 
@@ -279,11 +303,6 @@ class _Stratum:
         """The task's budget."""
         completed = [run.record for run in runs if not run.failed]
         self._columns = columns(self.task, completed)
-        self._evidence = tuple(
-            f"{split}_{name}"
-            for split in self.task.evaluated
-            for name in dict.fromkeys(name for record in completed for name in record.results[split].right)
-        )
         self._labels: dict[bytes, str] = {}
         self._rows: dict[tuple[str, ...], Row] = {}
 
@@ -302,10 +321,8 @@ class _Stratum:
         )
         completed = [run.record for run in runs if not run.failed]
         examples: dict[str, set[int]] = defaultdict(set)
-        for record in completed:
-            if record.sharpness is not None:
-                for name, estimate in record.sharpness.measures.items():
-                    examples[labels[name, estimate.version]].add(estimate.n)
+        for label, estimate in _estimates(completed, labels):
+            examples[label].add(estimate.n)
         losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
         return Table(
             task=_task_label(runs[0], self._tasks) + unlike,
@@ -326,11 +343,13 @@ class _Stratum:
             outdated=outdated,
             minimum_seeds=minimum,
             correlation=pairing_correlation(scores),
-            matched_loss=max(losses) - min(losses) <= MATCHED * max(losses) if len(losses) > 1 else None,
-            fingerprints=tuple(sorted({run.fingerprint for run in runs if not run.failed})),
-            moved=sum(bool(record.provenance.fingerprints) for record in completed),
+            matched_loss=_matched(losses),
+            fingerprints=tuple(sorted({name for row in rows for name in row.fingerprints})),
+            moved=sum(run.moved for run in runs),
             digests=len({tuple(sorted(record.digests.items())) for record in completed}),
-            evidence=self._evidence,
+            evidence=tuple(
+                column.key for column in self._columns if completed and all(map(column.counted, completed))
+            ),
         )
 
     def _by_seed(self, runs: Sequence[Run]) -> dict[int, float]:
@@ -386,7 +405,7 @@ class _Stratum:
         losses = [record.sharpness.metrics.get("loss") for record in completed if record.sharpness]
         known_losses = [loss for loss in losses if loss is not None]
         seconds = [record.cost.train_s for record in completed]
-        prints = tuple(sorted({record.provenance.origin.fingerprint for record in completed}))
+        prints = tuple(sorted({name for run in runs if not run.failed for name in run.fingerprints}))
         return Row(
             optimizer="",
             entry="",
@@ -398,12 +417,19 @@ class _Stratum:
             floored=floored,
             train_loss=mean_interval(known_losses) if known_losses else None,
             measures=_measures(completed, labels),
+            unmeasured=Counter(label for label, one in _estimates(completed, labels) if one.value is None),
             sample_gradients=statistics.fmean(costs),
             cost=statistics.fmean(costs) / (self.epochs * runs[0].record.cost.n_train),
             train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
             fingerprints=prints,
             verdict=Verdict(Word.ALONE),
         )
+
+
+def _matched(losses: Sequence[float]) -> bool | None:
+    if len(losses) < 2:
+        return None
+    return max(losses) - min(losses) <= MATCHED * max(map(abs, losses))
 
 
 def _epochs(run: Run, budget: float) -> str:
@@ -426,23 +452,30 @@ def _measure_labels(runs: Sequence[Run]) -> tuple[dict[tuple[str, int], str], tu
     return labels, tuple(sorted(name for name, some in versions.items() if len(some) > 1))
 
 
-def _measures(records: Sequence[Record], labels: Mapping[tuple[str, int], str]) -> dict[str, Measured]:
-    values: dict[str, list[float]] = defaultdict(list)
-    errors: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+def _estimates(
+    records: Iterable[Record], labels: Mapping[tuple[str, int], str]
+) -> Iterator[tuple[str, Estimate]]:
+    """Yield every estimate of these records with the name of its column."""
     for record in records:
         for name, one in record.sharpness.measures.items() if record.sharpness else ():
-            if one.value is None:
-                continue
-            label = labels[name, one.version]
-            values[label].append(one.value)
-            for kept, error in zip(errors[label], (one.se_probes, one.se_examples), strict=True):
-                if error is not None:
-                    kept.append(error)
+            yield labels[name, one.version], one
+
+
+def _measures(records: Sequence[Record], labels: Mapping[tuple[str, int], str]) -> dict[str, Measured]:
+    found: dict[str, list[Estimate]] = defaultdict(list)
+    for label, one in _estimates(records, labels):
+        if one.value is not None:
+            found[label].append(one)
     return {
-        label: Measured(mean_interval(some), *map(_rms, errors[label]))
-        for label, some in sorted(values.items())
+        label: Measured(
+            mean_interval([one.value for one in some if one.value is not None]),
+            _rms([one.se_probes for one in some]),
+            _rms([one.se_examples for one in some]),
+        )
+        for label, some in sorted(found.items())
     }
 
 
-def _rms(errors: Sequence[float]) -> float | None:
-    return math.sqrt(statistics.fmean([x * x for x in errors])) if errors else None
+def _rms(errors: Sequence[float | None]) -> float | None:
+    squares = [error * error for error in errors if error is not None]
+    return math.sqrt(statistics.fmean(squares)) if squares else None

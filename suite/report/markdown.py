@@ -93,7 +93,7 @@ def _results(table: Table) -> list[str]:
 
 def _sharpness(table: Table) -> list[str]:
     names = {name: "/".join(map(str, counts)) for name, counts in table.measures.items()}
-    header = ["optimizer", "train loss"]
+    header = ["optimizer", "subset loss"]
     header += [part for name, n in names.items() for part in (f"{text.markdown(name)}@{n}", "est. error")]
     rows = []
     for row in table.rows:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from suite.metric import PERCENT
+from suite.report.columns import Column
 from suite.report.leaderboard import Row, Table
 from suite.report.views import NEAR
 from suite.stats import Word
@@ -37,7 +38,8 @@ def of_comparison(table: Table) -> Iterator[str]:
     if metric.margin is None:
         margin = "no margin is declared for it, so that no tie is claimed"
     elif metric.scale == "linear" and metric.unit == PERCENT:
-        margin = f"differences within {100 * metric.margin:g} points are a tie"
+        points = 100 * metric.margin
+        margin = f"differences within {points:g} point{'' if points == 1 else 's'} are a tie"
     else:
         unit = " decades" if metric.scale == "log" else f" {metric.unit}".rstrip()
         margin = f"differences within {metric.margin:g}{unit} are a tie"
@@ -59,24 +61,18 @@ def of_results(table: Table) -> Iterator[str]:
             f"On a log scale, with geometric means, the factor of their interval, and differences in "
             f"decades: {', '.join(logs)}."
         )
-    for row in table.rows:
-        completed = row.n - row.failed
-        for column in table.columns:
-            known = row.values[column.key].n if column.key in row.values else 0
-            if known < completed:
-                yield (
-                    f"{row.optimizer}: {column.words} is over {known} of {completed} completed runs; "
-                    f"the others gave no finite number."
-                )
-            if (n := row.floored.get(column.key)) and column.metric.floor is not None:
-                yield (
-                    f"{row.optimizer}: {column.words} of {n} of {completed} runs is at most "
-                    f"{column.metric.floor:g}, the smallest value that it resolves, and counts as that."
-                )
+    for column in table.columns:
+        if some := _in_rows((row, _without(row, column)) for row in table.rows):
+            yield f"{column.words} is no finite number in {some}; means are over the others."
+        if some := _in_rows((row, row.floored.get(column.key, 0)) for row in table.rows):
+            yield (
+                f"{column.words} is at most {column.metric.floor:g}, the smallest value that it resolves, in "
+                f"{some}, and counts as that."
+            )
     recounted = [column.words for column in table.columns if column.key in table.evidence]
     if recounted:
         yield (
-            f"Recounted from the stored correctness of single examples: {', '.join(recounted)}. "
+            f"Can be recounted from the stored correctness of single examples: {', '.join(recounted)}. "
             f"All else is as the records claim it."
         )
     else:
@@ -87,26 +83,31 @@ def of_measures(table: Table) -> Iterator[str]:
     """Say what the measures are taken on and how they compare."""
     if table.measures:
         yield (
-            'Measures at n training examples ("@n"), with the training loss on the same ones; "est. error" '
-            "is the error of one run's estimate over probes (of lambda_max: the residual) / over examples. "
-            "No row is ranked by a measure, which its method may minimise."
+            'Measures at n training examples ("@n"); "subset loss" is the training loss on the same ones, '
+            '"est. error" the error of one run\'s estimate over probes (of lambda_max: the residual) / over '
+            "examples. No row is ranked by a measure, which its method may minimise."
         )
     for name in table.outdated:
         yield (
             f"{name} comes from several versions of its estimator, which share no column: "
             f"`steppe measure RUN -m {name} --write` brings a run to the newest one."
         )
-    for row in table.rows:
-        completed = row.n - row.failed
-        for name, found in row.measures.items():
-            if name not in table.outdated and found.over_seeds.n < completed:
-                yield (
-                    f"{row.optimizer}: {name} is over {found.over_seeds.n} of {completed} completed runs; "
-                    f"the others gave no finite number."
-                )
+    for name in table.measures:
+        if some := _in_rows((row, row.unmeasured.get(name, 0)) for row in table.rows):
+            yield f"{name} has no value in {some}; means are over the others."
     if table.matched_loss is not None:
         matched = "at matched" if table.matched_loss else "not at matched"
         yield f"Rows are {matched} training loss, on which curvature depends."
+
+
+def _without(row: Row, column: Column) -> int:
+    """Count the completed runs of a row that have no finite number in a column."""
+    return row.n - row.failed - (row.values[column.key].n if column.key in row.values else 0)
+
+
+def _in_rows(found: Iterable[tuple[Row, int]]) -> str:
+    """Say how many completed runs of which rows it is; empty for none."""
+    return ", ".join(f"{n} of {row.n - row.failed} runs of {row.optimizer}" for row, n in found if n)
 
 
 def of_machines(table: Table) -> Iterator[str]:
@@ -137,7 +138,7 @@ def of_machines(table: Table) -> Iterator[str]:
 
 
 def _letters(row: Row, table: Table) -> str:
-    return "".join(f"[{_letter(table.fingerprints.index(name))}]" for name in row.fingerprints)
+    return f"[{', '.join(_letter(table.fingerprints.index(name)) for name in row.fingerprints)}]"
 
 
 def train_seconds(row: Row, table: Table) -> str:

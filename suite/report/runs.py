@@ -40,8 +40,18 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Hardware and software that made its results."""
+        """Hardware and software that made its results; of a run that moved, the last."""
         return self.record.provenance.origin.fingerprint
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All hardware and software whose steps are in its weights."""
+        return self.record.provenance.fingerprints or (self.fingerprint,)
+
+    @property
+    def moved(self) -> bool:
+        """Whether it went from one fingerprint to another: its seconds are those of neither."""
+        return len(self.fingerprints) > 1
 
     @cached_property
     def stratum(self) -> bytes:

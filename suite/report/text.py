@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -85,21 +86,58 @@ def percent(interval: Interval | None) -> str:
     return f"{100 * interval.mean:.2f}{half}"
 
 
-def number(value: float | None) -> str:
-    """Show a number with three significant digits."""
-    return (
-        "-" if value is None else f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.2e}"
-    )
-
-
-def measured(interval: Interval | None) -> str:
-    """Mean and half-width with three and two significant digits."""
-    if interval is None:
+def number(value: float | None, digits: int = 3) -> str:
+    """Show a number with so many significant digits, without zeros at its end."""
+    if value is None:
         return "-"
-    half = "" if interval.half is None else f" ± {short(interval.half)}"
-    return f"{number(interval.mean)}{half}"
+    return f"{value:.{digits}g}" if _is_short(value) else f"{value:.{digits - 1}e}"
 
 
 def short(value: float) -> str:
     """Show an error with two significant digits."""
-    return f"{value:.2g}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.1e}"
+    return number(value, 2)
+
+
+def measured(interval: Interval | None) -> str:
+    """Mean and half-width, which has two significant digits; the mean goes as far, and has two at least."""
+    if interval is None:
+        return "-"
+    if interval.half is None:
+        return number(interval.mean)
+    if not interval.half:
+        return f"{number(interval.mean)} ± 0"
+    digits = max(2, _exponent(interval.mean) - _exponent(interval.half) + 2)
+    return f"{_rounded(interval.mean, digits)} ± {_rounded(interval.half, 2)}"
+
+
+def geometric(mean: float, half: float | None) -> str:
+    """Geometric mean and the factor of its interval, whose half-width is in decades."""
+    if half is None:
+        return number(mean)
+    above = 10.0 ** min(half, 300) - 1
+    if not above:
+        return f"{number(mean)} ×/÷ 1"
+    decimals = 1 - _exponent(above)
+    factor = f"{1 + above:.{decimals}f}" if above < 1 else short(1 + above)
+    return f"{_rounded(mean, max(3, decimals + 1))} ×/÷ {factor}"
+
+
+_MOST_DIGITS = 9
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Show so many significant digits, zeros included."""
+    digits = min(_MOST_DIGITS, digits)
+    shown = f"{value:.{digits - 1}e}"
+    if not _is_short(value):
+        return shown
+    return f"{value:.{max(0, digits - 1 - _exponent(float(shown)))}f}"
+
+
+def _is_short(value: float) -> bool:
+    """Whether a number is short without an exponent."""
+    return not value or 1e-3 <= abs(value) < 1e5
+
+
+def _exponent(value: float) -> int:
+    return math.floor(math.log10(abs(value))) if value else 0

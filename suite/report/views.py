@@ -108,7 +108,8 @@ def _costs(run: Run, epochs: float) -> bool:
 def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     by_machine: dict[str, dict[tuple[bytes, float], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        by_machine[run.fingerprint][row_key(run, "seconds")].append(run)
+        if run.failed or not run.moved:  # a failure has no seconds to compare, and is not hidden
+            by_machine[run.fingerprint][row_key(run, "seconds")].append(run)
     found: dict[Place, list[Run]] = {}
     for machine, rows in sorted(by_machine.items()):
         times = {key: took for key, some in rows.items() if (took := _row_seconds(some)) is not None}

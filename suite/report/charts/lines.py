@@ -154,9 +154,11 @@ def _xs(values: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _vertical(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
-    if all(column.percent for column in columns):
+    if columns and all(column.percent for column in columns):
         return axis(title, values, within=(0.0, 100.0))
-    return axis(title, values, log=True)
+    if columns and all(column.metric.scale == "log" for column in columns):
+        return axis(title, values, scale="log")
+    return axis(title, values, scale="auto")
 
 
 def _chart(

@@ -162,7 +162,7 @@ def sharpness_scores(table: Table, measure: str, names: Sequence[str] = ()) -> S
     counts = "/".join(map(str, table.measures.get(measure, ())))
     name = text.plain(measure)
     title = f"{name} at {counts} training examples" if counts else name
-    x_axis = axis(title, _ends(values, "at", "left", "right"), log=True)
+    x_axis = axis(title, _ends(values, "at", "left", "right"), scale="auto")
     x = {"field": "at", "type": "quantitative", **x_axis}
     y = {"field": "mean", "type": "quantitative", **_axis(column, values)}
     color = looks.color("entry")
@@ -211,7 +211,7 @@ def _title(column: Column) -> str:
 
 
 def _axis(column: Column, values: Iterable[dict[str, Any]]) -> Spec:
-    return axis(column.title, _ends(values, "mean", "low", "high"), log=column.metric.scale == "log")
+    return axis(column.title, _ends(values, "mean", "low", "high"), scale=column.metric.scale)
 
 
 def _ends(values: Iterable[dict[str, Any]], *fields: str) -> list[float | None]:

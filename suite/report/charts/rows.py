@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from suite.metric import PERCENT
 from suite.report import text
 from suite.report.charts.scales import Looks, join
 from suite.report.charts.theme import SCHEMA, WIDTH, Spec
@@ -21,8 +20,7 @@ def values_of(row: Row, looks: Looks, labels: dict[str, str], column: Column) ->
     """What the charts show of a row: the result in `column` with its interval."""
     label, found = labels[row.optimizer], row.values.get(column.key)
     word = f"failed runs, {row.failed} of {row.n}" if row.failed else text.WORDS[row.verdict.word]
-    unit = f" {column.metric.unit}" if column.metric.unit else ""
-    mean = f"{column.interval(found)}{unit}" if found else "no completed run"
+    mean = column.with_unit(column.interval(found)) if found else "no completed run"
     ends = (found.mean, found.low, found.high) if found else (None, None, None)
     at, low, high = (None if end is None else shorten(column.plain(end)) for end in ends)
     return {
@@ -53,7 +51,7 @@ def tooltip(column: Column) -> list[Spec]:
     """Show the exact numbers of a row."""
     fields = {"optimizer": "optimizer", "mean": column.title, "interval": "95 % interval", "seeds": "runs",
               "failed": "failed", "comparison": "comparison", "cost": "cost", "seconds": "train"}  # fmt: skip
-    form = ".2f" if column.metric.unit == PERCENT else ".4g"
+    form = ".2f" if column.percent else ".4g"
     return [
         {"field": field, "title": title, **({"format": form} if field == "mean" else {})}
         for field, title in fields.items()

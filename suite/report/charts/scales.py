@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from suite.report import text
 from suite.report.charts.theme import DASHES, LABEL_LIMIT, SHAPES, Spec, turn
 
 LOG_SPAN = 30
-"""An axis of positive values is logarithmic, and says so, where the largest is so many times the smallest."""
+"""An axis of scale `auto` is logarithmic, and says so, where the largest is so many times the smallest."""
 
 
 class Looks:
@@ -62,7 +63,7 @@ def axis(
     title: str,
     values: Iterable[float | None],
     *,
-    log: bool = False,
+    scale: Literal["linear", "log", "auto"] = "linear",
     tight: bool = False,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Spec:
@@ -71,15 +72,15 @@ def axis(
     Args:
         title: with its unit.
         values: all that is drawn, ends of intervals included.
-        log: whether the axis may be logarithmic; see `LOG_SPAN`.
+        scale: `auto` is logarithmic where the values span much, see `LOG_SPAN`; none is below 0 on `log`.
         tight: without the margin.
         within: where the quantity can lie at all; a margin ends there, and so do intervals that go beyond.
 
     """
     known = [value for value in values if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    if log and low > 0 and high / low >= LOG_SPAN:
-        pad = (high / low) ** 0.06
+    if low > 0 and known and (scale == "log" or (scale == "auto" and high / low >= LOG_SPAN)):
+        pad = (high / low) ** 0.06 if high > low else 2.0
         return {"title": f"{title} (log scale)", "axis": {"format": "~g", "tickCount": 6},
                 "scale": {"type": "log", "domain": [low / pad, high * pad], "nice": False}}  # fmt: skip
     pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -111,8 +110,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "plain": text.plain,
         "number": text.number,
-        "measured": _measured,
-        "short": lambda value: _digits(value, 2),
+        "measured": text.measured,
+        "short": text.short,
         "initial": lambda words: words[:1].upper() + words[1:],
         "entry": _entry,
         "strips": _strips,
@@ -142,22 +141,6 @@ def _legend() -> list[tuple[Verdict, str, str]]:
 
 def _entry(label: str) -> str:
     return label.partition("[")[0].partition("@")[0].partition("#")[0]
-
-
-def _measured(interval: Interval | None) -> str:
-    """Mean and half-width with three and two significant digits, written out where that stays short."""
-    if interval is None:
-        return "-"
-    half = "" if interval.half is None else f" ± {_digits(interval.half, 2)}"
-    return f"{_digits(interval.mean, 3)}{half}"
-
-
-def _digits(value: float, digits: int) -> str:
-    if value and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}"
-    rounded = float(f"{value:.{digits}g}")
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else 0
-    return f"{rounded:,.{decimals}f}"
 
 
 def _notes(table: Table) -> list[str]:

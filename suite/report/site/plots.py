@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from suite.metric import Description
-from suite.report import charts
+from suite.metric import PERCENT, Description
+from suite.report import charts, text
 from suite.report.charts.lines import AXES
 from suite.report.charts.theme import DASHES, SHAPES
 from suite.report.columns import RowColumn, curve_groups, page_curves
@@ -55,8 +55,8 @@ def table_curves(table: Table, rows_of: Callable[[str], Rows]) -> list[Curve]:
     along = "sample_gradients" if table.view == "sample-gradients" else "epoch"
     rows = {row.optimizer: [rows_of(run_id) for run_id in row.runs] for row in table.rows}
     carried = {name for runs in rows.values() for run in runs for row in run for name in row}
-    shown = [key for key in page_curves(table.described) if key in carried]
-    return [curve for key in shown for curve in curves(rows, key, along)]
+    shown = [column for key, column in page_curves(table.described).items() if key in carried]
+    return [curve for column in shown for curve in curves(rows, column, along)]
 
 
 def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list[Plot]:
@@ -135,28 +135,34 @@ def _of_kind(task: Description) -> list[dict[str, Any]]:
     out = [_run_chart(title, columns) for title, columns in curve_groups(task).items()]
     for profile in task.profiles:
         words = profile.name.replace("_", " ")
-        column = RowColumn(profile.name, profile.metric.name.replace("_", " "), profile.metric.unit)
-        out.append(_run_chart(words, (column,), profile.along) | {"profile": profile.name})
+        column = RowColumn(profile.name, profile.metric.name.replace("_", " "), profile.metric)
+        out.append(_run_chart(words, (column,), text.plain(profile.along)) | {"profile": profile.name})
     return out
 
 
 def _run_chart(words: str, columns: Sequence[RowColumn], along: str = "") -> dict[str, Any]:
-    title = words.capitalize()
-    unit = columns[0].unit
-    y_title = f"{words}, {unit}" if unit else words
+    title = words[:1].upper() + words[1:]
+    first = columns[0]
+    y_title = first.title if len(columns) == 1 else ", ".join(filter(None, (words, first.unit)))
+    log = first.metric.scale == "log"
     row: dict[str, Any] = {"epoch": 1.0} | {column.key: 0.5 for column in columns}
     found = {}
     for labels in (("",), ("A", "B")):
         spec = charts.run_curves({label: [row] for label in labels}, columns, title, x_title=along)
         page = for_page(_plot(title, spec))
         for layer in page["layer"]:  # the legend names the columns already
-            layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": y_title}
+            shown = f"{y_title} (log scale)" if log else y_title
+            layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": shown}
         if len(labels) > 1:
             _by_run(page["layer"], labels, [column.title for column in columns])
         found[str(len(labels))] = {**page, "data": {"values": []}}
+    factor = 100 if first.unit == PERCENT else 1
     return {
         "title": title,
-        "columns": {column.key: [column.title, 100 if column.percent else 1] for column in columns},
+        "log": log,
+        "floor": first.metric.floor,
+        "factor": factor,
+        "columns": {column.key: column.title for column in columns},
         "specs": found,
     }
 
@@ -181,5 +187,5 @@ def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Seque
 
 def script(name: str, value: Any) -> str:
     """Write data as a script that a page loads from beside it: from a disk, only scripts can be loaded."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return f"(window.steppe = window.steppe || {{}}).{name} = {text};\n"
+    content = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f"(window.steppe = window.steppe || {{}}).{name} = {content};\n"

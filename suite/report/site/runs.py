@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,20 +44,19 @@ class RunData:
     rows: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
     stored: bool
-    """Whether it comes from a store; published records have neither curve nor events."""
+    """Whether it comes whole from a store; published records have neither curve nor events."""
 
 
 def read(material: Material, run_id: str) -> RunData:
-    """Read one run; a folder damaged or deleted since the listing leaves what the listing knew."""
+    """Read one run; of a folder that is damaged, deleted or of another record, only what was listed."""
     record = material.records[run_id]
-    if material.store is None:
-        return RunData(run_id, record, (), (), stored=False)
-    folder = material.store.run(run_id)
-    try:
-        found = folder.record() or record
-        return RunData(run_id, found, folder.metrics(), list(folder.events()), stored=True)
-    except (SteppeError, OSError):
-        return RunData(run_id, record, (), (), stored=True)
+    if material.store is not None:
+        folder = material.store.run(run_id)
+        with contextlib.suppress(SteppeError, OSError):
+            found = folder.record()
+            if found is not None and slim(found) == slim(record):  # else published with other numbers
+                return RunData(run_id, found, folder.metrics(), list(folder.events()), stored=True)
+    return RunData(run_id, record, (), (), stored=False)
 
 
 def shown(data: RunData, command: str) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def _shown(record: Record) -> Iterator[tuple[str, str]]:
         return
     for column in columns(record.task, [record]):
         value = column.read(record)
-        unit = f" {column.metric.unit}" if column.metric.unit else ""
-        yield column.words, "-" if value is None else f"{column.value(column.metric.on_scale(value))}{unit}"
+        shown = "-" if value is None else column.with_unit(column.value(column.metric.on_scale(value)))
+        yield column.words, shown
 
 
 def score_of(record: Record) -> str:

@@ -47,31 +47,38 @@
     return { ...item, title: `${task.name} on ${data.spec.data}`, optimizer: optimizer.name, seed, failed: data.status === "failed" };
   };
 
-  // Two runs of different tasks share the charts of the columns that both have.
+  // Two runs of different tasks share a chart where it shows the same: one of its columns at least.
   const alike = (one, other) => one.title === other.title && !one.profile === !other.profile
-    && JSON.stringify(one.columns) === JSON.stringify(other.columns);
+    && ["log", "floor", "factor"].every((key) => one[key] === other[key])
+    && Object.entries(one.columns).some(([column, name]) => other.columns[column] === name);
+  const fuller = (one, other) => (Object.keys(other.columns).length > Object.keys(one.columns).length ? other : one);
 
   // Charts of one run or of two: the specs of the suite, with the curves of these runs in them.
   const charts = function (runs, heading) {
     const figures = [];
     const [first, ...others] = runs.map(([, data]) => (steppe.runCharts || {})[data.kind] || []);
-    const shared = first.filter((chart) => others.every((some) => some.some((other) => alike(chart, other))));
-    for (const { title, columns, specs, profile } of shared) {
+    const found = first.map((chart) => [chart, ...others.map((some) => some.find((other) => alike(chart, other)))]);
+    for (const mine of found.filter((some) => some.every(Boolean))) {
+      const { title, columns, specs, profile, log, floor, factor } = mine.reduce(fuller);
       const spec = structuredClone(specs[runs.length]);
-      const places = (data) => (profile ? ((data.profiles || {})[profile] || {}).x : data.curve.epoch) || [];
-      const values = (data, column) => (profile ? ((data.profiles || {})[profile] || {}).y : data.curve[column]) || [];
-      const lines = runs.flatMap(([label, data]) => Object.entries(columns).map(([column, [name, scale]]) =>
-        [label, name, places(data), values(data, column), scale]));
-      lines.forEach(function ([run, column, xs, ys, scale], index) {
-        const points = xs.map((x, i) => [x, ys[i]]).filter(([, value]) => typeof value === "number");
-        const every = Math.max(1, Math.floor(points.length / 6));
-        const line = runs.length > 1 ? `${run}, ${column}` : column;
-        const begin = (index * Math.max(1, Math.floor(every / 6))) % every;
-        points.forEach(([x, value], i) => spec.data.values.push({ x, mean: scale * value, line, run, column, index, symbol: i % every === begin }));
-      });
+      const part = (data) => (data.profiles || {})[profile] || {};
+      const shown = (value) => factor * (floor === null ? value : Math.max(value, floor));
+      let index = 0;
+      for (const [label, data] of runs) {
+        for (const [key, column] of Object.entries(columns)) {
+          const [xs, ys] = profile ? [part(data).x || [], part(data).y || []] : [data.curve.epoch || [], data.curve[key] || []];
+          const points = xs.map((x, i) => [x, ys[i]]).filter(([, value]) => typeof value === "number");
+          const every = Math.max(1, Math.floor(points.length / 6));
+          const begin = (index * Math.max(1, Math.floor(every / 6))) % every;
+          const look = { line: runs.length > 1 ? `${label}, ${column}` : column, run: label, column, index };
+          points.forEach(([x, value], i) => spec.data.values.push({ x, mean: shown(value), ...look, symbol: i % every === begin }));
+          index += 1;
+        }
+      }
       if (!spec.data.values.length) continue;
-      for (const layer of spec.layer) {
-        for (const axis of [layer.encoding.x, layer.encoding.y]) axis.scale = { zero: false, nice: axis === layer.encoding.y };
+      for (const { encoding } of spec.layer) {
+        encoding.x.scale = { zero: false, nice: false };
+        encoding.y.scale = log ? { type: "log", nice: false } : { zero: false, nice: true };
       }
       const name = runs.map(([, data]) => data.id).join(" ");
       spec.usermeta = { saved: { text: `${title}: ${heading[0]}`, subtitle: heading.slice(1) } };

@@ -1,5 +1,7 @@
 """Synthetic records and the entries that they are of."""
 
+from msgspec.structs import replace
+
 from suite.metric import ACCURACY, LOSS, Description
 from suite.report.leaderboard import build
 from suite.schema import Cost, Estimate, Failure, Origin, Provenance, Record, Sharpness, Sources, SplitResult
@@ -9,7 +11,7 @@ N_TRAIN = 4500
 EPOCHS = 40.0
 N_TEST, N_VALIDATION = 10_000, 500
 TASK_PARAMS = {"noise": Param(default=0.0)}
-TASKS = {"images": TASK_PARAMS, "digits": TASK_PARAMS, "big": TASK_PARAMS}
+TASKS = dict.fromkeys(("images", "digits", "big", "sensing", "pairs", "edge", "tokens"), TASK_PARAMS)
 TIERS = {"images": "small", "digits": "smoke", "big": "full"}
 PARAMS = {"rho": Param(default=0.05), "base": Param(default="sgd")}
 COSTS = {"sgd": 1, "sam": 2, "nso": 2}
@@ -67,6 +69,11 @@ def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOC
             Origin("b" * 64, "c" * 40, fingerprint), {"torch": "2.15.0"}, {"cpu": "A"}, True, 1, fingerprints
         ),
     )  # fmt: skip
+
+
+def changed(one, part, **values):
+    """The record with other values in one of its parts."""
+    return replace(one, **{part: replace(getattr(one, part), **values)})
 
 
 def seeds(optimizer, accuracies, **options):
