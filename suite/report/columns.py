@@ -55,8 +55,8 @@ class _Named:
         return f"{number} {self.unit}" if self.unit else number
 
 
-_DECADES = 300
-"""Where an interval on a log scale is cut off: beyond, its bounds are no floating-point numbers."""
+_DECADES = 150
+"""Where an interval on a log scale is cut off: soon after, its bounds are no floating-point numbers."""
 
 
 @dataclass(frozen=True)

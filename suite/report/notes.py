@@ -62,11 +62,12 @@ def of_results(table: Table) -> Iterator[str]:
             f"decades: {', '.join(logs)}."
         )
     for column in table.columns:
-        if some := _in_rows((row, _without(row, column)) for row in table.rows):
-            yield f"{column.words} is no finite number in {some}; means are over the others."
-        if some := _in_rows((row, row.floored.get(column.key, 0)) for row in table.rows):
+        words = column.words[:1].upper() + column.words[1:]
+        if some := in_rows((row, _without(row, column)) for row in table.rows):
+            yield f"{words} is no finite number in {some}; means are over the others."
+        if some := in_rows((row, row.floored.get(column.key, 0)) for row in table.rows):
             yield (
-                f"{column.words} is at most {column.metric.floor:g}, the smallest value that it resolves, in "
+                f"{words} is at most {column.metric.floor:g}, the smallest value that it resolves, in "
                 f"{some}, and counts as that."
             )
     recounted = [column.words for column in table.columns if column.key in table.evidence]
@@ -93,7 +94,7 @@ def of_measures(table: Table) -> Iterator[str]:
             f"`steppe measure RUN -m {name} --write` brings a run to the newest one."
         )
     for name in table.measures:
-        if some := _in_rows((row, row.unmeasured.get(name, 0)) for row in table.rows):
+        if some := in_rows((row, row.unmeasured.get(name, 0)) for row in table.rows):
             yield f"{name} has no value in {some}; means are over the others."
     if table.matched_loss is not None:
         matched = "at matched" if table.matched_loss else "not at matched"
@@ -105,7 +106,7 @@ def _without(row: Row, column: Column) -> int:
     return row.n - row.failed - (row.values[column.key].n if column.key in row.values else 0)
 
 
-def _in_rows(found: Iterable[tuple[Row, int]]) -> str:
+def in_rows(found: Iterable[tuple[Row, int]]) -> str:
     """Say how many completed runs of which rows it is; empty for none."""
     return ", ".join(f"{n} of {row.n - row.failed} runs of {row.optimizer}" for row, n in found if n)
 

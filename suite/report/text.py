@@ -114,7 +114,7 @@ def geometric(mean: float, half: float | None) -> str:
     """Geometric mean and the factor of its interval, whose half-width is in decades."""
     if half is None:
         return number(mean)
-    above = 10.0 ** min(half, 300) - 1
+    above = 10.0 ** min(half, 150) - 1
     if not above:
         return f"{number(mean)} ×/÷ 1"
     decimals = 1 - _exponent(above)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.metric import Metric
 from suite.report import leaderboard, site
-from suite.report.runs import TaskInfo
-from suite.spec import RunSpec
+from suite.schema import Record
 from suite.store import Store
+from tests.suite.report import foreign
 from tests.suite.report.records import PARAMS, TASKS, record, seeds, wavy
 
 HOSTILE = "<script>window.hacked=1</script>'\"><img src=x onerror=window.hacked=1>🦬"
 LONG = "long-" + "name" * 74
-INFOS = {**TASKS, HOSTILE: TaskInfo("small", lambda _: 40.0), LONG: TaskInfo("full", lambda _: 40.0)}
-OPTIMIZERS = {"sgd": PARAMS, "sam": PARAMS, "nso": PARAMS, "adam": PARAMS}
+OPTIMIZERS = dict.fromkeys(("sgd", "sam", "nso", "adam"), PARAMS)
 
 
-def records() -> list[dict[str, Any]]:
+def records() -> list[Record]:
     """Every word of a comparison, each view, a failure, a grid, and names chosen to do harm."""
     digits = {"task": "digits"}
     out = seeds("sgd", wavy(0.65, 0.004)) + seeds("nso", wavy(0.6502, 0.004, phase=1), train_loss=0.7)
@@ -32,45 +32,66 @@ def records() -> list[dict[str, Any]]:
     return out
 
 
-def board(
-    some: Sequence[Mapping[str, Any]], infos: Mapping[str, TaskInfo] = INFOS
-) -> leaderboard.Leaderboard:
-    return leaderboard.build(some, infos, OPTIMIZERS, "steppe leaderboard --format html")
+def board(some: Iterable[Record]) -> leaderboard.Leaderboard:
+    return leaderboard.build(some, TASKS, OPTIMIZERS, "steppe leaderboard --format html")
 
 
-def material(some: Sequence[Mapping[str, Any]], store: Store | None = None) -> site.Material:
+def material(some: Sequence[Record], store: Store | None = None) -> site.Material:
     return site.Material(
-        records={each["run_id"]: each for each in some},
+        records=leaderboard.once(some),
         store=store,
         command=lambda spec: f"steppe run -t {spec.task.name} -o {spec.optimizer.name} -s {spec.seed}",
         commands=lambda specs: [f"steppe run -s 0-{len(specs) - 1}"],
     )
 
 
-def stored(root: Path, some: Sequence[Mapping[str, Any]], epochs: int = 8) -> Store:
+def stored(root: Path, some: Iterable[Record], epochs: int = 8) -> Store:
     """A store with these records and a curve for each but the failed: those failed at once."""
     store = Store(root)
     for each in some:
-        folder = store.run(each["run_id"])
-        folder.write_spec(RunSpec.from_dict(each["spec"]))
-        noise = random.Random(each["run_id"])
+        folder = store.run(each.run_id)
+        folder.write_spec(each.spec)
+        noise = random.Random(each.run_id)
         with folder.start() as attempt:
-            for epoch in range(1, 1 if each["status"] == "failed" else epochs + 1):
-                loss = 2 / epoch + 0.1 * noise.random()
-                measured = {"lambda_max": 40 / epoch, "lambda_max_se_probes": 1 / epoch,
-                            "sharpness_train_loss": 0.9 * loss}  # fmt: skip
-                attempt.metrics({
-                    "epoch": epoch, "step": 36 * epoch, "lr": 0.1 / epoch, "train_loss": loss,
-                    "train_accuracy": 1 - 0.9 / epoch, "sample_gradients": 4500 * epoch,
-                    "validation_loss": 1.1 * loss, "validation_accuracy": 1 - 0.95 / epoch,
-                    **(measured if epoch % 4 == 0 else {}),
-                })  # fmt: skip
-            assert attempt.publish(dict(each))
+            for epoch in range(1, 1 if each.failed else epochs + 1):
+                attempt.metrics(row(each, epoch, noise.random()))
+            assert attempt.publish(each)
     return store
 
 
-def write(root: Path, *, curves: bool) -> Path:
-    """Write the site of `records`, from a store with curves or as published records without."""
-    some = records()
-    store = stored(root / "store", some) if curves else None
+def row(each: Record, epoch: int, noise: float) -> dict[str, Any]:
+    """The row of an epoch: the columns of the record's task, along curves that fall or rise."""
+    loss, task = 2 / epoch + 0.1 * noise, each.task
+    out: dict[str, Any] = {"epoch": epoch, "step": 36 * epoch, "lr": 0.1 / epoch, "train_loss": loss}
+    out["sample_gradients"] = 4500 * epoch
+    for metric in task.metrics:
+        out[f"train_{metric.name}"] = along(metric, epoch, loss)
+        if task.validation:
+            out[f"{task.validation}_{metric.name}"] = along(metric, epoch, 1.1 * loss)
+    out |= {column.name: epoch / (1 + noise) for column in task.columns}
+    if epoch % 4 == 0:
+        measured = {"lambda_max": 40 / epoch, "lambda_max_se_probes": 1 / epoch}
+        out |= {**measured, "sharpness_train_loss": 0.9 * loss}
+    return out
+
+
+def along(metric: Metric, epoch: int, loss: float) -> float:
+    if metric.name == "loss":
+        return loss
+    if metric.unit == "%":
+        return 1 - 0.45 * loss
+    if metric.scale == "log":
+        return 0.0 if epoch > 7 else 10.0 ** -(epoch + loss)
+    return 100 * loss
+
+
+def write(root: Path, *, curves: bool, some: Sequence[Record] | None = None) -> Path:
+    """Write a site, of `records` if no others are given, from a store with curves or without."""
+    some = records() if some is None else some
+    store = stored(root / "store", leaderboard.once(some).values()) if curves else None
     return site.write(root / "site", board(some), material(some, store)).parent
+
+
+def foreign_tasks() -> list[Record]:
+    """Tasks that classify no images, and one that does."""
+    return [*foreign.everything(), *seeds("sgd", wavy(0.6)), *seeds("sam", wavy(0.61, phase=2))]

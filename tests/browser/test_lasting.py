@@ -102,6 +102,7 @@ def test_without_the_chart_library_each_chart_says_so_aloud(browser: Browser, si
     context.route("**/assets/vega.js", lambda route: route.abort())
     page = context.new_page()
     page.goto(f"{site.as_uri()}/{page_of(site, 'images')}")
+    page.locator("figure").first.scroll_into_view_if_needed()
     words = page.locator("figure .undrawn").first
     expect(words).to_contain_text("the tables have its numbers")
     expect(words).to_have_attribute("role", "status")

@@ -14,6 +14,7 @@ from suite.report.charts.scales import Looks, axis, join
 from suite.report.charts.theme import Spec
 from suite.report.columns import Column
 from suite.report.leaderboard import Row, Table
+from suite.report.notes import in_rows
 from suite.stats import Word
 
 VERDICTS = {Word.BEST: "circle", Word.TIE: "diamond", Word.UNRESOLVED: "square", Word.WORSE: "triangle-down",
@@ -64,9 +65,10 @@ def scores(table: Table, names: Sequence[str] = ()) -> Spec:
     rule = _rule(x=x | {"field": "low"}, x2={"field": "high"}, y=y, color=color)
     lost = _failed({"x": {"value": 10}, "y": y}, {"field": "note"}, 0, column)
     shown = "dot: mean over completed runs; line: 95 % t interval over seeds; shape and word: the comparison"
-    return chart(
-        table, _title(column), shown, values, [rule, dot, word, *lost], height=42 * max(1, len(values))
-    )
+    floored = in_rows((row, row.floored.get(column.key, 0)) for row in table.rows)
+    extra = [f"counted as the floor, {column.metric.floor:g}: {text.plain(floored)}"] if floored else []
+    layers = [rule, dot, word, *lost]
+    return chart(table, _title(column), shown, values, layers, extra, height=42 * max(1, len(values)))
 
 
 def _verdicts(table: Table) -> Spec:

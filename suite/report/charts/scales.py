@@ -79,9 +79,9 @@ def axis(
     """
     known = [value for value in values if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    if low > 0 and known and (scale == "log" or (scale == "auto" and high / low >= LOG_SPAN)):
-        pad = (high / low) ** 0.06 if high > low else 2.0
-        return {"title": f"{title} (log scale)", "axis": {"format": "~g", "tickCount": 6},
+    if low > 0 and known and (scale == "log" or (scale == "auto" and high >= LOG_SPAN * low)):
+        pad = 10 ** (0.06 * (math.log10(high) - math.log10(low))) if high > low else 2.0
+        return {"title": f"{title} (log scale)", "axis": log_ticks(low / pad, high * pad),
                 "scale": {"type": "log", "domain": [low / pad, high * pad], "nice": False}}  # fmt: skip
     pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     if tight and high > low:
@@ -91,6 +91,15 @@ def axis(
     beyond = {"clamp": True} if low < within[0] or high > within[1] else {}
     return {"title": title, "axis": {"tickCount": 7},
             "scale": {"domain": domain, "zero": False, "nice": False, **beyond}}  # fmt: skip
+
+
+def log_ticks(low: float, high: float) -> Spec:
+    """Ticks of a logarithmic axis: at powers of ten, where there are three or more; so does `runs.js`."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    ticks: Spec = {"format": "~g" if low >= 1e-4 and high < 1e6 else "~e", "tickCount": 6}
+    if last - first > 1:
+        ticks["values"] = [float(f"1e{power}") for power in range(first, last + 1, (last - first) // 7 + 1)]
+    return ticks
 
 
 def join(parts: Iterable[str]) -> str:

@@ -113,6 +113,7 @@ def _environment() -> Environment:
         "measured": text.measured,
         "short": text.short,
         "initial": lambda words: words[:1].upper() + words[1:],
+        "heading": lambda title: title.replace(", ", ",\u00a0"),
         "entry": _entry,
         "strips": _strips,
         "notes": _notes,

@@ -14,16 +14,20 @@
     return h("section", { "aria-labelledby": id }, h("h2", { id }, title), h("table", { class: "tree" }, h("tbody", null, rows)));
   };
 
-  const curve = function (data) {
-    const names = Object.keys(data.curve).filter((name) => name !== "epoch");
-    const epochs = data.curve.epoch || [];
-    if (!epochs.length) return null;
-    return h("details", { class: "more" }, h("summary", null, "The curves as numbers"),
-      h("div", { class: "scroll", role: "region", "aria-label": "The curves as numbers", tabindex: "0" },
+  // Columns [name, numbers] as a table, the first of them the place of the others.
+  const table = function (title, columns) {
+    const [[along, places], ...rest] = columns;
+    return h("details", { class: "more" }, h("summary", null, title),
+      h("div", { class: "scroll", role: "region", "aria-label": title, tabindex: "0" },
         h("table", { class: "board" },
-          h("thead", null, h("tr", null, ["epoch", ...names].map((name) => h("th", { scope: "col", class: "num" }, name.replaceAll("_", " "))))),
-          h("tbody", null, epochs.map((epoch, i) => h("tr", null, h("th", { scope: "row", class: "num" }, number(epoch)),
-            names.map((name) => h("td", { class: "num" }, number(data.curve[name][i])))))))));
+          h("thead", null, h("tr", null, [along, ...rest.map(([name]) => name)].map((name) => h("th", { scope: "col", class: "num" }, name.replaceAll("_", " "))))),
+          h("tbody", null, places.map((place, i) => h("tr", null, h("th", { scope: "row", class: "num" }, number(place)),
+            rest.map(([, values]) => h("td", { class: "num" }, number(values[i])))))))));
+  };
+  const numbers = function (data) {
+    const { epoch = [], ...rest } = data.curve;
+    const profiles = Object.entries(data.profiles || {}).map(([name, { x, y }]) => table(`The profile as numbers: ${name.replaceAll("_", " ")}`, [["place", x], ["value", y]]));
+    return [...(epoch.length ? [table("The curves as numbers", [["epoch", epoch], ...Object.entries(rest)])] : []), ...profiles];
   };
 
   const facts = (pairs) => h("dl", { class: "facts" },
@@ -76,6 +80,7 @@
     document.getElementById("crumb").replaceChildren(item.href ? h("a", { href: item.href }, item.title) : item.title);
     const cost = data.cost || {};
     const figures = steppe.charts([["", data]], [title, item.title]);
+    const tables = numbers(data);
     const entry = (ref) => ({ name: ref.name, version: ref.version, ...(ref.plugin_source ? { "plugin source": ref.plugin_source } : {}), ...ref.params });
     const { task, optimizer, ...rest } = data.spec;
     const { versions = {}, hardware = {}, origin = {}, ...further } = data.provenance;
@@ -93,8 +98,9 @@
         Object.entries(data.failure || {}).map(([key, value]) => `${key}: ${number(value)}`).join("; ")) : null,
       facts([...data.shown.map(([words, text]) => [words[0].toUpperCase() + words.slice(1), text]),
         ["Sample-gradients", number(cost.sample_gradients)], ["Train s", number(cost.train_s)]]),
-      figures.length ? h("section", { "aria-labelledby": "s-curves" }, h("h2", { id: "s-curves" }, "Curves"), h("div", { class: "plots" }, figures), curve(data))
-        : data.curve.epoch ? curve(data) : h("p", { class: "notice" }, without(item, data)),
+      figures.length || tables.length ? h("section", { "aria-labelledby": "s-curves" }, h("h2", { id: "s-curves" }, "Curves"), h("div", { class: "plots" }, figures), tables)
+        : null,
+      data.curve.epoch ? null : h("p", { class: "notice" }, without(item, data)),
       command(data.command),
       measures(data),
       h("div", { class: "pairs" }, 

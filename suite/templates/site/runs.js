@@ -53,6 +53,15 @@
     && Object.entries(one.columns).some(([column, name]) => other.columns[column] === name);
   const fuller = (one, other) => (Object.keys(other.columns).length > Object.keys(one.columns).length ? other : one);
 
+  // As `log_ticks` of the suite: at powers of ten where there are three or more.
+  const logTicks = function (low, high) {
+    const [first, last] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
+    const ticks = { format: low >= 1e-4 && high < 1e6 ? "~g" : "~e", tickCount: 6 };
+    const step = Math.floor((last - first) / 7) + 1;
+    if (last - first > 1) ticks.values = Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, i) => Number(`1e${first + i * step}`));
+    return ticks;
+  };
+
   // Charts of one run or of two: the specs of the suite, with the curves of these runs in them.
   const charts = function (runs, heading) {
     const figures = [];
@@ -76,9 +85,11 @@
         }
       }
       if (!spec.data.values.length) continue;
+      const heights = spec.data.values.map((value) => value.mean);
       for (const { encoding } of spec.layer) {
         encoding.x.scale = { zero: false, nice: false };
         encoding.y.scale = log ? { type: "log", nice: false } : { zero: false, nice: true };
+        if (log) encoding.y.axis = logTicks(Math.min(...heights), Math.max(...heights));
       }
       const name = runs.map(([, data]) => data.id).join(" ");
       spec.usermeta = { saved: { text: `${title}: ${heading[0]}`, subtitle: heading.slice(1) } };

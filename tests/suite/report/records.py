@@ -35,7 +35,8 @@ def results(accuracy, loss=1.0):
 def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOCHS, failed=False, noise=0.0,
            rho=0.05, train_loss=0.5, curvature=20.0, train_s=100.0, fingerprint="cpu A", version="1",
            cost=None, plugin_source=None, loss=1.0, measure_version=1, described=None, found=None,
-           facts=None, digests=None, fingerprints=(), split="ab", source="a" * 64, **spec):  # fmt: skip
+           facts=None, digests=None, fingerprints=(), split="ab", source="a" * 64,
+           measures=("hessian_trace",), **spec):  # fmt: skip
     declared = COSTS.get(optimizer, 1) if cost is None else cost
     steps = round(epochs * 36) // (2 if failed else 1)
     run = RunSpec(
@@ -59,7 +60,7 @@ def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOC
         results={} if failed else found,
         facts={} if failed or facts is None else facts,
         sharpness=None if failed else Sharpness(
-            1000, {"loss": train_loss, "accuracy": 0.9}, {"hessian_trace": estimate}
+            1000, {"loss": train_loss, "accuracy": 0.9}, dict.fromkeys(measures, estimate)
         ),
         cost=Cost(gradients, gradients, 0, 0.0, 0, steps, N_TRAIN, declared, train_s, 1.0, 1.0),
         sources=Sources(source, source),

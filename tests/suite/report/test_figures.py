@@ -5,7 +5,9 @@ import re
 import pytest
 
 from suite.errors import SteppeError
+from suite.metric import LOSS
 from suite.report import figures
+from suite.report.columns import row_column
 from suite.report.curves import curves
 from tests.suite.report.records import board, record, seeds, wavy
 
@@ -15,11 +17,11 @@ SMALL = [*seeds("sgd", wavy(0.6)), *seeds("sam", wavy(0.7))]
 def test_every_chart_as_png_and_svg_the_same_each_time(tmp_path):
     made = board(SMALL)
     rows = {"sgd": [[{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.0}]]}
-    lines = [curves(rows, "train_loss"), *([] for _ in made.tables[1:])]
+    lines = [curves(rows, row_column("train", LOSS)), *([] for _ in made.tables[1:])]
     files = figures.write(tmp_path / "new" / "figures", made, lines)
     stems = [path.name for path in files if path.suffix == ".svg"]
     assert stems[:4] == [
-        "01-images-epochs-1x-accuracy.svg",
+        "01-images-epochs-1x-scores.svg",
         "01-images-epochs-1x-cost.svg",
         "01-images-epochs-1x-sharpness-hessian-trace.svg",
         "01-images-epochs-1x-curves-train-loss-by-epoch.svg",
@@ -51,10 +53,8 @@ def test_file_names_are_safe(name, tmp_path):
 
 
 def test_names_that_slug_alike_are_files_of_their_own(tmp_path):
-    records = [record(), record("sam")]
-    for one in records:
-        found = one["sharpness"]["measures"]
-        found["hessian trace"] = found["hessian_trace"]
+    names = ("hessian_trace", "hessian trace")
+    records = [record(measures=names), record("sam", measures=names)]
     files = figures.write(tmp_path, board(records))
     assert len({path.name for path in files}) == len(files)
     assert "01-images-epochs-1x-sharpness-hessian-trace-2.svg" in {path.name for path in files}

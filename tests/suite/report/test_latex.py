@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from suite import ENGINE, PROTOCOL
 from suite.report import latex
 from tests.suite.report.records import board, record, seeds, wavy
 
@@ -55,7 +56,7 @@ def test_hostile_names_are_harmless(name):
     assert rows
     for line in rows:
         cells = re.split(r"(?<!\\)&", line)
-        assert len(cells) in (9, 4)  # accuracy; sharpness of one measure
+        assert len(cells) in (10, 4)  # results; sharpness of one measure
         assert not line.lstrip().startswith(("[", "*"))  # the row before would take it as an argument
         assert line.replace(r"\$", "").count("$") % 2 == 0
     for line in read:
@@ -79,8 +80,8 @@ def test_what_a_table_says():
     assert page.startswith("% Made by: steppe x\n")
     caption = next(line for line in page.splitlines() if line.startswith(r"\caption"))
     for part in ("images on images-jpeg: equal epochs, 1x (untuned: not a ranking)", "n = 10 seeds",
-                 "small tier, budget 40 epochs", "fp32 on cpu", "protocol fair-0.1",
-                 "mean and 95 \\% t interval"):  # fmt: skip
+                 "small tier, budget 40 epochs", "fp32 on cpu", f"protocol {PROTOCOL}, engine {ENGINE}",
+                 "Mean and 95 \\% t interval"):  # fmt: skip
         assert part in caption
     assert r"sam & 10 & 0 of 10 & 70.00 $\pm$ 0.72 & 72.00 $\pm$ 0.72" in page
     assert r"2.00$\times$ & 100.0 & best set \\" in page
@@ -116,8 +117,8 @@ def test_long_names_are_cut_and_stay_apart():
 
 def test_no_records():
     assert "% No records to show." in latex.render(board([]))
-    left = latex.render(board([record(task="theirs\n\\input{x}")]))
-    assert "% 1 record of task theirs \\input{x} left out" in left
+    left = latex.render(board([record(protocol="theirs\n\\input{x}")]))
+    assert "% 1 record of protocol theirs \\input{x} left out" in left
     assert lines(left) == []
 
 

@@ -304,9 +304,9 @@ def test_a_secondary_result_that_is_null_shows_as_a_dash_and_is_said():
     results = {"test": replace(record().results["test"], metrics={"accuracy": 0.65, "loss": None})}
     odd = record(found={**record().results, **results})
     page = markdown.render(board([odd, record(seed=1)]))
-    assert "test loss is no finite number in 1 of 2 runs of sgd; means are over the others." in page
+    assert "Test loss is no finite number in 1 of 2 runs of sgd; means are over the others." in page
     alone = markdown.render(board([odd]))
-    assert "test loss is no finite number in 1 of 1 runs of sgd" in alone
+    assert "Test loss is no finite number in 1 of 1 runs of sgd" in alone
     row = next(line for line in alone.splitlines() if line.startswith("| sgd"))
     assert [cell.strip() for cell in row.split("|")][7] == "-"
 
@@ -314,7 +314,7 @@ def test_a_secondary_result_that_is_null_shows_as_a_dash_and_is_said():
 def test_a_record_that_lacks_a_split_is_shown_without_it():
     found = {"test": record().results["test"]}
     page = markdown.render(board([record(found=found)]))
-    assert "validation accuracy is no finite number in 1 of 1 runs of sgd" in page
+    assert "Validation accuracy is no finite number in 1 of 1 runs of sgd" in page
 
 
 def test_estimates_of_two_versions_share_no_column():

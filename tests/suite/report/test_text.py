@@ -52,7 +52,7 @@ def test_hostile_names_are_harmless_in_markdown(name):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     widths = [len(cells(row)) for row in rows]
     # six tables' lines: header, rule and one row, in two tables, in one or two views
-    assert set(widths) == {10, 4}
+    assert set(widths) == {11, 4}
     assert text.count("\n## ") == len(rows) / 6
     assert sum(line.startswith("# ") for line in text.splitlines()) == 1
 
