@@ -55,6 +55,12 @@ def published(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Pat
     return sites.write(tmp_path_factory.mktemp("published"), curves=False)
 
 
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Path:
+    """A site of tasks that classify no images, with curves."""
+    return sites.write(tmp_path_factory.mktemp("foreign"), curves=True, some=sites.foreign_tasks())
+
+
 class Watch:
     """What went wrong on the pages of a context."""
 

@@ -11,13 +11,23 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Open
 from tests.browser.places import page_of, runs_of
 
-PAGES = ("index", "task", "run", "compare")
+KINDS = ("index", "task", "run", "compare")
 
 
-@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_serious_violation_in_either_theme(open_page: Open, site: Path, kind: str) -> None:
-    a, b = runs_of(site, "images", "sam")[:2]
-    name = {"index": "index.html", "task": page_of(site, "images"), "run": f"run.html?id={a}",
+    check(open_page, site, kind, "images", *runs_of(site, "images", "sam")[:2])
+
+
+@pytest.mark.parametrize("task", ["sensing", "pairs", "edge", "tokens"])
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_no_serious_violation_for_foreign_tasks(open_page: Open, foreign: Path, kind: str, task: str) -> None:
+    other = runs_of(foreign, "images", "sgd")[0]
+    check(open_page, foreign, kind, task, runs_of(foreign, task, "sgd")[0], other)
+
+
+def check(open_page: Open, site: Path, kind: str, task: str, a: str, b: str) -> None:
+    name = {"index": "index.html", "task": page_of(site, task), "run": f"run.html?id={a}",
             "compare": f"compare.html?a={a}&b={b}"}[kind]  # fmt: skip
     page = open_page(site, name, color_scheme="light")
     for details in page.locator("details:not(.charts)").all():
