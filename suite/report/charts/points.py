@@ -63,7 +63,8 @@ def scores(table: Table, names: Sequence[str] = ()) -> Spec:
         "encoding": {"x": x, "y": y, "text": {"field": "note"}},
     }
     rule = _rule(x=x | {"field": "low"}, x2={"field": "high"}, y=y, color=color)
-    lost = _failed({"x": {"value": 10}, "y": y}, {"field": "note"}, 0, column)
+    worst, side = ("width", "right") if column.metric.better == "lower" else (10, "left")
+    lost = _failed({"x": {"value": worst}, "y": y}, {"field": "note"}, 0, column, side)
     shown = "dot: mean over completed runs; line: 95 % t interval over seeds; shape and word: the comparison"
     floored = in_rows((row, row.floored.get(column.key, 0)) for row in table.rows)
     extra = [f"counted as the floor, {column.metric.floor:g}: {text.plain(floored)}"] if floored else []
@@ -240,7 +241,8 @@ def _rule(**encoding: Spec) -> Spec:
 
 
 def _dots(looks: Looks, x: Spec, y: Spec, rules: Sequence[Spec], column: Column, *told: Spec) -> list[Spec]:
-    """Draw rows by colour and shape, their intervals below; those without a result at the bottom."""
+    """Draw rows by colour and shape, their intervals below; those without a result at the worst edge."""
+    worst, above = (0, 8) if column.metric.better == "lower" else ("height", -8)
     shown = {"color": looks.color("entry") | looks.legend(),
              "shape": looks.shape("entry") | looks.legend(),
              "tooltip": [*tooltip(column), *told], "description": {"field": "told"}}  # fmt: skip
@@ -253,12 +255,13 @@ def _dots(looks: Looks, x: Spec, y: Spec, rules: Sequence[Spec], column: Column,
             "mark": {"type": "text", "align": "left", "dx": 9, "dy": 9, "aria": False},
             "encoding": {"x": x, "y": y, "text": {"field": "verdict"}},
         },
-        *_failed({"x": x, "y": {"value": "height"}}, {"value": "no completed run"}, -8, column),
+        *_failed({"x": x, "y": {"value": worst}}, {"value": "no completed run"}, above, column),
     ]
 
 
-def _failed(where: Spec, said: Spec, dy: int, column: Column) -> list[Spec]:
-    """Mark the rows without a completed run by a cross and words, on an edge of the chart."""
+def _failed(where: Spec, said: Spec, dy: int, column: Column, side: str = "left") -> list[Spec]:
+    """Mark the rows without a completed run by a cross and words, on that edge where results are worst."""
+    dx = 12 if side == "left" else -12
     return [
         {
             "transform": [_LOST],
@@ -267,7 +270,7 @@ def _failed(where: Spec, said: Spec, dy: int, column: Column) -> list[Spec]:
         },
         {
             "transform": [_LOST],
-            "mark": {"type": "text", "align": "left", "dx": 12, "dy": dy, "aria": False},
+            "mark": {"type": "text", "align": side, "dx": dx, "dy": dy, "aria": False},
             "encoding": {**where, "text": said},
         },
     ]

@@ -189,6 +189,19 @@ def test_the_front_of_a_metric_that_is_better_lower_goes_down():
     assert [(point["at"], point["mean"]) for point in line["data"]["values"]][:2] == [(1, 120), (2, 110)]
 
 
+def test_a_row_that_failed_stands_where_results_are_worst():
+    def edges(task, value):
+        found = table([run(task, "sgd", 0, value), run(task, "nso", 0, failed=True)])
+        marks = [
+            next(layer for layer in spec["layer"] if layer["mark"].get("style") == "failed")["encoding"]
+            for spec in (charts.scores(found), charts.cost_scores(found))
+        ]
+        return marks[0]["x"]["value"], marks[1]["y"]["value"]
+
+    assert edges("tokens", 120.0) == ("width", 0)  # high, on axes that run to the right and up
+    assert edges("pairs", 0.6) == (10, "height")
+
+
 # -- all of them ---------------------------------------------------------------------------------------
 
 
