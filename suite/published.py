@@ -265,7 +265,7 @@ def _false_evidence(split: str, result: SplitResult, metrics: Mapping[str, Metri
     for name, bits in result.right.items():
         where = f"results.{split}.right.{name}"
         if name not in metrics:
-            yield f"{where} is of nothing that its task declares"
+            yield f"{where} is nothing that its task declares; valid: {', '.join(metrics)}"
             continue
         try:
             n_right = int.from_bytes(schema.unpack_right(bits, result.n), "big").bit_count()

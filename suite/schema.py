@@ -259,10 +259,11 @@ def _explained(raw: bytes, error: str) -> str:
     value: Any
     try:
         value, kind = msgspec.json.decode(raw), Record
-        version = value.get("record_version", "missing") if isinstance(value, dict) else VERSION
+        version = value.get("record_version") if isinstance(value, dict) else VERSION
         if version != VERSION:
+            found = "missing" if version is None else f"{version!r:.60}"
             retired = ", which is retired" if version == 1 else ""
-            return f"record_version is {version!r:.60}{retired}; valid: {VERSION}"
+            return f"record_version is {found}{retired}; valid: {VERSION}"
         pieces = []
         for piece in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]`]+", path):
             key, kind = _inside(value, kind, piece)

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from suite.metric import LOSS, Description, Metric, Profile
 from suite.schema import CurveResult, Sharpness, SplitResult
-from tests.suite.report.records import EPOCHS, record, wavy
+from tests.suite.report.records import EPOCHS, record, right, wavy
 
 RECOVERY = Metric("recovery_error", "lower", scale="log", margin=0.1, floor=1e-8)
 RECALL = Metric("recall_at_1", "higher", "%", margin=0.01)
@@ -36,12 +36,13 @@ def results(task, value):
                 for split in SENSING.evaluated}  # fmt: skip
     if task == "pairs":
         shares = zip(PAIRS.evaluated, (1.0, 0.8, 0.5, 1.0), strict=True)
+        found = {split: round(value * share, 3) for split, share in shares}
         return {
             split: SplitResult(
-                1000, {"recall_at_1": round(value * share, 3), "median_rank": 4.0 / value}, {},
-                {"recall_at_1": ""} if split in PAIRS.tests else {},
+                1000, {"recall_at_1": recall, "median_rank": 4.0 / value}, {},
+                {"recall_at_1": right(recall, 1000)} if split in PAIRS.tests else {},
             )
-            for split, share in shares
+            for split, recall in found.items()
         }  # fmt: skip
     if task == "edge":
         return {"train": SplitResult(60, {"loss": value})}
