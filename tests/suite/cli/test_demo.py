@@ -1,11 +1,14 @@
 """What the demo prints of its leaderboard."""
 
+from pathlib import Path
+
 from suite.cli import Parser, demo, leaderboard
-from suite.store import Store
-from tests.suite.cli.conftest import PLUGIN
+from tests.suite.cli.finished import stored, tiny_records
+from tests.suite.runner import PLUGIN
 
 
-def test_the_summary_has_a_row_an_optimizer_and_fits_a_terminal(store: Store) -> None:
+def test_the_summary_has_a_row_an_optimizer_and_fits_a_terminal(tmp_path: Path) -> None:
+    store = stored(tmp_path / "store", tiny_records())
     parser = Parser(prog="steppe leaderboard")
     leaderboard.configure(parser)
     chosen = ["--view", "epochs", "--store", str(store.root), "--plugin", str(PLUGIN)]

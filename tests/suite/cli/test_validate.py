@@ -1,30 +1,140 @@
-"""`steppe validate`: a line for each record that is not sound, and how many are."""
+"""`steppe validate` and `steppe leaderboard --records` accept and refuse the same, in the same words."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from suite.store import Store
-from tests.suite.cli.conftest import Cli
+from tests.suite.cli.conftest import Answer, Cli
+from tests.suite.cli.finished import stored, tiny_records
+from tests.suite.runner import PLUGIN
+
+NAME = "results/records/tiny.jsonl"
+HINT = "restore the line, or run it again and publish that"
+
+Change = Callable[[dict[str, Any]], object]
 
 
-def test_each_unsound_record_is_named_on_a_line_of_its_own(cli: Cli, store: Store, tmp_path: Path) -> None:
-    cli("publish", "--store", store.root)
-    path = tmp_path / "results" / "records" / "tiny.jsonl"
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return stored(tmp_path / "store", tiny_records())
+
+
+def rewritten(cli: Cli, store: Store, changes: dict[int, Change]) -> Path:
+    """Publish the store, then change some records, by their place in the file."""
+    assert cli("publish", "--store", store.root).code == 0
+    path = Path(NAME)
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    records[1]["cost"]["n_train"] = 0
-    del records[3]["cost"]
-    records[4]["results"]["path"] = "/home/me/secret"
+    for at, change in changes.items():
+        change(records[at])
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    name = "results/records/tiny.jsonl"
+    return path
+
+
+def leaderboard(cli: Cli) -> Answer:
+    return cli("leaderboard", "--records", NAME, "--plugin", PLUGIN, "--view", "epochs", "-o", "board.md")
+
+
+UNSOUND: dict[str, tuple[Change, str]] = {
+    "percent": (
+        lambda one: one["results"]["test"]["metrics"].update(accuracy=97.5),
+        "results.test.metrics.accuracy is 97.5; valid: a fraction from 0 to 1",
+    ),
+    "text": (
+        lambda one: one["results"]["test"]["metrics"].update(accuracy="0.5"),
+        "results.test.metrics.accuracy is '0.5'; valid: float | null",
+    ),
+    "other examples": (
+        lambda one: one["results"]["test"]["metrics"].update(accuracy=0.5),
+        "results.test.metrics.accuracy is 0.5, but {n} of 50 stored examples are right",
+    ),
+    "no whole number": (
+        lambda one: one["results"]["validation"]["metrics"].update(accuracy=0.755),
+        "results.validation.metrics.accuracy is 0.755, which is no whole number of 16 examples",
+    ),
+    "lpf": (
+        lambda one: one["sharpness"]["measures"]["lpf"].update(value=3.5),
+        "sharpness: lpf 3.5 less lpf_difference 2.2 is not the loss 0.3 of the same examples",
+    ),
+    "parts of the cost": (
+        lambda one: one["cost"].update(losses=30),
+        "cost.sample_gradients is {cost:g}, its parts add up to {more:g}",
+    ),
+    "declared cost": (
+        lambda one: one["cost"].update(declared=2.0),
+        "cost.sample_gradients is {cost:g}, but {epochs:g} epochs of 90 examples at 2 each are {twice:g}",
+    ),
+    "missing": (lambda one: one.pop("cost"), "cost is missing"),
+    "unknown": (
+        lambda one: one["provenance"].update(host="node7"),
+        "provenance.host is no field; valid: origin, versions, hardware, bit_exact, attempts, fingerprints",
+    ),
+    "out of range": (lambda one: one["cost"].update(n_train=0), "cost.n_train is 0; valid: int >= 1"),
+    "retired": (
+        lambda one: one.update(record_version=1),
+        "record_version is 1, which is retired; valid: 2",
+    ),
+    "no version": (lambda one: one.pop("record_version"), "record_version is missing; valid: 2"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_both_commands_refuse_alike(cli: Cli, store: Store, kind: str) -> None:
+    change, says = UNSOUND[kind]
+    path = rewritten(cli, store, {2: change})
+    whole = {record.run_id: record for record in tiny_records()}
+    record = whole[json.loads(path.read_text().splitlines()[2])["run_id"]]
+    cost = record.cost.sample_gradients
+    accuracy = record.results["test"].metrics["accuracy"] or 0.0
+    said = says.format(
+        n=round(50 * accuracy), cost=cost, more=cost + 10, twice=2 * cost, epochs=record.spec.epochs
+    )
+    for answer in (cli("validate"), leaderboard(cli)):
+        assert answer.code == 2
+        assert answer.err == f"steppe: error: {NAME}:3: {said}: {HINT}\n"
+    assert not Path("board.md").exists()
+
+
+def test_both_commands_accept_alike(cli: Cli, store: Store) -> None:
+    rewritten(cli, store, {})
+    assert cli("validate").code == 0
+    assert leaderboard(cli).code == 0
+    assert "| sam " in Path("board.md").read_text()
+
+
+def test_each_unsound_record_is_named_on_a_line_of_its_own(cli: Cli, store: Store) -> None:
+    rewritten(cli, store, {1: UNSOUND["out of range"][0], 3: UNSOUND["missing"][0]})
     answer = cli("validate")
-    assert answer.code == 2
-    assert answer.out == f"{name}: 3 records are sound\n"
-    problems = [
-        f"{name}:2: cost.n_train is 0, not a whole number above 0: publish the run again",
-        f"{name}:4: cost is missing: publish the run again",
-        f"{name}:5: results.path is not a field of a record: publish the run again",
-    ]
+    problems = [f"{NAME}:2: cost.n_train is 0; valid: int >= 1: {HINT}", f"{NAME}:4: cost is missing: {HINT}"]
+    assert (answer.code, answer.lines[0]) == (2, f"{NAME}: 4 records are sound")
     assert answer.err.splitlines() == [f"steppe: error: {problem}" for problem in problems]
-    assert cli("validate", "--json").json == {"sound": {name: 3}, "problems": problems}
+    assert cli("validate", "--json").json == {
+        "sound": {NAME: 4},
+        "proven": {NAME: ["test.accuracy"]},
+        "claimed": {NAME: ["test.loss", "validation.accuracy", "validation.loss"]},
+        "problems": problems,
+    }
+    also = f" (and 1 more: `steppe validate {NAME}` lists them)"
+    assert leaderboard(cli).err == f"steppe: error: {problems[0]}{also}\n"
+
+
+def test_what_is_proven_is_told_from_what_is_claimed(cli: Cli, store: Store) -> None:
+    cli("publish", "--store", store.root)
+    assert cli("validate").lines == [
+        f"{NAME}: 6 records are sound",
+        "  recounted from stored examples: test.accuracy",
+        "  claimed, and within what can be: test.loss, validation.accuracy, validation.loss, measures, "
+        "seconds",
+        "  6 name code that this clone does not have: their origin is claimed",
+    ]
+
+
+def test_without_a_file_there_is_nothing_to_validate(cli: Cli) -> None:
+    answer = cli("validate")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "`steppe publish` writes them" in answer.err
