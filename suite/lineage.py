@@ -10,11 +10,12 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from suite import engine_lock
 from suite.code_hash import ROOT
 from suite.schema import Origin, Record
-from suite.source_tree import DIRTY, SOURCE, tree_digest
+from suite.source_tree import SOURCE, tree_digest
 
 
 @dataclass(frozen=True)

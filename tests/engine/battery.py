@@ -2,8 +2,8 @@
 
 Each takes a few seconds; together they pass through every optimizer, parts of mini-batches, label noise,
 augmentation, dropout, curves, low precision, two ranks, and problems and optimizers of other kinds, all on
-the CPU. They are made as a user makes them, by `steppe run` into a store of their own, and read from that store.
-Reported are the SHA-256 of
+the CPU. They are made as a user makes them, by `steppe run` into a store of their own, and read from that
+store. Reported are the SHA-256 of
 
     weights      the state of the model at the last step, in order: dtypes, shapes and bytes, without names
     metrics      metrics.jsonl
