@@ -25,7 +25,7 @@ def scaffold(kind: str, name: str, file: Path | None, registry: Registry) -> Pat
     Args:
         kind: "optimizer" or "task".
         name: of the entry: lower-case words joined by hyphens.
-        file: where to write; None is a file of that name beside the built-in entries.
+        file: where to write; None is a file of that name next to the built-in entries.
         registry: whose names are taken.
 
     Raises:

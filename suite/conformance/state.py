@@ -1,4 +1,4 @@
-"""Finds what an optimizer keeps beside its state_dict, so that a failed resume can name it."""
+"""Finds what an optimizer keeps outside of its state_dict, so that a failed resume can name it."""
 
 from __future__ import annotations
 
