@@ -1,4 +1,4 @@
-"""A leaderboard as CSV: one line for each row of each table, accuracies as fractions."""
+"""A leaderboard as CSV: one line for each row of each table, percentages as fractions."""
 
 from __future__ import annotations
 
