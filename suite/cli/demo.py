@@ -71,7 +71,7 @@ def summary(args: argparse.Namespace) -> str:
         ]
         rows = [
             [row.optimizer, str(row.n), str(row.failed), score.interval(row.values.get(score.key)),
-             f"{row.cost:.2f}x", "-" if row.train_s is None else f"{row.train_s:.1f}",
+             f"{row.cost:.2f}x", text.seconds(row.train_s),
              text.measured(row.train_loss),
              text.measured(found.over_seeds if (found := row.measures.get("lambda_max")) else None),
              score.verdict(row.verdict)]

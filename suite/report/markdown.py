@@ -20,10 +20,9 @@ INTRODUCTION = """\
 Every optimizer runs at one setting of its hyperparameters that was not tuned for the task, so no table is a
 ranking: rows are sorted by name and none is set in bold. ± is the 95 % t interval over seeds (×/÷ on a log
 scale). Means are over completed runs. BatchNorm statistics are re-estimated at the final weights; a column
-*as trained* is the result with those that training left. Cost counts sample-gradients, one
-example through one forward and backward pass; 1x is one gradient an example over the task's budget. The word
-in the last column compares with the best mean over the seeds that all rows have, paired by seed, with
-Holm's correction:
+*as trained* is the result with those that training left. Cost counts sample-gradients, one example through
+one forward and backward pass; 1x is one gradient an example over the task's budget. The word in the last
+column compares with the best mean over the seeds that all rows have, paired by seed, with Holm's correction:
 *best set* is that row; *tie*, equivalent to it within the table's margin; *worse*, significantly worse;
 *unresolved*, neither was shown, with the difference that this many seeds would have found 4 times in 5;
 *undecided*, too few seeds for any test; *failed runs*, which keep a row out of the best set."""

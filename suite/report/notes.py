@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from suite.metric import PERCENT
+from suite.report import text
 from suite.report.columns import Column
 from suite.report.leaderboard import Row, Table
 from suite.report.views import NEAR
@@ -147,7 +148,7 @@ def train_seconds(row: Row, table: Table) -> str:
     if row.train_s is None or not row.fingerprint:
         return "-"
     mark = f" [{_letter(table.fingerprints.index(row.fingerprint))}]" if len(table.fingerprints) > 1 else ""
-    return f"{row.train_s:.1f}{mark}"
+    return f"{text.seconds(row.train_s)}{mark}"
 
 
 def seeds(table: Table) -> str:

@@ -98,6 +98,11 @@ def short(value: float) -> str:
     return number(value, 2)
 
 
+def seconds(value: float | None) -> str:
+    """Show seconds to a tenth, and short ones with two significant digits."""
+    return f"{value:.1f}" if value is not None and value >= 1 else number(value, 2)
+
+
 def measured(interval: Interval | None) -> str:
     """Mean and half-width, which has two significant digits; the mean goes as far, and has two at least."""
     if interval is None:

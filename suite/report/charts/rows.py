@@ -37,7 +37,7 @@ def values_of(row: Row, looks: Looks, labels: dict[str, str], column: Column) ->
         "comparison": column.verdict(row.verdict),
         "note": f"{column.value(found.mean)} · {word}" if found else word,
         "cost": f"{row.cost:.2f}x, {row.sample_gradients:,.0f} sample-gradients",
-        "seconds": "-" if row.train_s is None else f"{row.train_s:.1f} s",
+        "seconds": "-" if row.train_s is None else f"{text.seconds(row.train_s)} s",
         "told": f"{label}: {mean}, {column.verdict(row.verdict)}",
     }
 

@@ -7,8 +7,10 @@ import re
 import pytest
 
 from suite.report import csv_, markdown
-from suite.report.text import grid, spreadsheet
+from suite.report.text import geometric, grid, measured, spreadsheet
 from suite.report.text import markdown as escape
+from suite.report.text import seconds as seconds_of
+from suite.stats import Interval
 from tests.suite.report.records import board, record, seeds, wavy
 
 HOSTILE = [
@@ -104,3 +106,33 @@ def test_grid():
         "| --- | --: |",
         "| xx| |   1 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "shown"),
+    [(123.45, 0.32, "123.45 ± 0.32"), (20.0, 1.5, "20.0 ± 1.5"), (7.5, 2.2, "7.5 ± 2.2"),
+     (0.00339, 5.7e-4, "0.00339 ± 5.7e-04"), (5.09e7, 1.2e6, "5.09e+07 ± 1.2e+06"), (150.0, 20.0, "150 ± 20"),
+     (0.4, 35.0, "0.40 ± 35"), (0.5, 0.0, "0.5 ± 0"), (-3.25, 0.04, "-3.250 ± 0.040")],
+)  # fmt: skip
+def test_a_mean_goes_as_far_as_its_interval(mean, half, shown):
+    assert measured(Interval(mean, mean - half, mean + half, 3)) == shown
+
+
+def test_one_run_has_no_interval():
+    assert measured(Interval(2.5, None, None, 1)) == "2.5"
+    assert measured(None) == "-"
+    assert geometric(2.5e-7, None) == "2.50e-07"
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "shown"),
+    [(1.23e-5, 0.11, "1.23e-05 ×/÷ 1.29"), (34.567, 0.001, "34.567 ×/÷ 1.0023"), (2.0, 1.0, "2.00 ×/÷ 10"),
+     (2e-8, 0.0, "2.00e-08 ×/÷ 1"), (1e-8, 1e4, "1.00e-08 ×/÷ 1.0e+150")],
+)  # fmt: skip
+def test_a_geometric_mean_has_a_factor(mean, half, shown):
+    assert geometric(mean, half) == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "-"), (0.0, "0"), (0.0412, "0.041"), (36.24, "36.2")])
+def test_seconds(value, shown):
+    assert seconds_of(value) == shown
