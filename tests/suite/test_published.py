@@ -44,6 +44,7 @@ def whole() -> Record:
                   fingerprints=("cpu A", "cpu B"), plugin_source="9" * 64)  # fmt: skip
     return replace(
         made,
+        provenance=replace(made.provenance, settings={"ONEDNN_MAX_CPU_ISA": "avx2"}),
         profiles={"path": CurveResult((0.0, 1.0), (2.0, 1.0))},
         perturbation_cosine={"first": 1.0, "last": 0.99},
         sharpness=Sharpness(
@@ -151,6 +152,7 @@ def test_a_wrong_type_is_told_by_its_path(tmp_path: Path, path: tuple[str | int,
 OPTIONAL = {
     "data.split", "digests", "digests.train", "perturbation_cosine", "perturbation_cosine.first",
     "perturbation_cosine.last", "provenance.fingerprints", "provenance.hardware.cpu",
+    "provenance.settings", "provenance.settings.ONEDNN_MAX_CPU_ISA",
     "provenance.versions.torch", "results.test.as_trained", "results.test.right",
     "results.test.right.accuracy", "sharpness", "sharpness.measures.hessian_trace",
     "sharpness.measures.hessian_trace.origin", "sharpness.measures.lpf", "sharpness.measures.lpf_difference",
@@ -188,7 +190,7 @@ OBJECTS = [(), *(path for path in FIELDS if isinstance(at(PLAIN, path), dict))]
 def test_an_unknown_field_is_told_with_the_known_ones(tmp_path: Path, path: tuple[str | int, ...]) -> None:
     file = written(tmp_path / "task.jsonl", changed(PLAIN, (*path, "path"), "/home/me"))
     free = {("spec", "task", "params"), ("spec", "optimizer", "params"), ("provenance", "versions"),
-            ("provenance", "hardware"), ("data",), ("digests",)}  # fmt: skip
+            ("provenance", "hardware"), ("provenance", "settings"), ("data",), ("digests",)}  # fmt: skip
     if path in free:
         assert examine(file).problems == ()
         return

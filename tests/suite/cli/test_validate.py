@@ -71,8 +71,8 @@ UNSOUND: dict[str, tuple[Change, str]] = {
     ),
     "missing": (lambda one: one.pop("cost"), "cost is missing"),
     "unknown": (
-        lambda one: one["provenance"].update(host="node7"),
-        "provenance.host is no field; valid: origin, versions, hardware, bit_exact, attempts, fingerprints",
+        lambda one: one["provenance"]["origin"].update(host="node7"),
+        "provenance.origin.host is no field; valid: source_tree, git_commit, fingerprint",
     ),
     "out of range": (lambda one: one["cost"].update(n_train=0), "cost.n_train is 0; valid: int >= 1"),
     "retired": (

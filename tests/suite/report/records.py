@@ -90,7 +90,7 @@ def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOC
         digests=digests or {},
         provenance=Provenance(
             Origin("b" * 64, "c" * 40, fingerprint), {"torch": "2.15.0"}, {"cpu": "A"}, not fingerprints, 1,
-            fingerprints,
+            fingerprints=fingerprints,
         ),
     )  # fmt: skip
 
