@@ -239,9 +239,10 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
 
     """
     try:
-        record = decode(raw)
-    except msgspec.ValidationError as error:
-        raise SteppeError(f"{where}: {_explained(raw, str(error))}: {hint}") from None
+        try:
+            record = decode(raw)
+        except msgspec.ValidationError as error:
+            raise SteppeError(f"{where}: {_explained(raw, str(error))}: {hint}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise SteppeError(f"{where} is half-written or corrupt: {hint}") from None
     wrong = record.run_id != record.spec.run_id or (run_id and record.run_id != run_id)
@@ -255,21 +256,19 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
 
 def _explained(raw: bytes, error: str) -> str:
     """Say of an error of msgspec which field it is, what was found there, and what is valid."""
+    found: Any = msgspec.json.decode(raw)
+    if isinstance(found, dict) and found.get("record_version") != VERSION:
+        version = f"{found['record_version']!r:.60}" if "record_version" in found else "missing"
+        retired = ", which is retired" if version == "1" else ""
+        return f"record_version is {version}{retired}; valid: {VERSION}"
     message, _, path = error.partition(" - at `$")
-    value: Any
+    value, kind, pieces = found, Record, []
     try:
-        value, kind = msgspec.json.decode(raw), Record
-        version = value.get("record_version") if isinstance(value, dict) else VERSION
-        if version != VERSION:
-            found = "missing" if version is None else f"{version!r:.60}"
-            retired = ", which is retired" if version == 1 else ""
-            return f"record_version is {found}{retired}; valid: {VERSION}"
-        pieces = []
         for piece in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]`]+", path):
             key, kind = _inside(value, kind, piece)
             value = value[key]
             pieces.append(f"[{key}]" if isinstance(key, int) else f".{printable(key)}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+    except (LookupError, TypeError, StopIteration):
         return printable(error)
     where = "".join(pieces).removeprefix(".")
     if field := re.fullmatch("(?s)Object (missing required|contains unknown) field `(.*)`", message):

@@ -1,9 +1,7 @@
-"""What the commands answer: list, prepare, publish, validate, doctor, and the command of a run."""
+"""What the commands answer: list, prepare, doctor, and the command of a run."""
 
 from __future__ import annotations
 
-import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,8 @@ import pytest
 from suite.cli import commands, options
 from suite.registry import Registry
 from suite.select import arguments, expand, parse_seeds
-from suite.store import Store
-from tests.suite.cli.conftest import Cli, finish
-from tests.suite.runner import PLUGIN, tiny_specs
+from tests.suite.cli.conftest import Cli
+from tests.suite.runner import PLUGIN
 
 SIX = ["adabelief", "adam", "lpf-sgd", "nso", "sam", "sgd"]
 
@@ -149,67 +146,6 @@ def _specs_of(given: list[str], registry: Registry) -> list[str]:
     args = parser.parse_args(given)
     assert parse_seeds(args.seeds) == (5,)
     return [spec.run_id for spec in options.specs(args, registry)]
-
-
-def test_publish_is_lean_deterministic_and_validates(cli: Cli, store: Store, tmp_path: Path) -> None:
-    first = cli("publish", "--store", store.root)
-    path = tmp_path / "results" / "records" / "tiny.jsonl"
-    assert first.out == "results/records/tiny.jsonl: 6 records, 6 new\n"
-    content = path.read_bytes()
-    assert cli("publish", "--store", store.root).out.endswith("6 records, 0 new\n")
-    assert path.read_bytes() == content
-    lines = content.decode().splitlines()
-    assert all(len(line) <= 10_000 for line in lines)
-    assert [json.loads(line)["run_id"] for line in lines] == sorted(
-        s.run_id for s in tiny_specs(["*"], [0, 1, 2]) if s.optimizer.name in ("sgd", "sam")
-    )
-    assert str(tmp_path) not in content.decode()
-    assert socket.gethostname() not in content.decode()
-    assert cli("validate").out == "results/records/tiny.jsonl: 6 records are sound\n"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ('"test_accuracy":0.8,', '"test_accuracy":0.9,', "is not the 40 of 50 examples"),
-        ('"seed":0', '"seed":7', "belongs to run"),
-        ('{"correct"', '{"host":"h","correct"', "holds more than may be published (host)"),
-        ('"record_version":1', '"record_version":2', "record_version 2"),
-        ("}", "", "is not a record"),
-    ],
-)
-def test_validate_finds_a_tampered_record(
-    cli: Cli, store: Store, tmp_path: Path, old: str, new: str, says: str
-) -> None:
-    cli("publish", "--store", store.root)
-    path = tmp_path / "results" / "records" / "tiny.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    at = next(i for i, line in enumerate(lines) if '"test_accuracy":0.8,' in line and '"seed":0' in line)
-    lines[at] = lines[at].replace(old, new, 1)
-    path.write_text("".join(lines))
-    answer = cli("validate")
-    assert answer.code == 2
-    assert says in answer.err
-    assert f"tiny.jsonl:{at + 1}" in answer.err
-
-
-def test_publish_reads_only_the_records_of_the_tasks_asked_for(
-    cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = cli("publish", "-t", "digits*", "--store", store.root)
-    assert (answer.code, answer.err.count("no finished run to publish")) == (2, 1)
-    store.index()
-    monkeypatch.setattr("suite.store.RunFolder.result", lambda run: pytest.fail("read a record"))
-    assert cli("publish", "-t", "digits*", "--store", store.root).code == 2
-
-
-def test_publish_refuses_other_results_of_a_published_run(cli: Cli, store: Store, tmp_path: Path) -> None:
-    cli("publish", "--store", store.root)
-    other = Store(tmp_path / "other")
-    finish(other, tiny_specs(["sgd"], [0])[0], 10)
-    answer = cli("publish", "--store", other.root)
-    assert answer.code == 2
-    assert "published with other results" in answer.err
 
 
 def test_doctor_ticks_what_is_there(cli: Cli) -> None:

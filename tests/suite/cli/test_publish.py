@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,22 @@ def test_publishing_again_changes_nothing(cli: Cli, store: Store) -> None:
     assert cli("publish", "--store", store.root).out == f"{PATH}: 2 records, 0 new\n"
     assert PATH.read_bytes() == before
     assert published() == {one.run_id: one for one in tiny_records()[:2]}
+
+
+def test_a_published_record_names_no_place_and_no_host(cli: Cli, store: Store, tmp_path: Path) -> None:
+    cli("publish", "--store", store.root)
+    content = PATH.read_text()
+    assert str(tmp_path) not in content
+    assert socket.gethostname() not in content
+
+
+def test_only_the_records_of_the_tasks_asked_for_are_read(
+    cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.index()
+    monkeypatch.setattr("suite.store.RunFolder.record", lambda run: pytest.fail("read a record"))
+    answer = cli("publish", "-t", "digits*", "--store", store.root)
+    assert (answer.code, answer.err.count("no finished run to publish")) == (2, 1)
 
 
 def test_other_results_of_a_published_run_are_refused(cli: Cli, store: Store) -> None:
