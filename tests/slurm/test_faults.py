@@ -127,7 +127,7 @@ OPTIMIZERS = [
         source="tests",
         params={**SHARED, "lr": Param(0.1, "learning rate", low=0)},
         cost=lambda hyper: 1.0,
-        build=lambda params, hyper, context: Raising(params, lr=hyper["lr"]),
+        build=lambda params, hyper, context: Raising(params.tensors, lr=hyper["lr"]),
     )
 ]
 '''

@@ -17,7 +17,7 @@ from suite.spec import OptimizerSpec, Param
 
 def build(params, hyper, context):
     import torch
-    return torch.optim.SGD(params, lr=hyper["lr"])
+    return torch.optim.SGD(params.tensors, lr=hyper["lr"])
 
 OPTIMIZERS = [
     OptimizerSpec(
