@@ -34,11 +34,13 @@ NAME = "suite/engine.lock"
 """Place of the lock, from the folder that holds the packages."""
 
 LOCKED = (
+    "suite.batch",
     "suite.context",
     "suite.data",
     "suite.data.batches",
     "suite.data.cache",
     "suite.data.dataset",
+    "suite.data.source",
     "suite.data.sources",
     "suite.data.sources.decode",
     "suite.data.sources.digits",

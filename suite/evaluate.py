@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from suite.batch import Batch
 from suite.errors import SteppeError
 from suite.metric import Metric
-from suite.problem import Batch, Evaluation, Problem
+from suite.problem import Evaluation, Problem
 
 
 @torch.no_grad()

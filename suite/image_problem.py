@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.data.batches import TrainingBatches, eval_batches
+from suite.data.dataset import CLEAN, Dataset, Draw
 from suite.data.splits import training_data
-from suite.image_task import CLEAN, ImageTask
-from suite.problem import EVAL_BATCH, Batch, ClassificationLoss, Problem, Setting
+from suite.problem import EVAL_BATCH, ClassificationLoss, Problem, Setting
 from suite.seeds import TASK_SEED, Streams
+
+
+class Images(Draw, Protocol):
+    """What an `ImageTask`, whose file imports this one, says of its images."""
+
+    @property
+    def data(self) -> tuple[Dataset, ...]:
+        """The data sets that may serve."""
+        ...
+
+    @property
+    def model(self) -> Callable[[], nn.Module]:
+        """What builds the network."""
+        ...
 
 
 class ImageClassification(ClassificationLoss, Problem):
@@ -22,7 +37,7 @@ class ImageClassification(ClassificationLoss, Problem):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self._task = cast(ImageTask, setting.task)
+        self._task = cast(Images, setting.task)
         self._dataset = next(one for one in self._task.data if one.name == setting.data.name)
         self.data = training_data(self._task, self._dataset.n_classes, *setting.splits["train"])
         self._train = TrainingBatches(self.data, self._task, self._dataset, setting.seed, setting.device)

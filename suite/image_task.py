@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from suite.data.dataset import Dataset
+from suite.data.dataset import CLEAN, Dataset
 from suite.errors import SteppeError
 from suite.metric import ACCURACY, LOSS, Metric
 from suite.task import Task
@@ -14,13 +14,8 @@ from suite.task import Task
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.problem import Problem, Setting
 
-CLEAN = "validation_clean"
-"""The validation images with their true labels, where the task's labels are noisy."""
-
-
-def _problem(setting: Setting) -> Problem:
+def _problem(setting: Any) -> Any:
     from suite.image_problem import ImageClassification  # loads torch
 
     return ImageClassification(setting)
@@ -43,7 +38,7 @@ class ImageTask(Task):
     label_noise: float = 0.0
     """Share of the training and validation labels that are flipped."""
     label_noise_kind: str = "incorrect"
-    problem: Callable[[Setting], Problem] = _problem
+    problem: Callable[[Any], Any] = _problem
     metrics: tuple[Metric, ...] = (ACCURACY, LOSS)
 
     def __post_init__(self) -> None:

@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from suite.batch import Batch
 from suite.errors import SteppeError
 from suite.flops import Flops
 from suite.models.dropout import SharedDropout, share_dropout
 from suite.params import memory_strides
-from suite.problem import Batch, ModelAt, mapped, widened
+from suite.problem import ModelAt, mapped, widened
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
 from suite.smooth import smooth

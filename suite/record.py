@@ -13,13 +13,14 @@ import numpy as np
 from torch import nn
 
 from suite import sharpness
+from suite.batch import Batch
 from suite.context import Context
 from suite.errors import SteppeError
 from suite.evaluate import batchnorms, check_value, evaluate, reestimate_batchnorm
 from suite.files import finite
 from suite.metric import Metric
 from suite.objective import Meter
-from suite.problem import EVAL_BATCH, Batch, Conclusion, Evaluation, Problem
+from suite.problem import EVAL_BATCH, Conclusion, Evaluation, Problem
 from suite.provenance import record_provenance
 from suite.schema import (
     Cost,

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 from suite.code_hash import source_hash
 from suite.errors import SteppeError, unknown
-from suite.spec import EntryRef, OptimizerSpec, RunSpec, TaskSpec, check_params, resolve_params
+from suite.spec import EntryRef, OptimizerSpec, RunSpec, check_params, resolve_params
+from suite.task import TaskSpec
 
 if TYPE_CHECKING:
     from suite.store import Store

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from suite.parameters import Parameters
     from suite.seeds import NormalStream
-    from suite.task import Task
 
 TIERS = ("smoke", "small", "full")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
@@ -137,18 +136,6 @@ def check_params(params: Mapping[str, Param], owner: str) -> None:
     """Raise SteppeError unless every search space holds nothing but valid values of its parameter."""
     for name, param in params.items():
         param.check_search(name, owner)
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """An entry of tasks/: one task, or a family of tasks spanned by declared parameters."""
-
-    name: str
-    version: str
-    tier: str
-    summary: str
-    make: Callable[..., Task]
-    params: Mapping[str, Param] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from suite.errors import SteppeError, unknown
 from suite.metric import Description, Metric, Profile
-from suite.spec import PRECISIONS, TIERS, OptimizerSpec
+from suite.spec import PRECISIONS, TIERS, OptimizerSpec, Param
 
 if TYPE_CHECKING:
     from suite.data.dataset import Data
-    from suite.problem import Problem, Setting
 
 CAPABILITIES = {
     "parts": "a batch loss that is a mean over examples, so that the mini-batch can be split",
@@ -43,7 +42,8 @@ class Task:
     tier: str
     summary: str
     data: tuple[Data, ...]
-    problem: Callable[[Setting], Problem]
+    problem: Callable[[Any], Any]
+    """Makes the `Problem` of a run from its `Setting`, both of `suite.problem`, which imports this file."""
     metrics: tuple[Metric, ...]
     """What evaluation gives for a split; the first is primary: rows are compared by it."""
     epochs: float
@@ -146,6 +146,18 @@ class Task:
     def training_examples(self, data: str) -> int | None:
         """Return the examples of an epoch on the data set of that name; None where that is not declared."""
         return self.n_train
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """An entry of tasks/: one task, or a family of tasks spanned by declared parameters."""
+
+    name: str
+    version: str
+    tier: str
+    summary: str
+    make: Callable[..., Task]
+    params: Mapping[str, Param] = field(default_factory=dict)
 
 
 def check_fit(

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from suite.data.catalog import CIFAR10, CIFAR10_JPEG
 from suite.image_task import ImageTask
 from suite.models.resnet import cifar_resnet, resnet18
-from suite.spec import Param, TaskSpec
+from suite.spec import Param
+from suite.task import TaskSpec
 
 if TYPE_CHECKING:
     from torch import nn

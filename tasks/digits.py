@@ -8,7 +8,8 @@ from __future__ import annotations
 from suite.data.catalog import DIGITS
 from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
-from suite.spec import Param, TaskSpec
+from suite.spec import Param
+from suite.task import TaskSpec
 
 NAME, VERSION, TIER = "digits-cnn", "3", "smoke"
 SUMMARY = "handwritten digits (8 x 8, grey), two convolutions with BatchNorm"

@@ -22,8 +22,9 @@ from suite.declared import Declared
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
 from suite.registry import Entry, Registry
-from suite.spec import EntryRef, Param, RunSpec, TaskSpec
+from suite.spec import EntryRef, Param, RunSpec
 from suite.store import Store
+from suite.task import TaskSpec
 from suite.track import content, launch, mode, state, table
 from suite.track.content import Caption
 from suite.track.mode import Target

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.objective import BatchObjective, Objective
 from suite.parameters import Parameters
-from suite.problem import Batch, ClassificationLoss
+from suite.problem import ClassificationLoss
 from suite.seeds import NormalStream, Streams
 from suite.space import Value
 from suite.spec import BuildContext, OptimizerSpec

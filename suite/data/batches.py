@@ -18,9 +18,8 @@ from suite.errors import SteppeError
 from suite.seeds import Streams
 
 if TYPE_CHECKING:
-    from suite.data.dataset import Dataset
+    from suite.data.dataset import Dataset, Draw
     from suite.data.splits import TrainingData
-    from suite.image_task import ImageTask
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class TrainingBatches:
     def __init__(
         self,
         data: TrainingData,
-        task: ImageTask,
+        task: Draw,
         dataset: Dataset,
         streams_seed: int,
         device: torch.device | str,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.data.dataset import Arrays, Dataset
+from suite.data.source import Arrays, Images
 from suite.errors import SteppeError
 from suite.files import file_digest
 from suite.spec import sha256_text
@@ -31,7 +31,7 @@ _STALE_S = 3600.0
 _verified: set[tuple[str, int, int]] = set()
 
 
-def load_cached(dataset: Dataset, part: str, root: Path | None, cache: Path | None) -> tuple[Tensor, Tensor]:
+def load_cached(dataset: Images, part: str, root: Path | None, cache: Path | None) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels (N,) of `part`, train or test, decoded or from the cache.
 
     The images may be a private memory map of the cache: read them, copy what is kept.
@@ -50,12 +50,12 @@ def load_cached(dataset: Dataset, part: str, root: Path | None, cache: Path | No
     return _part(arrays, part)
 
 
-def _key(dataset: Dataset) -> str:
+def _key(dataset: Images) -> str:
     identity = f"{dataset.source.checksum} {dataset.shape}"
     return f"{dataset.name}-{sha256_text(identity)[:16]}"
 
 
-def _load(dataset: Dataset, root: Path | None) -> Arrays:
+def _load(dataset: Images, root: Path | None) -> Arrays:
     arrays = dataset.source.load(root)
     for images, labels in (_part(arrays, "train"), _part(arrays, "test")):
         if images.dtype != torch.uint8 or tuple(images.shape) != (len(labels), *dataset.shape):

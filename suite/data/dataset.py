@@ -1,4 +1,4 @@
-"""What a data set is, and where it comes from. Importing this loads no torch."""
+"""What a data set is. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -7,54 +7,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from suite.data.source import ImageSource, Source
 from suite.errors import unknown
 from suite.spec import sha256_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from suite.problem import Batch
+    from suite.batch import Batch
+
+CLEAN = "validation_clean"
+"""The validation images with their true labels, where a task's labels are noisy."""
 
 Reader = Callable[[str], Any]
 """Reads a split of a data set by its name; what comes is what the task's problem understands."""
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """A whole data set: images uint8 (N, C, H, W), labels int64 (N,) in [0, n_classes)."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-
-class Source(Protocol):
-    """Where a data set comes from. Sources are frozen: all that they know is declared, not found."""
+class Draw(Protocol):
+    """What an `ImageTask`, whose file imports this one, says of the images that it draws."""
 
     @property
-    def checksum(self) -> str:
-        """Identity of the content, known beforehand, so that planning reads no data."""
+    def n_drawn(self) -> int | None:
+        """Training images drawn from the set, validation included; None is all."""
         ...
 
-    def available(self, root: Path | None) -> bool:
-        """Whether the files are there; cheap, nothing is read."""
+    @property
+    def n_validation(self) -> int:
+        """Images of these that are held out."""
         ...
 
-    def verify(self, root: Path | None) -> None:
-        """Check the files against their checksums; SteppeError names the one that is missing or corrupt."""
+    @property
+    def label_noise(self) -> float:
+        """Share of the labels that are flipped."""
         ...
 
-    def prepare(self, root: Path) -> None:
-        """Download what is missing and verify it; nothing else in the suite downloads."""
+    @property
+    def label_noise_kind(self) -> str:
+        """How they are flipped."""
         ...
 
+    @property
+    def batch_size(self) -> int:
+        """Images of a mini-batch."""
+        ...
 
-class ImageSource(Source, Protocol):
-    """A source of images with one label each."""
-
-    def load(self, root: Path | None) -> Arrays:
-        """Verify checksums and decode; SteppeError names the file that is missing or corrupt."""
+    @property
+    def augment(self) -> tuple[str, ...]:
+        """Augmentations of a mini-batch, in order."""
         ...
 
 

@@ -13,7 +13,7 @@ from suite.errors import SteppeError, unknown
 from suite.seeds import TASK_SEED, Streams
 
 if TYPE_CHECKING:
-    from suite.image_task import ImageTask
+    from suite.data.dataset import Draw
 
 NOISE_KINDS = ("incorrect", "uniform")
 
@@ -36,7 +36,7 @@ class TrainingData:
     """SHA-256 over the positions in the source and the new labels of flipped examples; "" without noise."""
 
 
-def training_data(task: ImageTask, n_classes: int, images: Tensor, labels: Tensor) -> TrainingData:
+def training_data(task: Draw, n_classes: int, images: Tensor, labels: Tensor) -> TrainingData:
     """Draw the task's examples, hold out its validation set, and spoil labels where the task says so.
 
     `images` and `labels` are the training part of a data set, which may be memory-mapped.
@@ -58,7 +58,7 @@ def training_data(task: ImageTask, n_classes: int, images: Tensor, labels: Tenso
     )
 
 
-def split(labels: Tensor, task: ImageTask, n_classes: int) -> tuple[Tensor, Tensor]:
+def split(labels: Tensor, task: Draw, n_classes: int) -> tuple[Tensor, Tensor]:
     """Positions of the training and of the validation examples, stratified by class.
 
     The training examples come in a fixed random order, so that the first k of them are a fair sample also
@@ -106,9 +106,7 @@ def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tenso
     return torch.cat(chosen).sort().values
 
 
-def spoil(
-    labels: Tensor, task: ImageTask, n_classes: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def spoil(labels: Tensor, task: Draw, n_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Flip round(label_noise * n) labels; return the labels and the ascending positions of the flipped.
 
     `incorrect` draws among the other classes, `uniform` among all of them, so that about 1 / n_classes of

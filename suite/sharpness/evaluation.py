@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.params import FlatParams
-from suite.problem import Batch, ModelAt
+from suite.problem import ModelAt
 from suite.ranks import slice_bounds
 from suite.sharpness.point import Point, SubsetLoss
 

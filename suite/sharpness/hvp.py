@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from suite.problem import Batch
+from suite.batch import Batch
 from suite.sharpness.evaluation import flat_copy, mean_loss, trainable
 from suite.sharpness.point import Point
 from suite.smooth import smooth

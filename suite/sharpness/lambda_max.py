@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.problem import Batch
+from suite.batch import Batch
 from suite.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import groups, pooled

@@ -25,8 +25,8 @@ import math
 import torch
 from torch import Tensor
 
+from suite.batch import Batch
 from suite.params import FlatParams
-from suite.problem import Batch
 from suite.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import flat_copy, groups, losses_at, pooled, weighted_mean, weights_of

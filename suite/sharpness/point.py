@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from suite.problem import Batch, Problem
+    from suite.batch import Batch
+    from suite.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.parameters import Parameters
-from suite.problem import Batch
 from suite.registry import Registry
 from suite.seeds import NormalStream
 from suite.space import Value

@@ -17,10 +17,11 @@ import pytest
 import torch
 from torch.func import grad, jvp
 
+from suite.batch import Batch
 from suite.models.resnet import cifar_resnet
 from suite.objective import BatchObjective
 from suite.params import FlatParams
-from suite.problem import Batch, ClassificationLoss
+from suite.problem import ClassificationLoss
 from suite.seeds import Streams
 
 N = 32

@@ -29,10 +29,10 @@ from baselines.lpf_sgd import LPFSGD
 from baselines.nso import NSO
 from baselines.sam import SAM
 from baselines.wrapper import Plain
-from suite.problem import Batch
+from suite.batch import Batch
 from tests.benchmarks import official
 from tests.benchmarks.conftest import Ratios
-from tests.plain_problem import objective_of
+from tests.plain_objective import objective_of
 
 ROUNDS = 15
 BASE: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 5e-4}

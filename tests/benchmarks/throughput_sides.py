@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from suite.data.batches import eval_batches
 from suite.data.choose import choose_data
-from suite.data.dataset import Arrays, Dataset
+from suite.data.dataset import Dataset
+from suite.data.source import Arrays
 from suite.image_problem import ImageClassification
 from suite.image_task import ImageTask
 from suite.objective import BatchObjective

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.data.dataset import Generated
 from suite.metric import ACCURACY, LOSS
-from suite.problem import Batch, Classification, Conclusion, Curve, Evaluation, InMemory, Problem, Setting
+from suite.problem import Classification, Conclusion, Curve, Evaluation, InMemory, Problem, Setting
 from suite.registry import Found
-from suite.spec import TaskSpec
-from suite.task import Task
+from suite.task import Task, TaskSpec
 
 HERE = Path(__file__)
 N, CLASSES = 44, 3

@@ -11,15 +11,17 @@ import torch
 from torch import nn
 
 from suite import image_problem
+from suite.batch import Batch
 from suite.conformance import check_task
 from suite.conformance.tasks import IMAGES, PROMISES
-from suite.data.dataset import Arrays, Dataset
+from suite.data.dataset import Dataset
+from suite.data.source import Arrays
 from suite.data.splits import TrainingData, training_data
 from suite.image_problem import ImageClassification
 from suite.image_task import ImageTask
-from suite.problem import Batch, Classification, Setting
+from suite.problem import Classification, Setting
 from suite.registry import Found, Registry
-from suite.spec import TaskSpec
+from suite.task import TaskSpec
 from tests.plugins.tiny import Synthetic
 
 TINY = Path(__file__).parents[1] / "plugins" / "tiny.py"

@@ -10,7 +10,7 @@ from torch import nn
 from suite.data.catalog import DIGITS
 from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
-from suite.spec import TaskSpec
+from suite.task import TaskSpec
 
 
 def _net() -> nn.Module:

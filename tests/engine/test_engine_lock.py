@@ -28,7 +28,7 @@ from suite.engine_lock import (
 from suite.errors import SteppeError
 from suite.sharpness import VERSIONS
 from suite.store import Store
-from tests.engine.battery import PLUGIN, report, run_suite
+from tests.engine.battery import PLUGINS, report, run_suite
 
 MEASURES = ("hessian_trace", "lambda_max", "lpf")
 SHARED = {
@@ -187,11 +187,11 @@ def test_a_new_module_that_is_imported_late_or_through_another_is_noticed(copied
 
 def test_a_module_that_went_away_is_noticed(copied: Path) -> None:
     file_of(copied, "suite.seeds").unlink()
-    file_of(copied, "suite.slim").unlink()
+    file_of(copied, "suite.source_tree").unlink()
     lines = differences(copied)
     assert [line.partition(":")[0] for line in lines] == [
         "suite.seeds does not exist",
-        "suite.slim does not exist",
+        "suite.source_tree does not exist",
         "suite.seeds is no longer in the lock",
     ]
 
@@ -427,7 +427,7 @@ def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_battery_reports_digests_of_a_run(tmp_path: Path) -> None:
-    where = ("--plugin", str(PLUGIN), "--store", str(tmp_path), "--wandb", "off")
+    where = ("--plugin", str(PLUGINS[0]), "--store", str(tmp_path), "--wandb", "off")
     run_suite("-t", "battery-plain", "-o", "sgd", "--budget", "0.4", "--device", "cpu", *where)
     store = Store(tmp_path)
     (run_id,) = store.run_ids()

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
-from suite.problem import Batch
 from suite.registry import Registry
 from suite.seeds import NormalStream
 from suite.spec import BuildContext, OptimizerSpec, resolve_params

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.data.dataset import Generated
 from suite.metric import LOSS, Metric, Profile
-from suite.problem import Batch, Conclusion, Curve, InMemory
+from suite.problem import Conclusion, Curve, InMemory
 from suite.seeds import Streams
-from suite.spec import Param, TaskSpec
-from suite.task import Task
+from suite.spec import Param
+from suite.task import Task, TaskSpec
 
 N, SUMMARY = 60, "full-batch descent of a tanh network, step by step"
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.data.dataset import Generated
 from suite.metric import LOSS, Metric
-from suite.problem import Batch, Evaluation, InMemory
-from suite.spec import Param, TaskSpec
-from suite.task import Task
+from suite.problem import Evaluation, InMemory
+from suite.spec import Param
+from suite.task import Task, TaskSpec
 
 RECALL = Metric("recall_1", "higher", "%", margin=0.01)
 WORDS, LENGTH, TESTS = 20, 4, ("test", "noisier", "mirrored")

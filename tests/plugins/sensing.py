@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.data.dataset import Generated
 from suite.metric import LOSS, Metric
-from suite.problem import Batch, Evaluation, InMemory
-from suite.spec import Param, TaskSpec
-from suite.task import Task
+from suite.problem import Evaluation, InMemory
+from suite.spec import Param
+from suite.task import Task, TaskSpec
 
 D, RANK, N = 12, 2, 150
 RECOVERY = Metric("recovery_error", "lower", scale="log", margin=0.1, floor=1e-12)

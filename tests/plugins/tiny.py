@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from suite.data.dataset import Arrays, Dataset
+from suite.data.dataset import Dataset
+from suite.data.source import Arrays
 from suite.image_task import ImageTask
-from suite.spec import Param, TaskSpec
+from suite.spec import Param
+from suite.task import TaskSpec
 
 
 @dataclass(frozen=True)

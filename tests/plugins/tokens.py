@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.data.dataset import Generated
 from suite.metric import Metric
-from suite.problem import Batch, InMemory
-from suite.spec import Param, TaskSpec
-from suite.task import Task
+from suite.problem import InMemory
+from suite.spec import Param
+from suite.task import Task, TaskSpec
 
 TOKENS, LENGTH, PAD = 6, 12, 0
 PERPLEXITY = Metric("perplexity", "lower", scale="log", margin=0.02, floor=1e-3)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.data.dataset import Generated
 from suite.metric import ACCURACY, LOSS, Metric
-from suite.problem import Batch, Classification, InMemory, Problem, Setting, Splits
+from suite.problem import Classification, InMemory, Problem, Setting, Splits
 from suite.sharpness import Point
 from suite.task import Task
 

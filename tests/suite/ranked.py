@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.errors import SteppeError
 from suite.group import join, lead
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
-from suite.problem import Batch, Problem
+from suite.problem import Problem
 from suite.ranks import Ranks
 from suite.registry import Registry
 from suite.seeds import NormalStream, Streams

@@ -225,7 +225,7 @@ def test_an_edited_entry_is_seen_and_a_broken_one_is_one_line(tmp_path: Path) ->
     path.write_text(sound.replace("cost=lambda hyper: 1,", "cost=lambda hyper: print('7') or 7,"))
     answer = clone.costs()
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert answer.stdout.splitlines()[-1].split()[:3] == ["sgd", "1", "7"]
+    assert answer.stdout.splitlines()[-1].split()[:3] == ["sgd", "2", "7"]
     path = path.with_name("adabelief.py")  # the first
     path.write_text("import no_such_module_anywhere\n")
     answer = clone.costs()

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.errors import SteppeError
 from suite.evaluate import evaluate, reestimate_batchnorm
 from suite.metric import LOSS, Metric
-from suite.problem import Batch, Classification, Evaluation
+from suite.problem import Classification, Evaluation
 from tests.suite.problems import classification, make_problem, make_task
 
 

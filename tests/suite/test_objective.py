@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite.batch import Batch
 from suite.errors import SteppeError
 from suite.objective import BatchObjective, StatsSwitch, as_objective
 from suite.params import FlatParams
-from suite.problem import Batch, ClassificationLoss
+from suite.problem import ClassificationLoss
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
 from tests.plain_objective import objective_of

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch, LazyBatch
 from suite.data.dataset import Generated
 from suite.errors import SteppeError
 from suite.metric import ACCURACY, LOSS, Metric
-from suite.problem import Batch, Classification, InMemory, LazyBatch, ModelAt, Splits, widened
+from suite.problem import Classification, InMemory, ModelAt, Splits, widened
 from tests.suite.problems import make_problem, make_task
 
 

@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 
 from suite import cpu, provenance
 from suite.cpu import Cpu
@@ -27,7 +28,7 @@ from suite.provenance import (
     record_provenance,
     source_tree,
 )
-from tests.suite.records import make_spec
+from tests.suite.records import TASK, make_spec
 
 
 @pytest.fixture
@@ -52,17 +53,20 @@ def git(root: Path, *arguments: str) -> None:
 
 
 def test_a_record_names_versions_and_hardware_but_no_place() -> None:
-    content = record_provenance(make_spec(), attempts=2)
-    assert content["attempts"] == 2
-    assert content["versions"]["python"] == platform.python_version()
-    assert content["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert content["hardware"]["cores"] >= 1
-    assert len(content["source_tree"]) == 64
-    text = json.dumps(content)
+    content = record_provenance(make_spec(), attempts=2, fingerprints=["one"])
+    assert content.attempts == 2
+    assert content.versions["python"] == platform.python_version()
+    assert content.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    cores = content.hardware["cores"]
+    assert isinstance(cores, int)
+    assert cores >= 1
+    assert len(content.origin.source_tree) == 64
+    assert content.fingerprints == ()  # all of one machine: that of the origin
+    text = msgspec.json.encode(content).decode()
     for private in (socket.gethostname(), os.getcwd(), str(provenance.ROOT), str(Path.home())):
         assert len(private) < 3 or private not in text
-    assert "/" not in text.replace(content["hardware"]["cpu"], "")
-    assert getpass.getuser() not in content["fingerprint"] or len(getpass.getuser()) < 5
+    assert "/" not in text.replace(str(content.hardware["cpu"]), "")
+    assert getpass.getuser() not in content.origin.fingerprint or len(getpass.getuser()) < 5
     assert len(text) < 2000  # of the 10 kB that a record may take
 
 
@@ -153,8 +157,9 @@ def test_bit_exact_is_promised_for_deterministic_uncompiled_runs_only() -> None:
     try:
         for deterministic in (True, False):
             torch.use_deterministic_algorithms(deterministic)
-            assert record_provenance(make_spec(), 1)["bit_exact"] is deterministic
-            assert record_provenance(replace(make_spec(), compile=True), 1)["bit_exact"] is False
+            assert record_provenance(make_spec(), 1, ["one"]).bit_exact is deterministic
+            assert record_provenance(make_spec(), 2, ["one", "other"]).bit_exact is False
+            assert record_provenance(replace(make_spec(), compile=True), 1, ["one"]).bit_exact is False
     finally:
         torch.use_deterministic_algorithms(before)
 
@@ -190,7 +195,7 @@ def test_commit_and_diff(clone: Path) -> None:
     clean = commit()
     assert clean is not None
     assert (len(clean["commit"]), clean["diff"]) == (40, "")
-    assert record_provenance(make_spec(), 1)["git_commit"] == clean["commit"]
+    assert record_provenance(make_spec(), 1, []).origin.git_commit == clean["commit"]
     (clone / "README").write_text("not code")
     assert commit() == clean
     (clone / "tasks" / "code.py").write_text("x = 2\n")
@@ -199,10 +204,10 @@ def test_commit_and_diff(clone: Path) -> None:
     assert changed is not None
     assert "-x = 1\n+x = 2\n" in changed["diff"]
     assert "new file, not in git: tasks/mine.py" in changed["diff"]
-    record = record_provenance(make_spec(), 1)
-    assert record["git_commit"] == clean["commit"] + "-dirty"
-    assert "x = 2" not in json.dumps(record)
-    assert attempt_provenance(make_spec())["git"] == changed
+    record = record_provenance(make_spec(), 1, [])
+    assert record.origin.git_commit == clean["commit"] + "-dirty"
+    assert b"x = 2" not in msgspec.json.encode(record)
+    assert attempt_provenance(make_spec(), TASK)["git"] == changed
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -219,7 +224,8 @@ def test_the_clone_of_somebody_else_around_an_installation_is_not_ours(
 
 
 def test_the_attempt_names_protocol_data_and_flags() -> None:
-    content = attempt_provenance(make_spec())
+    content = attempt_provenance(make_spec(), TASK)
+    assert content["task"] == msgspec.to_builtins(TASK)
     assert content["data"] == {"name": "digits", "checksum": "c" * 64}
     assert content["torch"]["threads"] == torch.get_num_threads()
     json.dumps(content, allow_nan=False)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from suite.batch import Batch
 from suite.errors import SteppeError
 from suite.metric import LOSS, Metric
-from suite.problem import Batch, Classification
+from suite.problem import Classification
 from suite.spec import BuildContext, OptimizerSpec
 from suite.task import Task, check_fit
 from tests.suite.problems import make_task

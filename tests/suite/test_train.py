@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from suite.batch import Batch
 from suite.context import Context
 from suite.errors import SteppeError
 from suite.files import read_lines
 from suite.objective import BatchObjective
-from suite.problem import Batch
 from suite.record import measure_along
 from suite.registry import Registry
 from suite.schema import unpack_right

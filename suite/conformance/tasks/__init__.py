@@ -14,7 +14,7 @@ from suite.conformance.tasks.case import TaskCase
 from suite.image_task import ImageTask
 from suite.registry import Found
 from suite.space import Value
-from suite.spec import TaskSpec
+from suite.task import TaskSpec
 
 Promises = dict[str, Callable[[TaskCase], str]]
 

@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from suite.batch import Batch
 from suite.conformance.check import Broken
 from suite.conformance.tasks.standin import stand_in
 from suite.data.choose import choose_data
 from suite.data.dataset import Data
 from suite.image_task import ImageTask
-from suite.problem import Batch, Evaluation, Problem, Setting, Splits
+from suite.problem import Evaluation, Problem, Setting, Splits
 from suite.seeds import Streams
 from suite.space import Value
-from suite.spec import TaskSpec, resolve_params
-from suite.task import Task
+from suite.spec import resolve_params
+from suite.task import Task, TaskSpec
 
 EXAMPLES = 4
 """Examples on which a model is tried: enough for BatchNorm and for slices, few enough for large networks."""
@@ -86,9 +87,9 @@ class TaskCase:
         weights, autocast = DTYPES[precision or self.task.precisions[0]]
         if dtype is not None:
             weights, autocast = dtype, None
-        return self.judged.problem(
-            Setting(self.judged, self.data, self.splits, seed, dtype=weights, autocast=autocast)
-        )
+        setting = Setting(self.judged, self.data, self.splits, seed, dtype=weights, autocast=autocast)
+        made: Problem = self.judged.problem(setting)
+        return made
 
     def model(self, problem: Problem, seed: int = 0) -> nn.Module:
         """Build the problem's model as the engine does."""

@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from suite.batch import Batch
 from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
 from suite.data.dataset import Data, Generated, Reader
-from suite.problem import Batch, Problem, Setting, Splits
+from suite.problem import Problem, Setting, Splits
 
 
 def batches(case: TaskCase) -> str:
@@ -142,7 +143,8 @@ def _on(case: TaskCase, data: Data) -> Problem:
     """Make the problem on another data set, which its task lists in place of its own."""
     task = dataclasses.replace(case.judged, data=(data,))
     splits = Splits(data, case.data_root, case.cache)
-    return task.problem(Setting(task, data, splits, dtype=case.problem().setting.dtype))
+    made: Problem = task.problem(Setting(task, data, splits, dtype=case.problem().setting.dtype))
+    return made
 
 
 def _watched(data: Data, tests: Collection[str], touched: set[str]) -> Data:

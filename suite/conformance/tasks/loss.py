@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
-from suite.problem import Batch, Problem
+from suite.problem import Problem
 from suite.ranks import slice_bounds
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
 from suite.conformance.trial import difference
 from suite.image_task import ImageTask
 from suite.parameters import Parameters
-from suite.problem import Batch, ClassificationLoss, ModelAt, Problem, mapped
+from suite.problem import ClassificationLoss, ModelAt, Problem, mapped
 from suite.seeds import Streams
 
 ROW_TOLERANCE = 1e-3

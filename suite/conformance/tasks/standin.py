@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from suite.data.dataset import Arrays, Dataset
+from suite.data.dataset import Dataset
+from suite.data.source import Arrays
 
 MARKED = (1, 2, 4)
 """Shape of a marked image: three bytes of position, one that is 255 in the test set, four of nothing."""

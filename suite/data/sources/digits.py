@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.data.dataset import Arrays
+from suite.data.source import Arrays
 from suite.errors import SteppeError
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from suite.data.dataset import Arrays
+from suite.data.source import Arrays
 from suite.data.sources.decode import stack_images
 from suite.errors import SteppeError
 from suite.files import file_digest

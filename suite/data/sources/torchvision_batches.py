@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite.data.dataset import Arrays
+from suite.data.source import Arrays
 from suite.errors import SteppeError
 from suite.files import file_digest
 

@@ -71,7 +71,7 @@ from dataclasses import replace
 
 from suite.metric import LOSS, Metric, Profile
 from tests.plugins.tiny import TASKS as TINY
-from suite.spec import TaskSpec
+from suite.task import TaskSpec
 from suite.task import Task
 
 ERROR = Metric("recovery_error", "lower", "m", scale="log", floor=1e-9)

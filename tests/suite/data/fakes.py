@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.data.dataset import Arrays, Dataset
+from suite.data.dataset import Dataset
+from suite.data.source import Arrays
 from suite.data.splits import TrainingData
 from suite.image_task import ImageTask
 

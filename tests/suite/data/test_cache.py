@@ -13,7 +13,8 @@ import torch
 
 from suite.data import cache as cache_module
 from suite.data.cache import load_cached
-from suite.data.dataset import Arrays, Dataset
+from suite.data.dataset import Dataset
+from suite.data.source import Arrays
 from suite.errors import SteppeError
 from tests.suite.data.fakes import FakeSource, fake_dataset
 

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from suite.batch import Batch
 from suite.models.dropout import SharedDropout, share_dropout
 from suite.objective import BatchObjective
-from suite.problem import Batch, ClassificationLoss
+from suite.problem import ClassificationLoss
 from suite.seeds import Streams
 
 N = 10

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from suite.batch import Batch
 from suite.errors import SteppeError
-from suite.problem import Batch, InMemory
+from suite.problem import InMemory
 from suite.seeds import NormalStream
 from suite.sharpness import (
     MEASURES,
