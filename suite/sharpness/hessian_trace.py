@@ -28,8 +28,6 @@ from suite.sharpness.point import Point
 MEASURES = {"hessian_trace": "trace of the Hessian of the training loss (Hutchinson)"}
 VERSION = 1
 
-VERSION = 1
-
 GROUP = 25
 """Examples that share their probes: as few as a convolution still handles without loss of speed."""
 

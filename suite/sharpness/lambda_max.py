@@ -33,8 +33,6 @@ from suite.sharpness.point import Point
 
 MEASURES = {"lambda_max": "largest eigenvalue of the Hessian of the training loss (Lanczos)"}
 VERSION = 2
-
-VERSION = 2
 """2: eight iterations at least; before, it could stop at an eigenvalue next to the largest."""
 
 BATCH = 125

@@ -38,8 +38,6 @@ MEASURES = {
 }
 VERSION = 1
 
-VERSION = 1
-
 SIGMA = 0.01
 SCALE = "filter"
 
