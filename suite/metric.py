@@ -15,7 +15,7 @@ PERCENT = "%"
 """Unit of a fraction: 0.5 is shown as 50 %."""
 
 
-class Metric(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """A number that evaluation gives for a split, or a fact of a whole run.
 
     On scale `log`, means, intervals, tests and the margin are of log10 of the values; a value of at most
@@ -64,7 +64,7 @@ LOSS = Metric("loss", "lower")
 ACCURACY = Metric("accuracy", "higher", PERCENT, margin=0.005)
 
 
-class Profile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Profile(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """A curve as a result of a run, for instance the loss between its initial and its final weights."""
 
     name: Name
@@ -74,7 +74,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     """What the vertical axis is."""
 
 
-class Description(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Description(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """What a record says of its own task, so that reports need nobody else to understand it."""
 
     tier: Literal["smoke", "small", "full"]

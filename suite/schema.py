@@ -32,7 +32,7 @@ Number = float | None
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class _Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Part(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Part of a record: immutable, without unknown fields; defaults are left out of the JSON."""
 
 
@@ -50,7 +50,7 @@ def unpack_right(text: str, n: int) -> bytes:
     return packed
 
 
-class SplitResult(_Part, frozen=True):
+class SplitResult(_Part, frozen=True, gc=False):
     """Evaluation of one split at the final weights."""
 
     n: Positive
@@ -66,14 +66,14 @@ class SplitResult(_Part, frozen=True):
     """
 
 
-class CurveResult(_Part, frozen=True):
+class CurveResult(_Part, frozen=True, gc=False):
     """A profile: a curve as a result of the run."""
 
     x: tuple[float, ...]
     y: tuple[Number, ...]
 
 
-class Origin(_Part, frozen=True):
+class Origin(_Part, frozen=True, gc=False):
     """The code and the machine that made a number."""
 
     source_tree: Sha256
@@ -84,7 +84,7 @@ class Origin(_Part, frozen=True):
     """Hardware and software in one line: bytes and seconds compare within one."""
 
 
-class Estimate(_Part, frozen=True):
+class Estimate(_Part, frozen=True, gc=False):
     """A sharpness measure: its value, its errors and how it came about (`suite.sharpness.Estimate`)."""
 
     value: Number
@@ -102,7 +102,7 @@ class Estimate(_Part, frozen=True):
     """What made it; null: what made the record."""
 
 
-class Sharpness(_Part, frozen=True):
+class Sharpness(_Part, frozen=True, gc=False):
     """Measures at the final weights, on a fixed subset of the training examples (protocol rules 26, 27)."""
 
     n: Positive
@@ -111,7 +111,7 @@ class Sharpness(_Part, frozen=True):
     measures: dict[str, Estimate]
 
 
-class Cost(_Part, frozen=True):
+class Cost(_Part, frozen=True, gc=False):
     """What a run cost."""
 
     sample_gradients: float
@@ -134,7 +134,7 @@ class Cost(_Part, frozen=True):
     measure_s: Amount
 
 
-class Failure(_Part, frozen=True):
+class Failure(_Part, frozen=True, gc=False):
     """How a run failed."""
 
     kind: Literal["diverged", "metric"]
@@ -143,7 +143,7 @@ class Failure(_Part, frozen=True):
     reason: str
 
 
-class Provenance(_Part, frozen=True):
+class Provenance(_Part, frozen=True, gc=False):
     """Where a record comes from; nothing that names a machine, a path or a person."""
 
     origin: Origin
@@ -158,14 +158,14 @@ class Provenance(_Part, frozen=True):
     """Of all attempts whose steps are in the weights, where these are several."""
 
 
-class Sources(_Part, frozen=True):
+class Sources(_Part, frozen=True, gc=False):
     """Hashes of the code of the run's two entries."""
 
     task: Sha256
     optimizer: Sha256
 
 
-class Record(_Part, frozen=True, tag_field="record_version", tag=VERSION):
+class Record(_Part, frozen=True, gc=False, tag_field="record_version", tag=VERSION):
     """What a finished run leaves."""
 
     protocol: str

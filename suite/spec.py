@@ -184,7 +184,7 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class EntryRef(Struct, frozen=True, forbid_unknown_fields=True):
+class EntryRef(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A resolved entry inside a run: name, version, every parameter, and a plugin's source hash."""
 
     name: str
