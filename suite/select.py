@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from suite import sharpness
 from suite.errors import SteppeError, unknown
 from suite.registry import Found, Registry, match
-from suite.spec import PRECISIONS, EntryRef, OptimizerSpec, RunSpec
+from suite.spec import PRECISIONS, EntryRef, RunSpec, cost_of
 from suite.task import check_fit
 
 VIEWS = ("epochs", "sample-gradients")
@@ -193,19 +192,6 @@ def _check(budget: float, view: str, precision: str, device: str) -> None:
 def declared_cost(registry: Registry, reference: EntryRef) -> float:
     """Sample-gradients per example and step that the entry declares for these hyperparameters."""
     return cost_of(registry.resolve_optimizer(reference), reference.params)
-
-
-def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
-    """Do the same with the entry itself; a SteppeError names the one that cannot tell."""
-    try:
-        return float(entry.cost(hyper))
-    except SteppeError:
-        raise
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SteppeError(
-            f"optimizer {entry.name} cannot tell its cost: {reason}; mend the `cost` of its entry"
-        ) from error
 
 
 def arguments(spec: RunSpec, registry: Registry) -> list[str]:

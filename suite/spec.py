@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -172,6 +172,32 @@ class OptimizerSpec:
     """Whether gradients are taken at perturbed weights (low precision then records a cosine, rule 6)."""
     needs: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
     """What the method asks of a task at these hyperparameters: names of `suite.task.CAPABILITIES`."""
+
+
+_Said = TypeVar("_Said")
+
+
+def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
+    """Return the sample-gradients per example and step that an entry declares."""
+    return _told(entry, "cost", lambda: float(entry.cost(hyper)))
+
+
+def needs_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> list[str]:
+    """Return the names of what an entry needs of a task."""
+    return _told(entry, "needs", lambda: sorted(entry.needs(hyper)))
+
+
+def _told(entry: OptimizerSpec, what: str, ask: Callable[[], _Said]) -> _Said:
+    """Ask an entry; a SteppeError names the one that cannot tell."""
+    try:
+        return ask()
+    except SteppeError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SteppeError(
+            f"optimizer {entry.name} cannot tell its {what}: {reason}; mend the `{what}` of its entry"
+        ) from error
 
 
 def canonical_json(value: object) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.errors import SteppeError, unknown
 from suite.metric import Description, Metric, Profile
-from suite.spec import PRECISIONS, TIERS, OptimizerSpec, Param
+from suite.spec import PRECISIONS, TIERS, OptimizerSpec, Param, needs_of
 
 if TYPE_CHECKING:
     from suite.data.dataset import Data
@@ -113,7 +113,21 @@ class Task:
                 raise unknown(f"precision of task {self.name}", precision, PRECISIONS)
         if not self.precisions:
             raise SteppeError(f"task {self.name}: precisions is empty; valid: {', '.join(PRECISIONS)}")
-        _ = self.description
+        own = self._columns_of_the_engine()
+        for column in self.columns:
+            if column.name in own or any(column.name.startswith(f"{measure}_se_") for measure in MEASURES):
+                raise SteppeError(
+                    f"task {self.name}: columns: {column.name!r} is a column that every run writes itself; "
+                    f"choose another name than {', '.join(sorted(own))}"
+                )
+
+    def _columns_of_the_engine(self) -> set[str]:
+        """Return the columns of the rows of the epochs that are not the task's own to write."""
+        described = self.description
+        splits = ["train", *([described.validation] if described.validation else [])]
+        metrics = ["loss", *(metric.name for metric in described.metrics)]
+        fixed = {"epoch", "step", "lr", "sample_gradients", "sharpness_train_loss", *MEASURES}
+        return fixed | {f"{split}_{metric}" for split in splits for metric in metrics}
 
     @cached_property
     def description(self) -> Description:
@@ -164,7 +178,7 @@ def check_fit(
     task: Task, optimizer: OptimizerSpec, hyper: Mapping[str, Any], ranks: int, precision: str
 ) -> None:
     """Raise SteppeError where the optimizer needs, or the run asks, what the task cannot give."""
-    for need in sorted(optimizer.needs(hyper)):
+    for need in needs_of(optimizer, hyper):
         if need not in CAPABILITIES:
             raise unknown(f"need of optimizer {optimizer.name}", need, CAPABILITIES)
         if need not in task.gives:

@@ -12,8 +12,7 @@ from suite.cli import options
 from suite.declared import Declared
 from suite.metric import Description, Metric
 from suite.registry import Found, Registry, match
-from suite.select import cost_of
-from suite.spec import OptimizerSpec, Param, resolve_params
+from suite.spec import OptimizerSpec, Param, cost_of, needs_of, resolve_params
 
 KINDS = ("tasks", "optimizers", "measures")
 
@@ -61,8 +60,7 @@ def _entry(found: Found) -> dict[str, Any]:
     row: dict[str, Any] = {"name": entry.name, "version": entry.version}
     defaults = resolve_params(entry.params, {}, entry.name)
     if isinstance(entry, OptimizerSpec):
-        needs = sorted(entry.needs(defaults))
-        row |= {"cost": cost_of(entry, defaults), "needs": needs, "source": entry.source}
+        row |= {"cost": cost_of(entry, defaults), "needs": needs_of(entry, defaults), "source": entry.source}
     else:
         task = entry.make(**defaults)
         row |= {

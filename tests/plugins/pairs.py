@@ -17,8 +17,7 @@ from suite.spec import Param
 from suite.task import Task, TaskSpec
 
 RECALL = Metric("recall_1", "higher", "%", margin=0.01)
-WORDS, LENGTH, TESTS = 20, 4, ("test", "noisier", "mirrored")
-SUMMARY = "contrastive pairs"
+WORDS, LENGTH, TESTS, SUMMARY = 20, 4, ("test", "noisier", "mirrored"), "contrastive pairs"
 
 
 def pairs() -> dict[str, Batch]:

@@ -42,6 +42,10 @@ def task(**changes: Any) -> Task:
         ({"metrics": (Metric("sign", "neither"),)}, "the first, sign, is compared and needs a direction"),
         ({"metrics": ()}, "task tests: metrics: there is none; valid: one or more"),
         ({"validation": "train"}, "'train' is the training split"),
+        ({"columns": (Metric("lr", "neither"),)}, "columns: 'lr' is a column that every run writes itself"),
+        ({"columns": (Metric("train_loss", "neither"),)}, "'train_loss' is a column that every run writes"),
+        ({"columns": (Metric("lambda_max", "neither"),)}, "'lambda_max' is a column that every run writes"),
+        ({"columns": (Metric("lpf_se_probes", "neither"),)}, "'lpf_se_probes' is a column that every run"),
     ],
 )
 def test_what_does_not_fit_together(changes: dict[str, Any], says: str) -> None:
@@ -86,3 +90,9 @@ def test_what_a_task_can_give() -> None:
     check_fit(task(), optimizer("parts", "function"), {}, 1, "fp32")
     check_fit(task(batch_size=0), optimizer("full-batch"), {}, 1, "fp64")
     check_fit(task(), optimizer("parts"), {}, 8, "bf16")
+
+
+def test_needs_that_cannot_be_told_name_their_entry() -> None:
+    entry = replace(optimizer(), needs=lambda hyper: hyper["parts"])
+    with pytest.raises(SteppeError, match=r"^optimizer demanding cannot tell its needs: KeyError"):
+        check_fit(task(), entry, {}, 1, "fp32")
