@@ -86,7 +86,7 @@ def take(folder: Path) -> dict[str, str]:
         ask("plan", f"steppe plan {SWEEP.replace('0-2', '0-9')}")
         runner.until(lambda now: now[-1].startswith("$") and "12 done" in now, 600)
         run_id = next((folder / "runs" / "runs").iterdir()).name
-        ask("show", f"steppe show {run_id[:8]} | tail -n 11")
+        ask("show", f"steppe show {run_id[:8]} | tail -n 16")
     return screens
 
 
