@@ -109,7 +109,7 @@ class Group(Ranks):
 
     def check(self, params: Sequence[nn.Parameter]) -> None:
         """See `Ranks`; compares sums over the bits."""
-        bits = sum(p.detach().contiguous().view(torch.int32).sum(dtype=torch.int64) for p in params)
+        bits = sum(p.detach().reshape(-1).view(torch.int32).sum(dtype=torch.int64) for p in params)
         found = int(bits)
         extremes = torch.tensor([found, -found])
         with _others():

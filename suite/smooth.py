@@ -1,11 +1,11 @@
 """Forward passes that can be differentiated more than once, in any mix of reverse and forward mode.
 
-torch's own kernels of some layers cannot: a reverse pass through a forward-mode derivative of its LayerNorm
-or BatchNorm is silently wrong (0.2 to 0.4 of the Hessian product in torch 2.11 and 2.15); its fused attention
-has no second derivative. Inside `smooth()` these layers are computed from plain operations:
+torch's own kernels of some layers cannot: a reverse pass through a forward-mode derivative of its LayerNorm,
+BatchNorm or InstanceNorm is silently wrong (0.1 to 0.4 of the Hessian product in torch 2.11 and 2.15); its
+fused attention has no second derivative. Inside `smooth()` these layers are computed from plain operations:
 
-    LayerNorm, BatchNorm on batch statistics:   y = w (x - mean) / sqrt(var + eps) + b
-    BatchNorm in eval mode:                     y = s x + (b - s mean),   s = w / sqrt(var + eps)
+    LayerNorm, BatchNorm and InstanceNorm on their input:   y = w (x - mean) / sqrt(var + eps) + b
+    BatchNorm and InstanceNorm on running statistics:       y = s x + (b - s mean),   s = w / sqrt(var + eps)
 
 The second is also several times cheaper to differentiate twice than the native layer.
 """
@@ -72,9 +72,29 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    cudnn_enable: bool = True,
 ) -> Tensor:
     dims = tuple(range(input.dim() - len(normalized_shape), input.dim()))
     return _normalised(input, dims, eps, weight, bias)
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not use_input_stats:
+        return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    if running_mean is not None:  # it takes up the batch, as above
+        return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    shape = (1, -1, *(1 for _ in range(input.dim() - 2)))
+    dims = tuple(range(2, input.dim()))
+    return _normalised(input, dims, eps, _shaped(weight, shape), _shaped(bias, shape))
 
 
 def _normalised(
@@ -92,5 +112,7 @@ def _shaped(one: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
 
 _PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {
     F.batch_norm: _batch_norm,
+    F.instance_norm: _instance_norm,
     F.layer_norm: _layer_norm,
+    torch.layer_norm: _layer_norm,
 }

@@ -112,12 +112,13 @@ def shared(ranks: Ranks) -> tuple[Any, list[bool], Any]:
 def parts(ranks: Ranks) -> str:
     """The last one comes to other weights; all learn of it."""
     model = net()
-    ranks.check(list(model.parameters()))
+    weights = [*model.parameters(), nn.Parameter(torch.zeros((), dtype=torch.float64))]
+    ranks.check(weights)
     if ranks.rank == ranks.n - 1:
         with torch.no_grad():
             next(model.parameters())[0, 0, 0, 0].nextafter_(torch.tensor(9.0, dtype=torch.float64))
     try:
-        ranks.check(list(model.parameters()))
+        ranks.check(weights)
     except SteppeError as error:
         return str(error)
     return "noticed nothing"

@@ -28,23 +28,29 @@ class Attention(nn.Module):
 
 
 class Image(nn.Module):
-    """A convolution with BatchNorm on the statistics of the batch."""
+    """A convolution and a norm of its channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(1, 3, 2)
-        self.norm = nn.BatchNorm2d(3, track_running_stats=False)
+        self.convolution = nn.Conv2d(1, 3, (2, 1))
+        self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.convolution(x.view(N, 1, 2, 3))).flatten(1)
 
 
-def counted() -> nn.Module:
-    """BatchNorm in eval mode, with statistics that are not those of a new layer."""
-    layer = nn.BatchNorm1d(WIDTH)
+class Direct(nn.Module):
+    """LayerNorm without torch.nn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.layer_norm(x, (WIDTH,))
+
+
+def counted(layer: nn.Module, width: int) -> nn.Module:
+    """A norm in eval mode, with statistics that are not those of a new layer."""
     with torch.no_grad():
-        layer.running_mean.copy_(torch.linspace(-1, 1, WIDTH))  # type: ignore[union-attr, operator]
-        layer.running_var.copy_(torch.linspace(0.5, 2, WIDTH))  # type: ignore[union-attr, operator]
+        layer.running_mean.copy_(torch.linspace(-1, 1, width))  # type: ignore[union-attr, operator]
+        layer.running_var.copy_(torch.linspace(0.5, 2, width))  # type: ignore[union-attr, operator]
     return layer.eval()
 
 
@@ -52,8 +58,11 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "LayerNorm": lambda: nn.LayerNorm(WIDTH),
     "LayerNorm without weights": lambda: nn.LayerNorm(WIDTH, elementwise_affine=False),
     "BatchNorm of the batch": lambda: nn.BatchNorm1d(WIDTH, track_running_stats=False),
-    "BatchNorm of images": Image,
-    "BatchNorm in eval mode": counted,
+    "BatchNorm of images": lambda: Image(nn.BatchNorm2d(3, track_running_stats=False)),
+    "BatchNorm in eval mode": lambda: counted(nn.BatchNorm1d(WIDTH), WIDTH),
+    "InstanceNorm": lambda: Image(nn.InstanceNorm2d(3, affine=True)),
+    "InstanceNorm in eval mode": lambda: Image(counted(nn.InstanceNorm2d(3, track_running_stats=True), 3)),
+    "torch.layer_norm": Direct,
     "attention": Attention,
 }
 

@@ -60,8 +60,8 @@ def function(case: TaskCase) -> str:
         _products(case, torch.float64)
     except _Unfit:
         _products(case, torch.float32)
-        return "Hessian products agree, reverse and forward over reverse, in float32"
-    return "Hessian products, reverse and forward over reverse, are those of differences of gradients"
+        return f"Hessian products agree, {', '.join(_WAYS)}, in float32"
+    return f"Hessian products, {', '.join(_WAYS)}, are those of differences of gradients"
 
 
 class _Unfit(Exception):  # noqa: N818 - not an error
@@ -90,7 +90,7 @@ def _products(case: TaskCase, dtype: torch.dtype) -> None:
         if dtype is torch.float64:
             step = STEP * max(1.0, float(w.norm()))
             wanted = (gradient(w + step * v) - gradient(w - step * v)) / (2 * step)
-        for way, product in (("reverse over reverse", _reverse), ("forward over reverse", _forward)):
+        for way, product in _WAYS.items():
             try:
                 found = product(loss, w, v)
             except Exception as error:  # noqa: BLE001 - torch raises several kinds
@@ -122,3 +122,15 @@ def _reverse(loss: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
 def _forward(loss: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
     product: Tensor = torch.func.jvp(torch.func.grad(loss), (w,), (v,))[1]
     return product
+
+
+def _forward_first(loss: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
+    product: Tensor = torch.func.grad(lambda at: torch.func.jvp(loss, (at,), (v,))[1])(w)
+    return product
+
+
+_WAYS = {
+    "reverse over reverse": _reverse,
+    "forward over reverse": _forward,
+    "reverse over forward": _forward_first,
+}

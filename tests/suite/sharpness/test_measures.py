@@ -74,7 +74,7 @@ def test_lambda_max_of_a_known_spectrum():
 def test_lambda_max_is_the_largest_and_not_the_largest_in_size():
     point, _ = quadratic(spectrum=torch.linspace(-9, 2, SIZE, dtype=torch.float64))
     found = lambda_max.estimate(point)["lambda_max"]
-    assert abs(found.value - 2.0) <= found.se_probes
+    assert abs(found.value - 2.0) <= found.se_probes + 1e-12  # rounding
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -82,7 +82,8 @@ def test_the_bound_of_lambda_max_holds(seed):
     point, _ = quadratic(seed=seed)
     found = lambda_max.estimate(point, rtol=0.05)["lambda_max"]
     assert found.value <= 4.0 + 1e-9  # a Rayleigh quotient never exceeds it
-    assert 4.0 - found.value <= found.se_probes <= 0.05 * found.value
+    assert 4.0 - found.value <= found.se_probes + 1e-12  # rounding
+    assert found.se_probes <= 0.05 * found.value
 
 
 @pytest.mark.parametrize(("seed", "steps"), [(2, 40), (14, 80), (12, 80), (21, 80)])
@@ -94,8 +95,38 @@ def test_lambda_max_is_not_mistaken_for_one_close_to_it(seed, steps):
     hessian, everything = Hessian(point), point.batch
     start = NormalStream(seed, "test").fill_(hessian.empty())
     true = lambda_max.lanczos(hessian, [everything], start, 1e-6, 60).value
-    assert found.value == pytest.approx(true, rel=0.01)  # 0.002 at worst over 48 such nets
+    assert found.value == pytest.approx(true, rel=0.002)  # the residual's square over the gap, see the module
     assert found.probes >= lambda_max.LEAST
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lambda_max_of_one_group_at_the_edge_of_stability(seed):
+    # No other group gives it a start: with 8 iterations it was up to 7.7 % too low here.
+    torch.manual_seed(seed)
+    y = torch.arange(60) % 3
+    x = torch.randn(3, 10, dtype=torch.float64)[y] + torch.randn(60, 10, dtype=torch.float64)
+    net = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 3)).double()
+    names, shapes = zip(*((name, p.shape) for name, p in net.named_parameters()), strict=True)
+
+    def loss(flat):
+        pieces = torch.split(flat, [shape.numel() for shape in shapes])
+        values = {n: piece.view(s) for n, piece, s in zip(names, pieces, shapes, strict=True)}
+        out = torch.func.functional_call(net, values, (x,))
+        return ((out - nn.functional.one_hot(y, 3)) ** 2).sum(1).mean() / 2
+
+    flat = nn.utils.parameters_to_vector(net.parameters()).detach()
+    for _ in range(12):
+        flat = flat - 0.4 * torch.func.grad(loss)(flat)
+        nn.utils.vector_to_parameters(flat, net.parameters())
+        point = make_point(
+            net.eval(),
+            x,
+            y,
+            seed,
+            losses=lambda out, y: ((out - nn.functional.one_hot(y, 3)) ** 2).sum(1) / 2,
+        )
+        true = float(torch.linalg.eigvalsh(torch.func.hessian(loss)(flat))[-1])
+        assert lambda_max.estimate(point)["lambda_max"].value == pytest.approx(true, rel=0.002)
 
 
 def fitted(seed, steps):

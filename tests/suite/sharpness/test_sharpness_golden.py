@@ -89,7 +89,8 @@ def test_lanczos_to_convergence(point, golden, groups):
 def test_lambda_max_is_within_its_own_bound(point, golden):
     found = measure(point, ["lambda_max"])["lambda_max"]
     true = float(golden["eval_hessian_lambda_max"])
-    assert abs(found.value - true) <= found.se_probes <= lambda_max.RTOL * true
+    assert abs(found.value - true) <= found.se_probes + 1e-12 * true  # rounding
+    assert found.se_probes <= lambda_max.RTOL * true
     assert found.se_examples > 0
     assert found.n == 16
 
