@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import gc
 import shlex
 import sys
 from collections import defaultdict
@@ -77,6 +78,7 @@ def execute(args: argparse.Namespace) -> int:
     """Write the tables of all records that the options let through."""
     registry = Declared(args.plugin)
     records = chosen_records(args)
+    gc.freeze()  # they live to the end: nothing to search for cycles, again and again
     board = build(records, registry, args)
     if args.figures is not None:
         _figures(args.figures, board, _material(records, registry, args))

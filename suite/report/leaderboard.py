@@ -150,18 +150,21 @@ def _conditions(run: Run) -> tuple[str, ...]:
 
 def once(records: Iterable[Record]) -> dict[str, Record]:
     """Choose one record of each run, by its id, whatever their order: a completed one where there is one."""
-    return {run_id: some[0] for run_id, some in _by_run(records).items()}
+    return _by_run(records)[0]
 
 
-def _by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Group records by run, the chosen one first; whole or slim makes no difference."""
-    found: dict[str, list[Record]] = defaultdict(list)
+def _by_run(records: Iterable[Record]) -> tuple[dict[str, Record], dict[str, list[Record]]]:
+    """Choose a record of each run, and return the others too; whole or slim makes no difference."""
+    chosen: dict[str, Record] = {}
+    others: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        found[record.run_id].append(record)
-    for some in found.values():
-        if len(some) > 1:
-            some.sort(key=lambda record: (record.status, schema.to_line(slim(record))))
-    return found
+        if chosen.setdefault(record.run_id, record) is not record:
+            others[record.run_id].append(record)
+    for run_id, some in others.items():
+        some.insert(0, chosen[run_id])
+        some.sort(key=lambda record: (record.status, schema.to_line(slim(record))))
+        chosen[run_id] = some.pop(0)
+    return chosen, others
 
 
 def _outcome(record: Record) -> tuple[object, ...]:
@@ -179,22 +182,22 @@ def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]
             mine.append(record)
         else:
             others[record.protocol].add(record.run_id)
-    by_run = sorted(_by_run(mine).items())
+    chosen, further = _by_run(mine)
     unlike = [
-        (first, other)
-        for _, (first, *further) in by_run
-        for other in further
-        if _outcome(other) != _outcome(first)
+        (chosen[run_id], other)
+        for run_id, some in further.items()
+        for other in some
+        if _outcome(other) != _outcome(chosen[run_id])
     ]
     set_ups: dict[tuple[bytes, bytes, float], dict[bytes, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs_of([first for _, (first, *_) in by_run]):
+    for run in runs_of([chosen[run_id] for run_id in sorted(chosen)]):
         keys = run.keys
         set_ups[keys.stratum, keys.optimizer, keys.epochs][keys.set_up].append(run)
     strata: dict[bytes, list[Run]] = defaultdict(list)
     repeats: list[Run] = []
     for (stratum, *_), some in set_ups.items():
-        chosen, left = _each_seed_once(some)
-        strata[stratum] += chosen
+        kept, left = _each_seed_once(some)
+        strata[stratum] += kept
         repeats += left
     left_out = [
         f"{_records(len(some))} of protocol {name} left out: this is {PROTOCOL}."
