@@ -9,6 +9,10 @@ A line is the CRC-32 of the rest, the record's modification time in ns and size 
 as JSON, so that one that is torn, mixed with another by a network file system, or of another version is
 passed over. Publishing a run appends a line and reads nothing; a listing that finds many dead lines writes
 the file anew.
+
+The record stands there in two parts, with a tab between them: what the run came to, and all that it shares
+with other seeds of its setting. Equal parts of the second kind are read once, and their records hold the same
+objects: over 100,000 runs that is most of the time and of the memory. So nothing of a record may be changed.
 """
 
 from __future__ import annotations
@@ -19,19 +23,39 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Required, TypedDict, get_type_hints
 
 import msgspec
 
 from suite import schema
 from suite.errors import SteppeError
 from suite.files import StorageError, write_whole
-from suite.schema import Record
+from suite.schema import Cost, Record
 
 __all__ = ["Records", "append", "load", "read_record", "slim"]
 
 NAME = "index.jsonl"
 _HINT = "delete it and give the same `steppe run` again to resume the run from its checkpoint"
+
+_NO_COST = Cost(0.0, 0, 0, 0.0, 0, 0, n_train=1, declared=0.0, train_s=0.0, evaluate_s=0.0, measure_s=0.0)
+_BLANK: dict[str, Any] = {
+    "run_id": "",
+    "status": "completed",
+    "cost": _NO_COST,
+    "failure": None,
+    "results": {},
+    "facts": {},
+    "profiles": {},
+    "sharpness": None,
+    "digests": {},
+    "perturbation_cosine": {},
+}
+"""What a run does not share with other seeds, as it stands in the part that they share."""
+
+_HINTS = get_type_hints(Record, include_extras=True)
+_OWN_FIELDS = {"seed": Required[int], **{name: _HINTS[name] for name in _BLANK}}
+_OWN = msgspec.json.Decoder(TypedDict("_Own", _OWN_FIELDS, total=False))  # type: ignore[operator]
+_ENCODER = msgspec.json.Encoder(order="sorted")
 
 Stamp = tuple[int, int]
 """Modification time in ns and size in bytes: what tells a record from another in its place."""
@@ -56,7 +80,10 @@ def slim(record: Record) -> Record:
         for split, result in record.results.items()
     }
     provenance = replace(record.provenance, versions={}, hardware={})
-    return replace(record, results=results, provenance=provenance)
+    known = record.sharpness
+    measures = {name: replace(one, estimator="") for name, one in known.measures.items()} if known else {}
+    sharpness = replace(known, measures=measures) if known else None
+    return replace(record, results=results, provenance=provenance, sharpness=sharpness)
 
 
 def read_record(run: Path) -> Record | None:
@@ -117,6 +144,7 @@ def _heal(root: Path, known: Mapping[str, _Entry], current: Mapping[str, _Entry]
 def _read(path: Path) -> tuple[dict[str, _Entry], int]:
     """Return the newest entry of each run, and the number of all, dead and torn ones too."""
     known: dict[str, _Entry] = {}
+    shared: dict[bytes, Record] = {}
     n_listed = 0
     with contextlib.suppress(OSError), path.open("rb") as file:
         for line in file:
@@ -126,7 +154,10 @@ def _read(path: Path) -> tuple[dict[str, _Entry], int]:
                 if crc != b"%08x" % zlib.crc32(body):
                     continue
                 modified, size, record = body.split(b" ", 2)
-                entry = _Entry((int(modified), int(size)), schema.decode(record))
+                own, common = record.split(b"\t")
+                if common not in shared:
+                    shared[common] = schema.decode(common)
+                entry = _Entry((int(modified), int(size)), _joined(_OWN.decode(own), shared[common]))
                 known[entry.record.run_id] = entry
     return known, n_listed
 
@@ -151,8 +182,21 @@ def _stamp(run: Path | str) -> Stamp | None:
 
 
 def _line(entry: _Entry) -> bytes:
-    body = b"%d %d %b" % (*entry.stamp, schema.to_line(entry.record))
+    body = b"%d %d %b\t%b" % (*entry.stamp, *_parts(entry.record))
     return b"%08x %b" % (zlib.crc32(body), body)
+
+
+def _parts(record: Record) -> tuple[bytes, bytes]:
+    """Write what is a run's own, and what it shares, as a record without the former."""
+    own = {name: value for name, blank in _BLANK.items() if (value := getattr(record, name)) != blank}
+    spec = msgspec.structs.replace(record.spec, seed=0)
+    common = msgspec.structs.replace(record, spec=spec, **_BLANK)
+    return _ENCODER.encode(own | {"seed": record.spec.seed}), schema.to_line(common)
+
+
+def _joined(own: dict[str, Any], common: Record) -> Record:
+    spec = msgspec.structs.replace(common.spec, seed=own.pop("seed"))
+    return msgspec.structs.replace(common, spec=spec, **own)
 
 
 def _append_lines(root: Path, lines: Iterable[bytes]) -> None:

@@ -94,6 +94,7 @@ class Estimate(_Part, frozen=True, gc=False):
     """Examples of the subset."""
     probes: Count
     estimator: str
+    """Its settings; empty in the slim records of an index."""
     version: Positive
     """Of the estimator: numbers of different versions share no column."""
     reason: str = ""

@@ -63,7 +63,7 @@ def stdev(values: Sequence[float]) -> float:
     With the values as whole numbers k times a common power of two D, it is
     D sqrt((n sum k^2 - (sum k)^2) / (n (n - 1))), and only the root is rounded.
     """
-    smallest = min((abs(value) for value in values if value), default=1.0)
+    smallest = min(map(abs, filter(None, values)), default=1.0)
     try:
         scale = math.ldexp(1.0, 53 - math.frexp(smallest)[1])
         whole = [int(value * scale) for value in values]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import gc
 import shlex
 import sys
 from collections import defaultdict
@@ -16,14 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from suite.cli import options, show
 from suite.declared import Declared
 from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.published import read_records
 from suite.registry import Registry
+from suite.report.runs import set_ups
 from suite.report.views import REPORT_VIEWS
 from suite.schema import Record
 from suite.select import arguments
@@ -78,6 +78,7 @@ def execute(args: argparse.Namespace) -> int:
     """Write the tables of all records that the options let through."""
     registry = Declared(args.plugin)
     records = chosen_records(args)
+    gc.freeze()  # they live to the end: nothing to search for cycles, again and again
     board = build(records, registry, args)
     if args.figures is not None:
         _figures(args.figures, board, _material(records, registry, args))
@@ -189,7 +190,7 @@ def render(
         return csv_.render(board)
     if chosen_format(args) == "tex":
         return latex.render(board)
-    origin = run_commands((record.spec for record in records), registry)
+    origin = run_commands([record.spec for record in records], registry)
     return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
 
 
@@ -227,12 +228,12 @@ def _name(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else str(path)
 
 
-def run_commands(specs: Iterable[RunSpec], registry: Registry) -> list[str]:
+def run_commands(specs: Sequence[RunSpec], registry: Registry) -> list[str]:
     """Write `steppe run` commands that span the runs; those of entries that changed since are left out."""
-    settings: dict[RunSpec, set[int]] = defaultdict(set)
-    for spec in specs:
-        settings[msgspec.structs.replace(spec, seed=0)].add(spec.seed)
-    return _commands(settings.items(), registry)
+    settings: dict[bytes, tuple[RunSpec, set[int]]] = {}
+    for spec, set_up in zip(specs, set_ups(specs), strict=True):
+        settings.setdefault(set_up, (spec, set()))[1].add(spec.seed)
+    return _commands(settings.values(), registry)
 
 
 def _commands(settings: Iterable[tuple[RunSpec, set[int]]], registry: Registry) -> list[str]:

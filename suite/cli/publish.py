@@ -49,10 +49,11 @@ def execute(args: argparse.Namespace) -> int:
     found = store.index()
     for line in found.skipped:
         print(f"steppe: {line}", file=sys.stderr)
-    for listed in found:
-        task = listed.spec.task.name
+    listed = [(record.spec.task.name, record.run_id) for record in found]
+    del found  # before as much is read again, whole
+    for task, run_id in listed:
         if any(fnmatch.fnmatchcase(task, glob) for glob in globs):
-            record = store.run(listed.run_id).record()
+            record = store.run(run_id).record()
             if record is not None:
                 by_task[task].append(record)
     if not by_task:

@@ -7,8 +7,9 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from suite.report.leaderboard import Leaderboard, Row, Table
+from suite.report.leaderboard import Leaderboard, Table
 from suite.report.markdown import UNTUNED
+from suite.report.rows import Row
 from suite.report.text import WORDS, spreadsheet
 from suite.stats import Interval
 

@@ -10,9 +10,8 @@ Hyperparameters are as given by hand, not tuned: tables are headed so, sorted by
 from __future__ import annotations
 
 import math
-import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,70 +20,15 @@ from suite.index import slim
 from suite.metric import Description
 from suite.report import text
 from suite.report.columns import Column, columns
-from suite.report.runs import Run, entry_label, tails
+from suite.report.rows import Part, Row, Version, make_part
+from suite.report.runs import Run, entry_label, runs_of, tails
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
-from suite.schema import Estimate, Record
+from suite.schema import Record
 from suite.spec import EntryRef, Param
-from suite.stats import (
-    MINIMUM_SEEDS,
-    Interval,
-    Verdict,
-    Word,
-    classify,
-    mean_interval,
-    pairing_correlation,
-)
+from suite.stats import MINIMUM_SEEDS, classify, pairing_correlation
 
 MATCHED = 0.05
 """Training losses whose range is at most this share of the largest count as matched (rule 27)."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measure over the seeds of a row, and the root mean square of its estimator's errors."""
-
-    over_seeds: Interval
-    se_probes: float | None
-    se_examples: float | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One optimizer in one table. Means are over completed runs, on the scales of the metrics."""
-
-    optimizer: str
-    """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
-    entry: str
-    """The same without the epochs: what tells an optimizer from the others of every table."""
-    epochs: float
-    runs: tuple[str, ...]
-    """Ids of its runs, by seed."""
-    n: int
-    """Runs, failed ones included."""
-    failed: int
-    values: Mapping[str, Interval]
-    """By key of the table's columns; a column without a finite number is not there."""
-    floored: Mapping[str, int]
-    """By key, how many runs are at the floor of a log scale, or below."""
-    train_loss: Interval | None
-    measures: Mapping[str, Measured]
-    """By column; one without a value is not there."""
-    unmeasured: Mapping[str, int]
-    """By column, how many completed runs could not be measured."""
-    sample_gradients: float
-    """Mean cost of a completed run; of all of them as planned where none was completed."""
-    cost: float
-    """The same, in passes of the training set through one gradient over the task's budget."""
-    train_s: float | None
-    """Median training time of completed runs; None if they ran on several fingerprints."""
-    fingerprints: tuple[str, ...]
-    """Hardware and software that made the results of completed runs."""
-    verdict: Verdict
-
-    @property
-    def fingerprint(self) -> str:
-        """The only one; empty where there are several."""
-        return self.fingerprints[0] if len(self.fingerprints) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -206,18 +150,21 @@ def _conditions(run: Run) -> tuple[str, ...]:
 
 def once(records: Iterable[Record]) -> dict[str, Record]:
     """Choose one record of each run, by its id, whatever their order: a completed one where there is one."""
-    return {run_id: some[0] for run_id, some in _by_run(records).items()}
+    return _by_run(records)[0]
 
 
-def _by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Group records by run, the chosen one first; whole or slim makes no difference."""
-    found: dict[str, list[Record]] = defaultdict(list)
+def _by_run(records: Iterable[Record]) -> tuple[dict[str, Record], dict[str, list[Record]]]:
+    """Choose a record of each run, and return the others too; whole or slim makes no difference."""
+    chosen: dict[str, Record] = {}
+    others: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        found[record.run_id].append(record)
-    for some in found.values():
-        if len(some) > 1:
-            some.sort(key=lambda record: (record.status, schema.to_line(slim(record))))
-    return found
+        if chosen.setdefault(record.run_id, record) is not record:
+            others[record.run_id].append(record)
+    for run_id, some in others.items():
+        some.insert(0, chosen[run_id])
+        some.sort(key=lambda record: (record.status, schema.to_line(slim(record))))
+        chosen[run_id] = some.pop(0)
+    return chosen, others
 
 
 def _outcome(record: Record) -> tuple[object, ...]:
@@ -235,19 +182,22 @@ def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]
             mine.append(record)
         else:
             others[record.protocol].add(record.run_id)
-    runs: dict[str, Run] = {}
-    unlike: list[tuple[Run, Run]] = []
-    for run_id, (first, *further) in _by_run(mine).items():
-        runs[run_id] = Run(first)
-        unlike += [(runs[run_id], Run(other)) for other in further if _outcome(other) != _outcome(first)]
+    chosen, further = _by_run(mine)
+    unlike = [
+        (chosen[run_id], other)
+        for run_id, some in further.items()
+        for other in some
+        if _outcome(other) != _outcome(chosen[run_id])
+    ]
     set_ups: dict[tuple[bytes, bytes, float], dict[bytes, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for _, run in sorted(runs.items()):
-        set_ups[run.stratum, run.optimizer_key, run.epochs][run.set_up].append(run)
+    for run in runs_of([chosen[run_id] for run_id in sorted(chosen)]):
+        keys = run.keys
+        set_ups[keys.stratum, keys.optimizer, keys.epochs][keys.set_up].append(run)
     strata: dict[bytes, list[Run]] = defaultdict(list)
     repeats: list[Run] = []
     for (stratum, *_), some in set_ups.items():
-        chosen, left = _each_seed_once(some)
-        strata[stratum] += chosen
+        kept, left = _each_seed_once(some)
+        strata[stratum] += kept
         repeats += left
     left_out = [
         f"{_records(len(some))} of protocol {name} left out: this is {PROTOCOL}."
@@ -255,7 +205,9 @@ def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]
     ]
     if unlike:
         failed = sum(other.failed for _, other in unlike)
-        alike = sum(one.fingerprint == other.fingerprint for one, other in unlike)
+        alike = sum(
+            one.provenance.origin.fingerprint == other.provenance.origin.fingerprint for one, other in unlike
+        )
         left_out.append(
             f"{_records(len(unlike))} left out: the same run with other results, from another source"
             f"{f'; {failed} of them failed' if failed else ''}"
@@ -304,26 +256,39 @@ class _Stratum:
         completed = [run.record for run in runs if not run.failed]
         self._columns = columns(self.task, completed)
         self._labels: dict[bytes, str] = {}
-        self._rows: dict[tuple[str, ...], Row] = {}
+        self._parts: dict[tuple[str, ...], Part] = {}
 
     def table(self, runs: Sequence[Run], place: Place, unlike: str) -> Table:
         """Make the table of these runs; `unlike` tells its task from others of its name."""
         first = runs[0].record.spec
         minimum = MINIMUM_SEEDS[self.task.tier]
-        named = self._named(runs, place)
-        scores = {name: self._by_seed(some) for name, _, some in named}
-        failures = {name: sum(run.failed for run in some) for name, _, some in named}
+        named = [(name, entry, self._part(some)) for name, entry, some in self._named(runs, place)]
+        parts = [part for _, _, part in named]
+        scores = {name: part.scores for name, _, part in named}
+        failures = {name: part.row.failed for name, _, part in named}
         verdicts = classify(scores, failures, margin=self.task.primary.margin, minimum=minimum)
-        labels, outdated = _measure_labels(runs)
+        labels, outdated = _measure_labels(parts)
         rows = tuple(
-            replace(self._row(some, labels), optimizer=name, entry=entry, verdict=verdicts[name])
-            for name, entry, some in named
+            replace(
+                part.row,
+                optimizer=name,
+                entry=entry,
+                verdict=verdicts[name],
+                measures={
+                    label: some.measured
+                    for key, label in labels.items()
+                    if (some := part.measures.get(key)) and some.measured
+                },
+                unmeasured={labels[key]: some.without for key, some in part.measures.items() if some.without},
+            )
+            for name, entry, part in named
         )
-        completed = [run.record for run in runs if not run.failed]
         examples: dict[str, set[int]] = defaultdict(set)
-        for label, estimate in _estimates(completed, labels):
-            examples[label].add(estimate.n)
+        for part in parts:
+            for key, some in part.measures.items():
+                examples[labels[key]] |= some.examples
         losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
+        completed = any(row.n > row.failed for row in rows)
         return Table(
             task=_task_label(runs[0], self._tasks) + unlike,
             data=first.data,
@@ -345,18 +310,14 @@ class _Stratum:
             correlation=pairing_correlation(scores),
             matched_loss=_matched(losses),
             fingerprints=tuple(sorted({name for row in rows for name in row.fingerprints})),
-            moved=sum(run.moved for run in runs),
-            digests=len({tuple(sorted(record.digests.items())) for record in completed}),
+            moved=sum(part.moved for part in parts),
+            digests=len(set().union(*(part.digests for part in parts))),
             evidence=tuple(
-                column.key for column in self._columns if completed and all(map(column.counted, completed))
+                column.key
+                for column in self._columns
+                if completed and all(column.key in part.evidence for part in parts)
             ),
         )
-
-    def _by_seed(self, runs: Sequence[Run]) -> dict[int, float]:
-        """Return what is tested of each completed run, by seed."""
-        score = self._columns[0]
-        found = {run.seed: score.read(run.record) for run in runs if not run.failed}
-        return {seed: score.score(value) for seed, value in found.items() if value is not None}
 
     def _named(self, runs: Sequence[Run], place: Place) -> list[tuple[str, str, list[Run]]]:
         """Sort runs into rows, each with its label and that of its entry, in the order of the table."""
@@ -382,48 +343,11 @@ class _Stratum:
         suffixes = tails({key: (self._labels[key], ref.version) for key, ref in one.items()})
         return {key: self._labels[key] + suffixes[key] for key in one}
 
-    def _row(self, runs: Sequence[Run], labels: Mapping[tuple[str, int], str]) -> Row:
-        """Make the row of these runs, without what its table says of it."""
-        ids = (*(run.run_id for run in runs), *labels.values())
-        if ids not in self._rows:
-            self._rows[ids] = self._made(runs, labels)
-        return self._rows[ids]
-
-    def _made(self, runs: Sequence[Run], labels: Mapping[tuple[str, int], str]) -> Row:
-        completed = [run.record for run in runs if not run.failed]
-        costs = [record.cost.sample_gradients for record in completed] or [
-            run.planned_sample_gradients() for run in runs
-        ]
-        values: dict[str, Interval] = {}
-        floored: dict[str, int] = {}
-        for column in self._columns:
-            known = [value for record in completed if (value := column.read(record)) is not None]
-            if known:
-                values[column.key] = mean_interval([column.metric.on_scale(value) for value in known])
-            if at_floor := sum(map(column.metric.at_floor, known)):
-                floored[column.key] = at_floor
-        losses = [record.sharpness.metrics.get("loss") for record in completed if record.sharpness]
-        known_losses = [loss for loss in losses if loss is not None]
-        seconds = [record.cost.train_s for record in completed]
-        prints = tuple(sorted({name for run in runs if not run.failed for name in run.fingerprints}))
-        return Row(
-            optimizer="",
-            entry="",
-            epochs=runs[0].record.spec.epochs,
-            runs=tuple(run.run_id for run in sorted(runs, key=lambda run: (run.seed, run.run_id))),
-            n=len(runs),
-            failed=sum(run.failed for run in runs),
-            values=values,
-            floored=floored,
-            train_loss=mean_interval(known_losses) if known_losses else None,
-            measures=_measures(completed, labels),
-            unmeasured=Counter(label for label, one in _estimates(completed, labels) if one.value is None),
-            sample_gradients=statistics.fmean(costs),
-            cost=statistics.fmean(costs) / (self.epochs * runs[0].record.cost.n_train),
-            train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
-            fingerprints=prints,
-            verdict=Verdict(Word.ALONE),
-        )
+    def _part(self, runs: Sequence[Run]) -> Part:
+        ids = tuple(run.run_id for run in runs)
+        if ids not in self._parts:
+            self._parts[ids] = make_part(runs, self._columns, self.epochs)
+        return self._parts[ids]
 
 
 def _matched(losses: Sequence[float]) -> bool | None:
@@ -437,45 +361,15 @@ def _epochs(run: Run, budget: float) -> str:
     return "" if math.isclose(epochs, budget, rel_tol=1e-6) else f" ({round(epochs, 3):.10g} epochs)"
 
 
-def _measure_labels(runs: Sequence[Run]) -> tuple[dict[tuple[str, int], str], tuple[str, ...]]:
+def _measure_labels(parts: Iterable[Part]) -> tuple[dict[Version, str], tuple[str, ...]]:
     """Name the column of each measure and version: numbers of two versions of an estimator share none."""
     versions: dict[str, set[int]] = defaultdict(set)
-    for run in runs:
-        if run.record.sharpness is not None:
-            for name, estimate in run.record.sharpness.measures.items():
-                versions[name].add(estimate.version)
+    for part in parts:
+        for name, version in part.measures:
+            versions[name].add(version)
     labels = {
         (name, version): name if len(some) == 1 else f"{name} v{version}"
-        for name, some in versions.items()
-        for version in some
+        for name, some in sorted(versions.items())
+        for version in sorted(some)
     }
     return labels, tuple(sorted(name for name, some in versions.items() if len(some) > 1))
-
-
-def _estimates(
-    records: Iterable[Record], labels: Mapping[tuple[str, int], str]
-) -> Iterator[tuple[str, Estimate]]:
-    """Yield every estimate of these records with the name of its column."""
-    for record in records:
-        for name, one in record.sharpness.measures.items() if record.sharpness else ():
-            yield labels[name, one.version], one
-
-
-def _measures(records: Sequence[Record], labels: Mapping[tuple[str, int], str]) -> dict[str, Measured]:
-    found: dict[str, list[Estimate]] = defaultdict(list)
-    for label, one in _estimates(records, labels):
-        if one.value is not None:
-            found[label].append(one)
-    return {
-        label: Measured(
-            mean_interval([one.value for one in some if one.value is not None]),
-            _rms([one.se_probes for one in some]),
-            _rms([one.se_examples for one in some]),
-        )
-        for label, some in sorted(found.items())
-    }
-
-
-def _rms(errors: Sequence[float | None]) -> float | None:
-    squares = [error * error for error in errors if error is not None]
-    return math.sqrt(statistics.fmean(squares)) if squares else None

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from suite.metric import PERCENT
 from suite.report import text
 from suite.report.columns import Column
-from suite.report.leaderboard import Row, Table
+from suite.report.leaderboard import Table
+from suite.report.rows import Row
 from suite.report.views import NEAR
 from suite.stats import Word
 

@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from suite.schema import Record
-from suite.spec import EntryRef, Param, sha256_text
+from suite.spec import EntryRef, Param, RunSpec, sha256_text
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One record, and the keys that it is sorted by."""
+class Keys(Struct, frozen=True, eq=False, gc=False):
+    """What runs of one setting share, every seed of it: the keys that they are sorted by."""
+
+    stratum: bytes
+    """See `stratum`."""
+    optimizer: bytes
+    """Tells the resolved optimizer, its version and source included."""
+    set_up: bytes
+    """Tells all of the spec but the seed: within a stratum, how runs of one optimizer were executed."""
+    epochs: float
+    """Epochs by which runs of one optimizer are told apart."""
+
+
+class Run(Struct, frozen=True, eq=False, gc=False):
+    """One record, and what it is sorted and counted by."""
 
     record: Record
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.record.run_id
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self.record.spec.seed
-
-    @property
-    def failed(self) -> bool:
-        """Whether it has no results."""
-        return self.record.failed
+    keys: Keys
+    run_id: str
+    seed: int
+    failed: bool
+    """Whether it has no results."""
+    planned: float
+    """Sample-gradients of the whole run: metered if it ended, else what its entry declares."""
 
     @property
     def fingerprint(self) -> str:
@@ -53,37 +56,47 @@ class Run:
         """Whether it went from one fingerprint to another: its seconds are those of neither."""
         return len(self.fingerprints) > 1
 
-    @cached_property
-    def stratum(self) -> bytes:
-        """Tell all that records of one table must share, apart from the budget."""
-        record, spec = self.record, self.record.spec
-        conditions = spec.data, spec.data_checksum, spec.protocol, spec.engine, spec.precision, spec.device
-        execution = spec.compile, spec.ranks
-        return _ENCODER.encode(
-            (spec.task, *conditions, *execution, record.data, record.sources.task, record.task)
-        )
 
-    @cached_property
-    def optimizer_key(self) -> bytes:
-        """Tell the resolved optimizer, its version and source included."""
-        return _ENCODER.encode((self.record.spec.optimizer, self.record.sources.optimizer))
+def runs_of(records: Sequence[Record]) -> Iterator[Run]:
+    """Read records for reporting; keys take long, so records that hold the same objects share them."""
+    known: dict[tuple[bytes, int, int, int], Keys] = {}
+    for record, set_up in zip(records, set_ups([record.spec for record in records]), strict=True):
+        setting = set_up, id(record.data), id(record.sources), id(record.task)
+        if setting not in known:
+            known[setting] = _keys(record, set_up)
+        yield _run(record, known[setting])
 
-    @cached_property
-    def set_up(self) -> bytes:
-        """Tell all of the spec but the seed: within a stratum, how runs of one optimizer were executed."""
-        return _ENCODER.encode(msgspec.structs.replace(self.record.spec, seed=0))
 
-    @cached_property
-    def epochs(self) -> float:
-        """Epochs by which runs of one optimizer are told apart."""
-        return round(self.record.spec.epochs, 3)
+def set_ups(specs: Sequence[RunSpec]) -> Iterator[bytes]:
+    """Tell all of each spec but the seed; of specs that hold the same objects it is worked out once."""
+    known: dict[tuple[int, ...], bytes] = {}
+    for spec in specs:
+        task, optimizer, _seed, *others = msgspec.structs.astuple(spec)
+        ids = tuple(map(id, (task, optimizer, *others)))
+        if ids not in known:
+            known[ids] = _ENCODER.encode(msgspec.structs.replace(spec, seed=0))
+        yield known[ids]
 
-    def planned_sample_gradients(self) -> float:
-        """Cost of the whole run: metered if it ended, else what its entry declares."""
-        cost = self.record.cost
-        if not self.failed:
-            return cost.sample_gradients
-        return self.record.spec.epochs * cost.n_train * cost.declared
+
+def stratum(record: Record) -> bytes:
+    """Tell all that records of one table must share, apart from the budget."""
+    spec = record.spec
+    conditions = spec.data, spec.data_checksum, spec.protocol, spec.engine, spec.precision, spec.device
+    execution = spec.compile, spec.ranks
+    return _ENCODER.encode(
+        (spec.task, *conditions, *execution, record.data, record.sources.task, record.task)
+    )
+
+
+def _keys(record: Record, set_up: bytes) -> Keys:
+    optimizer = _ENCODER.encode((record.spec.optimizer, record.sources.optimizer))
+    return Keys(stratum(record), optimizer, set_up, round(record.spec.epochs, 3))
+
+
+def _run(record: Record, keys: Keys) -> Run:
+    cost, failed = record.cost, record.failed
+    planned = record.spec.epochs * cost.n_train * cost.declared if failed else cost.sample_gradients
+    return Run(record, keys, record.run_id, record.spec.seed, failed, planned)
 
 
 def number(value: Any) -> float | None:

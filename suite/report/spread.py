@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from suite.errors import SteppeError
 from suite.report import text
 from suite.report.columns import Column, columns
-from suite.report.runs import Run, entry_label
+from suite.report.runs import entry_label, stratum
 from suite.schema import Record, unpack_right
 from suite.spec import Param
 
@@ -72,7 +72,7 @@ def spreads(
         places = (_place(one), _place(other))
         if places[0] == places[1]:
             raise SteppeError(f"run {one.run_id} is from one fingerprint in both: {places[0]}")
-        strata[Run(one).stratum, *places].append((one, other))
+        strata[stratum(one), *places].append((one, other))
     return [
         _spread(some, tasks, optimizers) for _, some in sorted(strata.items(), key=lambda item: item[0][1:])
     ]

@@ -40,9 +40,13 @@ class Place:
     """The budget in seconds, in that view."""
 
 
+Group = tuple[bytes, float, float]
+"""Runs of one optimizer for the same epochs: its key, the epochs rounded and as they are."""
+
+
 def row_key(run: Run, view: str) -> tuple[bytes, float]:
     """Name a run's row in a table: by seconds, an optimizer has one for each of its epochs."""
-    return run.optimizer_key, run.epochs if view == "seconds" else 0.0
+    return run.keys.optimizer, run.keys.epochs if view == "seconds" else 0.0
 
 
 def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
@@ -68,28 +72,32 @@ def _ids(runs: Sequence[Run]) -> set[str]:
 
 
 def _planned(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
-    found: dict[Place, list[Run]] = defaultdict(list)
-    nearest = _nearest(runs, epochs)
+    groups: dict[Group, list[Run]] = defaultdict(list)
     for run in runs:
-        for place in _planned_places(run, epochs, nearest):
-            found[place].append(run)
+        groups[run.keys.optimizer, run.keys.epochs, run.record.spec.epochs].append(run)
+    nearest = _nearest(groups, epochs)
+    found: dict[Place, list[Run]] = defaultdict(list)
+    for group, some in groups.items():
+        for place in _planned_places(group, epochs, nearest):
+            found[place] += some
     return found
 
 
-def _nearest(runs: Iterable[Run], epochs: float) -> dict[tuple[bytes, float], float]:
+def _nearest(groups: Mapping[Group, Sequence[Run]], epochs: float) -> dict[tuple[bytes, float], float]:
     """By optimizer and budget, the epochs that cost it, the nearest ones: a row has each seed once."""
     off: dict[tuple[bytes, float], set[tuple[float, float]]] = defaultdict(set)
-    for run in runs:
+    for (optimizer, rounded, _), runs in groups.items():
         for b in BUDGETS:
-            if _costs(run, b * epochs):
-                distance = abs(run.planned_sample_gradients() - b * epochs * run.record.cost.n_train)
-                off[run.optimizer_key, b].add((distance, run.epochs))
+            distances = [_off_cost(run, b * epochs) for run in runs if _costs(run, b * epochs)]
+            if distances:
+                off[optimizer, b].add((min(distances), rounded))
     return {key: min(some)[1] for key, some in off.items()}
 
 
-def _planned_places(run: Run, epochs: float, nearest: Mapping[tuple[bytes, float], float]) -> list[Place]:
-    equal = [b for b in BUDGETS if nearest.get((run.optimizer_key, b)) == run.epochs]
-    times = run.record.spec.epochs / epochs
+def _planned_places(group: Group, epochs: float, nearest: Mapping[tuple[bytes, float], float]) -> list[Place]:
+    optimizer, rounded, exact = group
+    equal = [b for b in BUDGETS if nearest.get((optimizer, b)) == rounded]
+    times = exact / epochs
     named = [b for b in BUDGETS if math.isclose(times, b, rel_tol=1e-6)]
     return [
         *(Place("sample-gradients", b) for b in equal),
@@ -97,12 +105,17 @@ def _planned_places(run: Run, epochs: float, nearest: Mapping[tuple[bytes, float
     ]
 
 
+def _off_cost(run: Run, epochs: float) -> float:
+    """How far the cost of a run is from that of one gradient a step over these epochs."""
+    return abs(run.planned - epochs * run.record.cost.n_train)
+
+
 def _costs(run: Run, epochs: float) -> bool:
     """Whether a run costs what one gradient a step costs over these epochs."""
     # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
     cost = run.record.cost
     slack = 2 * cost.sample_gradients / max(1, cost.steps) + 1e-6 * epochs * cost.n_train
-    return abs(run.planned_sample_gradients() - epochs * cost.n_train) <= slack
+    return _off_cost(run, epochs) <= slack
 
 
 def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
@@ -143,7 +156,7 @@ def _projected(row: Sequence[Run]) -> Iterator[float]:
     for run in row:
         cost = run.record.cost
         if cost.sample_gradients:
-            yield cost.train_s * run.planned_sample_gradients() / cost.sample_gradients
+            yield cost.train_s * run.planned / cost.sample_gradients
 
 
 def _median(seconds: Iterable[float]) -> float | None:

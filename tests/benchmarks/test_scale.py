@@ -3,7 +3,7 @@
 STEPPE_SCALE=100000 pytest tests/benchmarks/test_scale.py --benchmark-enable -n0
 
 The promise is a list of 10,000 records in 1 s, which `status`, `plan` and every table wait for, and a
-leaderboard from 100,000 records in 5 s and 500 MB, Python's start included.
+leaderboard from 100,000 records in 6 s and 500 MB, Python's start included.
 """
 
 from __future__ import annotations

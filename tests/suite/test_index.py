@@ -9,6 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from suite import index
@@ -189,7 +190,9 @@ def test_two_lines_mixed_by_a_network_file_system_are_no_record(store: Store) ->
     one, other, *rest = path.read_bytes().splitlines(keepends=True)
     at = one.index(b'"results"')
     mixed = one[:at] + other[other.index(b'"results"') :]
-    decode(mixed.split(b" ", 3)[3])  # it would pass for a line
+    own, shared = mixed.split(b" ", 3)[3].split(b"\t")  # it would pass for a line
+    decode(shared)
+    msgspec.json.decode(own)
     path.write_bytes(b"".join([mixed, other, *rest]))
     values = {record.spec.seed: record.score() for record in store.index()}
     assert values == {seed: seed / 10 for seed in range(5)}

@@ -13,8 +13,9 @@ from suite.report.charts.rows import chart, shorten, tooltip, values_of
 from suite.report.charts.scales import Looks, axis, join
 from suite.report.charts.theme import Spec
 from suite.report.columns import Column
-from suite.report.leaderboard import Row, Table
+from suite.report.leaderboard import Table
 from suite.report.notes import in_rows
+from suite.report.rows import Row
 from suite.stats import Word
 
 VERDICTS = {Word.BEST: "circle", Word.TIE: "diamond", Word.UNRESOLVED: "square", Word.WORSE: "triangle-down",

@@ -9,9 +9,10 @@ from suite.report import text
 from suite.report.charts.scales import Looks, join
 from suite.report.charts.theme import SCHEMA, WIDTH, Spec
 from suite.report.columns import Column
-from suite.report.leaderboard import Row, Table
+from suite.report.leaderboard import Table
 from suite.report.markdown import UNTUNED, VIEW_TITLES
 from suite.report.notes import seeds
+from suite.report.rows import Row
 
 HEIGHT = 340
 

@@ -62,8 +62,8 @@ def read(material: Material, run_id: str) -> RunData:
 def shown(data: RunData, command: str) -> dict[str, Any]:
     """Pick what the page of a run shows, as JSON data; rows of the curve become columns."""
     record = slim(data.record)
-    whole: dict[str, Any] = msgspec.to_builtins(record)
-    whole["provenance"] = msgspec.to_builtins(data.record.provenance)
+    kept = {"provenance": data.record.provenance, "sharpness": data.record.sharpness}
+    whole: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(record, **kept))
     names = list(dict.fromkeys(name for row in data.rows for name in row))
     hidden = ("run_id", "record_version", "task")
     return {key: value for key, value in whole.items() if key not in hidden} | {

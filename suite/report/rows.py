@@ -1,0 +1,164 @@
+"""The rows of tables, and what a table asks of their runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from suite.report.columns import Column
+from suite.report.runs import Run
+from suite.schema import Estimate, Record
+from suite.stats import Interval, Verdict, Word, mean_interval
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure over the seeds of a row, and the root mean square of its estimator's errors."""
+
+    over_seeds: Interval
+    se_probes: float | None
+    se_examples: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One optimizer in one table. Means are over completed runs, on the scales of the metrics."""
+
+    optimizer: str
+    """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
+    entry: str
+    """The same without the epochs: what tells an optimizer from the others of every table."""
+    epochs: float
+    runs: tuple[str, ...]
+    """Ids of its runs, by seed."""
+    n: int
+    """Runs, failed ones included."""
+    failed: int
+    values: Mapping[str, Interval]
+    """By key of the table's columns; a column without a finite number is not there."""
+    floored: Mapping[str, int]
+    """By key, how many runs are at the floor of a log scale, or below."""
+    train_loss: Interval | None
+    measures: Mapping[str, Measured]
+    """By column; one without a value is not there."""
+    unmeasured: Mapping[str, int]
+    """By column, how many completed runs could not be measured."""
+    sample_gradients: float
+    """Mean cost of a completed run; of all of them as planned where none was completed."""
+    cost: float
+    """The same, in passes of the training set through one gradient over the task's budget."""
+    train_s: float | None
+    """Median training time of completed runs; None if they ran on several fingerprints."""
+    fingerprints: tuple[str, ...]
+    """Hardware and software that made the results of completed runs."""
+    verdict: Verdict
+
+    @property
+    def fingerprint(self) -> str:
+        """The only one; empty where there are several."""
+        return self.fingerprints[0] if len(self.fingerprints) == 1 else ""
+
+
+Version = tuple[str, int]
+"""A measure and the version of its estimator."""
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a row shows of one measure, under whatever label."""
+
+    measured: Measured | None
+    without: int
+    """Completed runs that could not be measured."""
+    examples: set[int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row and what tables ask of its runs: worked out once, as most rows stand in several tables."""
+
+    row: Row
+    """Without what its table says of it."""
+    scores: Mapping[int, float]
+    """What is tested of each completed run, by seed."""
+    measures: Mapping[Version, Estimates]
+    moved: int
+    digests: set[tuple[tuple[str, str], ...]]
+    evidence: set[str]
+    """Keys of the columns whose numbers in it can all be recounted."""
+
+
+def make_part(runs: Sequence[Run], columns: Sequence[Column], epochs: float) -> Part:
+    """Make the part of a table that is these runs; `epochs` are the task's budget."""
+    ended = [run for run in runs if not run.failed]
+    completed = [run.record for run in ended]
+    costs = [record.cost.sample_gradients for record in completed] or [run.planned for run in runs]
+    values: dict[str, Interval] = {}
+    floored: dict[str, int] = {}
+    scores: dict[int, float] = {}
+    for column in columns:
+        read = [column.read(record) for record in completed]
+        known = [value for value in read if value is not None]
+        if known:
+            values[column.key] = mean_interval([column.metric.on_scale(value) for value in known])
+        if at_floor := sum(map(column.metric.at_floor, known)):
+            floored[column.key] = at_floor
+        if column is columns[0]:
+            scored = zip(ended, read, strict=True)
+            scores = {run.seed: column.score(value) for run, value in scored if value is not None}
+    losses = [record.sharpness.metrics.get("loss") for record in completed if record.sharpness]
+    known_losses = [loss for loss in losses if loss is not None]
+    seconds = [record.cost.train_s for record in completed]
+    prints = tuple(sorted({name for run in ended for name in run.fingerprints}))
+    row = Row(
+        optimizer="",
+        entry="",
+        epochs=runs[0].record.spec.epochs,
+        runs=tuple(run.run_id for run in sorted(runs, key=lambda run: (run.seed, run.run_id))),
+        n=len(runs),
+        failed=len(runs) - len(ended),
+        values=values,
+        floored=floored,
+        train_loss=mean_interval(known_losses) if known_losses else None,
+        measures={},
+        unmeasured={},
+        sample_gradients=statistics.fmean(costs),
+        cost=statistics.fmean(costs) / (epochs * runs[0].record.cost.n_train),
+        train_s=statistics.median(seconds) if seconds and len(prints) == 1 else None,
+        fingerprints=prints,
+        verdict=Verdict(Word.ALONE),
+    )
+    return Part(
+        row=row,
+        scores=scores,
+        measures=_measures(completed),
+        moved=sum(run.moved for run in runs),
+        digests={tuple(sorted(record.digests.items())) for record in completed},
+        evidence={column.key for column in columns if all(map(column.counted, completed))},
+    )
+
+
+def _measures(records: Iterable[Record]) -> dict[Version, Estimates]:
+    found: dict[Version, list[Estimate]] = defaultdict(list)
+    for record in records:
+        for name, one in record.sharpness.measures.items() if record.sharpness else ():
+            found[name, one.version].append(one)
+    return {key: _estimates(some) for key, some in found.items()}
+
+
+def _estimates(found: Sequence[Estimate]) -> Estimates:
+    values = [one.value for one in found if one.value is not None]
+    measured = values and Measured(
+        mean_interval(values),
+        _rms([one.se_probes for one in found if one.value is not None]),
+        _rms([one.se_examples for one in found if one.value is not None]),
+    )
+    return Estimates(measured or None, len(found) - len(values), {one.n for one in found})
+
+
+def _rms(errors: Sequence[float | None]) -> float | None:
+    squares = [error * error for error in errors if error is not None]
+    return math.sqrt(statistics.fmean(squares)) if squares else None
