@@ -64,7 +64,7 @@ def spreads(
     tasks: Mapping[str, Mapping[str, Param]],
     optimizers: Mapping[str, Mapping[str, Param]],
 ) -> list[Spread]:
-    """Pair the records of the same runs; SteppeError where there is none, and where nothing or too much differs."""
+    """Pair records of the same runs; SteppeError where none is in both, or on one machine, or by other code."""
     others = {record.run_id: record for record in there}
     pairs = [(record, others[record.run_id]) for record in here if record.run_id in others]
     if all(one.failed or other.failed for one, other in pairs):
@@ -76,7 +76,7 @@ def spreads(
             raise SteppeError(f"run {one.run_id} is from one fingerprint in both: {places[0]}")
         if (stratum(one), one.sources) != (stratum(other), other.sources):
             raise SteppeError(
-                f"run {one.run_id} is not of the same data, task and code in both: run it again in one of them"
+                f"run {one.run_id} is not of the same data, task and code in both: run it again in one"
             )
         strata[stratum(one), *places].append((one, other))
     return [
