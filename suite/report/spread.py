@@ -64,7 +64,7 @@ def spreads(
     tasks: Mapping[str, Mapping[str, Param]],
     optimizers: Mapping[str, Mapping[str, Param]],
 ) -> list[Spread]:
-    """Pair records of the same runs; SteppeError where none is in both, or on one machine, or by other code."""
+    """Pair records of the same runs; SteppeError where none is in both, or of one machine, or other code."""
     others = {record.run_id: record for record in there}
     pairs = [(record, others[record.run_id]) for record in here if record.run_id in others]
     if all(one.failed or other.failed for one, other in pairs):
