@@ -27,7 +27,7 @@ from suite.errors import SteppeError
 from suite.files import LineWriter, finite, flush_folder, read_lines, storing, to_line, write_whole
 from suite.heartbeat import Heartbeat
 from suite.metric import Description
-from suite.schema import Record, to_document
+from suite.schema import Record, read, to_document
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
@@ -143,16 +143,18 @@ class Attempt:
         """Make it the run's record; False where another attempt was first.
 
         The record is written whole in the attempt's folder and then linked, so that its presence means done.
-        Raises RunSuperseded where a newer attempt owns the run and has no record yet.
+        Raises RunSuperseded where a newer attempt owns the run and has no record yet, SteppeError for a
+        record that nobody could read: its run can still be finished, once the entry is mended.
         """
         if record.run_id != self.run_id:
             raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
+        document = _readable(record)
         mine, public = self.path / "result.json", self._run / "result.json"
         with storing(public):
             if public.exists():
                 return False
         self._check_ownership()
-        write_whole(mine, to_document(record))
+        write_whole(mine, document)
         with storing(public):
             try:
                 os.link(mine, public)
@@ -188,6 +190,29 @@ class Attempt:
         self._heartbeat.stop()
         self._metrics.close()
         self._timings.close()
+
+
+def _readable(record: Record) -> bytes:
+    """Write a record as JSON that reads back; SteppeError names the field that does not, and the entries."""
+    spec = record.spec
+    where = f"the record of run {record.run_id}"
+    hint = f"mend task {spec.task.name} or optimizer {spec.optimizer.name}, which gave it"
+    try:
+        document = to_document(record)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SteppeError(f"{where}: {_unwritable(record)} cannot be written ({error}): {hint}") from None
+    read(document, where, hint, record.run_id)
+    return document
+
+
+def _unwritable(record: Record) -> str:
+    """Name the first field of a record that is no plain data."""
+    for name in record.__struct_fields__:
+        try:
+            msgspec.json.encode(getattr(record, name))
+        except (TypeError, ValueError, OverflowError):
+            return name
+    return "it"
 
 
 class _Provenance(msgspec.Struct):

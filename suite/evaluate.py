@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 from torch import nn
@@ -22,13 +23,14 @@ def evaluate(problem: Problem, model: nn.Module, split: str) -> Evaluation:
 
     Raises SteppeError where a declared metric is missing, or has a value that its scale cannot hold.
     """
-    training = model.training
-    model.eval()
-    try:
+    with in_eval_mode(model):
         found = problem.evaluate(model, split)
-    finally:
-        model.train(training)
     task = problem.task
+    if isinstance(found.n, bool) or not isinstance(found.n, int) or found.n < 1:
+        raise SteppeError(
+            f"task {task.name}: its evaluation of split {split!r} counts {found.n!r} examples; valid: a "
+            "whole number from 1 on (int(...))"
+        )
     for metric in task.metrics:
         if metric.name not in found.metrics:
             raise SteppeError(
@@ -39,10 +41,29 @@ def evaluate(problem: Problem, model: nn.Module, split: str) -> Evaluation:
     return found
 
 
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode; after the block each of its modules is in the mode that it was in."""
+    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)  # a model's own `train` may do more than set the flags
+        for module, mode in modes:
+            module.training = mode
+
+
+def check_number(task: str, what: str, value: object) -> None:
+    """Raise SteppeError for a mistake of the task: what is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise SteppeError(f"task {task}: {what} is a {type(value).__name__}; valid: a number (float(...))")
+
+
 def check_value(task: str, what: str, metric: Metric, value: float) -> None:
     """Raise SteppeError for a mistake of the task: what is no number, or negative on a log scale."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SteppeError(f"task {task}: {what} is a {type(value).__name__}; valid: a number (float(...))")
+    check_number(task, what, value)
     if metric.scale == "log" and not math.isnan(value) and value < 0:
         raise SteppeError(f"task {task}: {what} is {value:g}, but its scale is log; valid: at least 0")
 

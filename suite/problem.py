@@ -208,6 +208,9 @@ class Problem:
                 scores.setdefault(name, []).append(some)
         if not n:
             raise SteppeError(f"task {self.task.name}: split {split!r} is empty")
+        if not in_loss:
+            raise SteppeError(f"task {self.task.name}: the examples of split {split!r} have no units")
+        check_score_names(self.task.name, tuple(scores))
         means = {"loss": float(torch.stack(losses).sum()) / in_loss}
         right: dict[str, Tensor] = {}
         for name, parts in scores.items():
@@ -218,12 +221,32 @@ class Problem:
         return Evaluation(n, self.metrics(means), right)
 
     def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
-        """Return the task's declared columns for the row of an epoch, which holds loss, lr and measures."""
+        """Return the task's declared columns for the row of an epoch, which holds loss, lr and measures.
+
+        The model is the one that trains, or that the optimizer has evaluated, in eval mode: look at it and
+        leave it as it is, weights, gradients' flags and statistics. The row is a copy.
+        """
         return {}
 
     def conclude(self, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Conclusion:
-        """Return the declared facts and profiles, from the final weights and the rows of the whole run."""
+        """Return the declared facts and profiles, from the final weights and the rows of the whole run.
+
+        It is called last. The model is in eval mode, as it was evaluated; leave it as it is.
+        """
         return Conclusion()
+
+
+def check_score_names(task: str, names: Sequence[str]) -> None:
+    """Raise SteppeError for names of scores under which one mean would take the place of another."""
+    if isinstance(names, str):  # a text is a sequence of names, too: its letters
+        raise SteppeError(f"task {task}: score_names is a text; valid: a tuple of names, ({names!r},)")
+    if "loss" in names:
+        raise SteppeError(
+            f"task {task}: score_names: 'loss' is the name of the loss that is trained; choose another one"
+        )
+    for name in names:
+        if list(names).count(name) > 1:
+            raise SteppeError(f"task {task}: score_names: {name!r} stands twice; name each score once")
 
 
 class InMemory(Problem):
@@ -235,6 +258,8 @@ class InMemory(Problem):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.train = self._placed("train")
+        if not len(self.train):
+            raise SteppeError(f"task {self.task.name}: split 'train' is empty")
         n, size = len(self.train), self.task.batch_size or len(self.train)
         self.n_train = n if self.task.separable else n - n % size or n
         self._held: dict[str, Batch] = {"train": self.train}

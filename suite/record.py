@@ -6,17 +6,25 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from suite import sharpness
 from suite.batch import Batch
 from suite.context import Context
 from suite.errors import SteppeError
-from suite.evaluate import batchnorms, check_value, evaluate, reestimate_batchnorm
+from suite.evaluate import (
+    batchnorms,
+    check_value,
+    evaluate,
+    in_eval_mode,
+    reestimate_batchnorm,
+)
 from suite.files import finite
 from suite.metric import Metric
 from suite.objective import Meter
@@ -33,6 +41,7 @@ from suite.schema import (
     SplitResult,
     pack_right,
 )
+from suite.spec import cost_of
 
 BN_EXAMPLES = 10_000
 """Training examples, about, that BatchNorm is re-estimated on; a smaller set is passed once."""
@@ -74,14 +83,14 @@ def build_record(context: Context, trained: Trained) -> Record:
         started = clock()
         results = _results(context, trained.model, trained.meter)
         failure = _failure(context, results, trained.step)
-        conclusion = (
-            concluded(context.problem, trained.model.eval(), trained.rows) if failure is None else conclusion
-        )
         evaluated = clock()
         if failure is None and context.task.measures:
             measured = _sharpness(context, trained.model, trained.measured)
-        seconds["evaluate_s"] += evaluated - started
-        seconds["measure_s"] += clock() - evaluated
+        concluding = clock()
+        if failure is None:  # last, so that nothing is evaluated or measured after code of the task's own
+            conclusion = concluded(context.problem, trained.model.eval(), trained.rows)
+        seconds["evaluate_s"] += evaluated - started + clock() - concluding
+        seconds["measure_s"] += concluding - evaluated
     spec, meter = context.spec, trained.meter
     return Record(
         protocol=spec.protocol,
@@ -92,9 +101,9 @@ def build_record(context: Context, trained: Trained) -> Record:
         status="completed" if failure is None else "failed",
         failure=failure,
         results=results if failure is None else {},
-        facts={name: finite(value) for name, value in conclusion.facts.items()},
+        facts={name: _number(value) for name, value in conclusion.facts.items()},
         profiles={
-            name: CurveResult(tuple(map(float, curve.x)), tuple(finite(float(y)) for y in curve.y))
+            name: CurveResult(tuple(map(float, curve.x)), tuple(map(_number, curve.y)))
             for name, curve in conclusion.profiles.items()
         },
         sharpness=measured,
@@ -106,7 +115,7 @@ def build_record(context: Context, trained: Trained) -> Record:
             forward_only=meter.forward_only,
             steps=trained.step,
             n_train=context.problem.n_train,
-            declared=float(context.entry.cost(spec.optimizer.params)),
+            declared=cost_of(context.entry, spec.optimizer.params),
             **{key: round(value, 3) for key, value in seconds.items()},
         ),
         perturbation_cosine=dict(trained.cosines),
@@ -115,6 +124,12 @@ def build_record(context: Context, trained: Trained) -> Record:
         digests=dict(context.problem.setting.splits.digests),
         provenance=record_provenance(spec, trained.attempts, trained.fingerprints),
     )
+
+
+def _number(value: float) -> float | None:
+    """Write a number of a task as plain JSON has it, also one of numpy; None where it is not finite."""
+    found: float | None = finite(float(value))
+    return found
 
 
 def _results(context: Context, model: nn.Module, meter: Meter) -> dict[str, SplitResult]:
@@ -128,7 +143,7 @@ def _results(context: Context, model: nn.Module, meter: Meter) -> dict[str, Spli
         return found
 
     def numbers(found: Evaluation) -> dict[str, float | None]:
-        return {metric.name: finite(float(found.metrics[metric.name])) for metric in task.metrics}
+        return {metric.name: _number(found.metrics[metric.name]) for metric in task.metrics}
 
     as_trained = {split: on(split) for split in task.tests} if batchnorms(model) else {}
     meter.forward_only += reestimate_batchnorm(model, statistics_batches(context), problem.predict)
@@ -208,17 +223,28 @@ def measure_point(context: Context, model: nn.Module, n_examples: int | None = N
 
 
 def _sharpness(context: Context, model: nn.Module, known: Mapping[str, Estimate]) -> Sharpness:
-    if context.autocast is not None:  # measures compute in fp32, and so must their statistics
-        reestimate_batchnorm(model, statistics_batches(context), context.problem.forward)
-    point = measure_point(context, model)
-    base = sharpness.subset_loss(point)
-    missing = [name for name in context.task.measures if name not in known]
-    measured = {**known, **sharpness.measure(point, missing)}
+    with _buffers_kept(model):
+        if context.autocast is not None:  # measures compute in fp32, and so must their statistics
+            reestimate_batchnorm(model, statistics_batches(context), context.problem.forward)
+        point = measure_point(context, model)
+        base = sharpness.subset_loss(point)
+        missing = [name for name in context.task.measures if name not in known]
+        measured = {**known, **sharpness.measure(point, missing)}
     return Sharpness(
         n=base.n,
-        metrics={name: finite(value) for name, value in base.metrics.items()},
+        metrics={name: _number(value) for name, value in base.metrics.items()},
         measures={name: measured[name] for name in context.task.measures},
     )
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Give a model its statistics back after the block: what is concluded is of those that were evaluated."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    yield
+    with torch.no_grad():
+        for buffer, before in kept:
+            buffer.copy_(before)
 
 
 def measure_along(
@@ -242,18 +268,22 @@ def curve_columns(measured: Mapping[str, Estimate], loss: sharpness.SubsetLoss) 
         for error in ("se_probes", "se_examples"):
             if (found := getattr(estimate, error)) is not None:
                 row[f"{name}_{error}"] = found
-    return row | {"sharpness_train_loss": finite(loss.loss)}
+    return row | {"sharpness_train_loss": _number(loss.loss)}
 
 
 def watched(problem: Problem, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the columns that the task adds to the row of an epoch, just those that it declares."""
+    """Return the columns that the task adds to the row of an epoch, just those that it declares.
+
+    It sees the model as evaluation does, and a row of its own: training goes on from both.
+    """
     declared: tuple[Metric, ...] = problem.task.columns
     if not declared:
         return {}
-    found = problem.watch(model, row)
+    with in_eval_mode(model):
+        found = problem.watch(model, dict(row))
     if set(found) != {metric.name for metric in declared}:
         raise SteppeError(
             f"task {problem.task.name}: watch gives the columns {', '.join(sorted(found)) or 'none'}; "
             f"declared are {', '.join(metric.name for metric in declared)}"
         )
-    return {metric.name: finite(float(found[metric.name])) for metric in declared}
+    return {metric.name: _number(found[metric.name]) for metric in declared}

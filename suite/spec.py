@@ -179,12 +179,26 @@ _Said = TypeVar("_Said")
 
 def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
     """Return the sample-gradients per example and step that an entry declares."""
-    return _told(entry, "cost", lambda: float(entry.cost(hyper)))
+    cost = _told(entry, "cost", lambda: float(entry.cost(hyper)))
+    if not 0 < cost < math.inf:
+        raise SteppeError(
+            f"optimizer {entry.name}: its cost is {cost:g}; valid: a number above 0, of sample-gradients per "
+            "example and step; mend the `cost` of its entry"
+        )
+    return cost
 
 
 def needs_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> list[str]:
     """Return the names of what an entry needs of a task."""
-    return _told(entry, "needs", lambda: sorted(entry.needs(hyper)))
+    return _told(entry, "needs", lambda: _names_of(entry, entry.needs(hyper)))
+
+
+def _names_of(entry: OptimizerSpec, needs: Collection[str]) -> list[str]:
+    if isinstance(needs, str):  # a text is a collection of names, too: its letters
+        raise SteppeError(
+            f"optimizer {entry.name}: its needs are the text {needs!r}; valid: a tuple of names, ({needs!r},)"
+        )
+    return sorted(needs)
 
 
 def _told(entry: OptimizerSpec, what: str, ask: Callable[[], _Said]) -> _Said:

@@ -15,6 +15,7 @@ from suite.errors import SteppeError
 from suite.objective import BatchObjective, Objective
 from suite.parameters import Parameters
 from suite.precision import PerturbationProbe, low_precision_cast
+from suite.problem import check_score_names
 from suite.ranks import Ranks
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
@@ -27,7 +28,13 @@ class Steps:
     def __init__(self, context: Context, ranks: Ranks) -> None:
         self.context, self._ranks = context, ranks
         spec = context.spec
+        check_score_names(context.task.name, context.problem.score_names)
         self.model = build_model(context)
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise SteppeError(
+                f"task {context.task.name}: its model has nothing to train; valid: a model with a parameter "
+                "that requires a gradient"
+            )
         self.optimizer = context.entry.build(
             Parameters.of(self.model, context.problem.head(self.model)),
             spec.optimizer.params,
@@ -92,22 +99,25 @@ class Steps:
         return (self.model, False) if weights is None else (with_weights(self.model, weights), True)
 
     def _other_weights(self) -> list[Tensor] | None:
-        weights: Sequence[Tensor] | None = getattr(self.optimizer, "evaluation_weights", lambda: None)()
+        weights: object = getattr(self.optimizer, "evaluation_weights", lambda: None)()
         if weights is None:
             return None
-        shapes = [p.shape for p in self.model.parameters()]
-        if [w.shape for w in weights] != shapes:
+        try:
+            return whole_weights(list(self.model.parameters()), weights)
+        except ValueError as error:
             raise SteppeError(
-                f"optimizer {self.context.entry.name}: evaluation_weights gives {len(weights)} tensors, "
-                f"which are not those of the {len(shapes)} parameters: return one of the same shape for "
-                f"each, in their order"
-            )
-        return [w.detach() for w in weights]
+                f"optimizer {self.context.entry.name}: evaluation_weights gives {error}"
+            ) from None
 
     def take(self) -> None:
         """Take the next step."""
         context, step = self.context, self.step
         batch = context.problem.batch(step)
+        if not batch.units:  # a mean over none of them
+            raise SteppeError(
+                f"task {context.task.name}: the {len(batch)} examples of the mini-batch of step {step} have "
+                "no units; valid: a weight of at least 1 for each example"
+            )
         factor = lr_factor(context.spec.optimizer.params, step, context.total_steps)
         for group, lr in zip(self.optimizer.param_groups, self._initial_lr, strict=True):
             group["lr"] = lr * factor
@@ -142,6 +152,26 @@ class Steps:
         # torch types the argument of step as a plain closure.
         loss: Tensor = self.optimizer.step(objective)  # type: ignore[arg-type, assignment]
         return loss
+
+
+def whole_weights(parameters: Sequence[nn.Parameter], given: object) -> list[Tensor]:
+    """Return a tensor for each parameter, from one for each that is trained; those that are frozen stay.
+
+    Of tensors for all parameters it takes each. ValueError says what is given instead.
+    """
+    if not isinstance(given, Sequence) or not all(isinstance(one, Tensor) for one in given):
+        raise ValueError(f"a {type(given).__name__}: return a list of tensors, or None")
+    trained = [p for p in parameters if p.requires_grad]
+    shapes = [one.shape for one in given]
+    if shapes == [p.shape for p in parameters]:
+        return [one.detach() for one in given]
+    if shapes != [p.shape for p in trained]:
+        raise ValueError(
+            f"{len(shapes)} tensors, which are not those of the {len(trained)} trained parameters: return "
+            "one of the same shape for each, in their order"
+        )
+    mine = iter(given)
+    return [(next(mine) if p.requires_grad else p).detach() for p in parameters]
 
 
 def with_weights(model: nn.Module, weights: Sequence[Tensor]) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.errors import SteppeError, unknown
 from suite.metric import Description, Metric, Profile
-from suite.spec import PRECISIONS, TIERS, OptimizerSpec, Param, needs_of
+from suite.spec import PRECISIONS, TIERS, OptimizerSpec, Param, cost_of, needs_of
 
 if TYPE_CHECKING:
     from suite.data.dataset import Data
@@ -177,7 +177,11 @@ class TaskSpec:
 def check_fit(
     task: Task, optimizer: OptimizerSpec, hyper: Mapping[str, Any], ranks: int, precision: str
 ) -> None:
-    """Raise SteppeError where the optimizer needs, or the run asks, what the task cannot give."""
+    """Raise SteppeError where the optimizer needs, or the run asks, what the task cannot give.
+
+    The cost must be known, too: the record of the run holds it.
+    """
+    cost_of(optimizer, hyper)
     for need in needs_of(optimizer, hyper):
         if need not in CAPABILITIES:
             raise unknown(f"need of optimizer {optimizer.name}", need, CAPABILITIES)

@@ -20,7 +20,7 @@ from torch import nn
 from suite.attempt import Attempt
 from suite.claim import RunDone, RunSuperseded
 from suite.context import Context, prepare
-from suite.evaluate import evaluate, reestimate_batchnorm
+from suite.evaluate import check_number, evaluate, reestimate_batchnorm
 from suite.files import finite
 from suite.group import lead
 from suite.provenance import attempt_provenance, fingerprint
@@ -215,8 +215,10 @@ class Trainer:
         measures = context.task.measure_every and (at_end or epoch % context.task.measure_every == 0)
         if (looks or measures or context.task.columns) and not self.diverged:
             model, other = steps.evaluated()
+        if other and (looks or context.task.columns):
+            self._reestimate(model)
         if looks and not self.diverged:
-            row |= self._validate(model, other)
+            row |= self._validate(model)
         self.seconds["evaluate_s"] += time.perf_counter() - started
         self._measured = {}
         if measures and not self.diverged:
@@ -229,16 +231,23 @@ class Trainer:
 
     def _training_columns(self, means: dict[str, float]) -> dict[str, float | None]:
         """Write the means of an epoch as columns: the loss, and those metrics that follow from means."""
+        task = self.context.task
         found = self.context.problem.metrics(means) if math.isfinite(means["loss"]) else means
-        wanted = ["loss", *(metric.name for metric in self.context.task.metrics if metric.name != "loss")]
-        return {f"train_{name}": finite(found[name]) for name in wanted if name in found}
+        wanted = ["loss", *(metric.name for metric in task.metrics if metric.name != "loss")]
+        columns = {f"train_{name}": found[name] for name in wanted if name in found}
+        for name, value in columns.items():
+            check_number(task.name, name, value)
+        return {name: finite(float(value)) for name, value in columns.items()}
 
-    def _validate(self, model: nn.Module, other: bool) -> dict[str, float | None]:
-        """Look at the validation split; `other`: at weights without BatchNorm statistics of their own."""
+    def _reestimate(self, model: nn.Module) -> None:
+        """Give weights that are not those trained BatchNorm statistics of their own."""
+        batches = statistics_batches(self.context, self.steps.step)
+        meter = self.steps.objective.meter
+        meter.forward_only += reestimate_batchnorm(model, batches, self.context.problem.predict)
+
+    def _validate(self, model: nn.Module) -> dict[str, float | None]:
+        """Look at the validation split."""
         context, meter = self.context, self.steps.objective.meter
-        if other:
-            batches = statistics_batches(context, self.steps.step)
-            meter.forward_only += reestimate_batchnorm(model, batches, context.problem.predict)
         split = context.task.validation
         result = evaluate(context.problem, model, split)
         meter.forward_only += result.n

@@ -308,6 +308,96 @@ class Concludes(Points):
         return Conclusion({"rises": float(len(rows))}, {"way": Curve([0.0, 1.0], [1.0])})
 
 
+class WatchesTheTests(Points):
+    def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
+        return {"sharp": float(len(self.setting.splits["test"]))}
+
+
+class WatchesTheTestsInSecret(Points):
+    def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
+        return {"sharp": float(len(self.setting.data.open(None, None)("test")))}
+
+
+class WatchDecays(Points):
+    @torch.no_grad()
+    def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
+        for p in model.parameters():
+            p.mul_(0.9)
+        return {"sharp": 1.0}
+
+
+class WatchFreezes(Points):
+    def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
+        model.requires_grad_(False)
+        return {"sharp": 1.0}
+
+
+class WatchScales(Points):
+    def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
+        self.train.inputs.mul_(1.1)
+        return {"sharp": 1.0}
+
+
+class ConcludeZeroes(Points):
+    @torch.no_grad()
+    def conclude(self, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Conclusion:
+        for p in model.parameters():
+            p.zero_()
+        return Conclusion({"rises": 1.0})
+
+
+class EvaluateDecays(Points):
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        for p in model.parameters():
+            p.mul_(0.9)
+        return super().evaluate(model, split)
+
+
+class ForwardScales(Points):
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        outputs: Tensor = model(batch.inputs.mul_(0.9))
+        return outputs
+
+
+class LossesTurn(Points):
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return super().losses(outputs, Batch(inputs=outputs, targets=batch.targets.add_(1).fmod_(CLASSES)))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.losses(outputs, batch).mean()
+
+
+class ScoresErase(Points):
+    def scores(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        batch.inputs.zero_()
+        return super().scores(outputs, batch)
+
+
+class ScoresALoss(Points):
+    score_names = ("accuracy", "loss")
+
+    def scores(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {**super().scores(outputs, batch), "loss": outputs[:, 0]}
+
+
+class ScoresTwice(Points):
+    score_names = ("accuracy", "accuracy")
+
+
+class CountsInFloats(Points):
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        found = super().evaluate(model, split)
+        return dataclasses.replace(found, n=float(found.n))  # type: ignore[arg-type]
+
+
+class OwesUnits(Points):
+    def batch(self, step: int) -> Batch:
+        batch = super().batch(step)
+        weight = torch.ones(len(batch), dtype=torch.int64)
+        weight[0] = 1 if step < 2 else -1
+        return Batch(**batch.fields, weight=weight)
+
+
 class SinglePrecision(Points):
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         outputs: Tensor = model(batch.inputs.float())

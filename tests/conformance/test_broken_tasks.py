@@ -21,17 +21,22 @@ from tests.conformance.broken_problems import (
     AnotherAccuracy,
     AugmentsValidation,
     Concludes,
+    ConcludeZeroes,
     Contrastive,
     CountsBatches,
+    CountsInFloats,
     CountsTooMany,
     DrawsFromNumpy,
     DrawsFromTorch,
+    EvaluateDecays,
     EvidenceOfNumbers,
     FloatTargets,
     ForgetsAScore,
+    ForwardScales,
     Infinite,
     InfiniteGradient,
     Joint,
+    LossesTurn,
     MeasuresAll,
     MeasuresBySeed,
     MeasuresLittle,
@@ -42,12 +47,16 @@ from tests.conformance.broken_problems import (
     OneLoss,
     OneOrder,
     OnlyALoss,
+    OwesUnits,
     Percent,
     Points,
     ReadsTheTests,
     Remembers,
     ScalesByTheTests,
+    ScoresALoss,
+    ScoresErase,
     ScoresPerLogit,
+    ScoresTwice,
     SeedsItself,
     SinglePrecision,
     Softmax,
@@ -56,7 +65,12 @@ from tests.conformance.broken_problems import (
     SumsTwice,
     TakesApart,
     ValidatesOnTheTests,
+    WatchDecays,
     Watches,
+    WatchesTheTests,
+    WatchesTheTestsInSecret,
+    WatchFreezes,
+    WatchScales,
     Weightless,
     WrongEvidence,
     WrongSecondDerivative,
@@ -192,6 +206,46 @@ BROKEN: list[tuple[type[Problem], dict[str, Any], str, str]] = [
         "concludes what it declares",
         "profile way has 2 places for 1 values",
     ),
+    (WatchesTheTests, {"columns": (SHARP,)}, "concludes what it declares", "'test' .* sealed while a run"),
+    (
+        WatchesTheTestsInSecret,
+        {"columns": (SHARP,)},
+        "concludes what it declares",
+        "watch reads the test split 'test': it is called while the run trains",
+    ),
+    (
+        WatchDecays,
+        {"columns": (SHARP,)},
+        "concludes what it declares",
+        r"watch\(\) changes the weights: it may",
+    ),
+    (
+        WatchFreezes,
+        {"columns": (SHARP,)},
+        "concludes what it declares",
+        r"watch\(\) changes which parameters are trained",
+    ),
+    (ConcludeZeroes, {"facts": (RISES,)}, "concludes what it declares", r"conclude\(\) changes the weights"),
+    (CountsInFloats, {}, "evaluates what it declares", "'test' counts 4.0 examples; valid: a whole number"),
+    (OwesUnits, {}, "has the sizes that it declares", "an example of a mini-batch has -1 units: leave"),
+    (
+        Points,
+        {"data": (Generated("points", lambda: {**points(), "test": points()["validation"]}),)},
+        "keeps its splits apart",
+        "splits 'test' and 'validation' hold the same examples",
+    ),
+    (
+        Points,
+        {"data": (Generated("points", lambda: {**points(), "test": points()["train"]}),)},
+        "keeps its splits apart",
+        "splits 'test' and 'train' hold the same examples",
+    ),
+    (
+        Points,
+        {"data": (Generated("points", lambda: {**points(), "validation": points()["train"]}),)},
+        "keeps its splits apart",
+        "splits 'validation' and 'train' hold the same examples",
+    ),
     (
         SinglePrecision,
         {"precisions": ("fp32", "fp64")},
@@ -220,6 +274,31 @@ def test_one_mistake_breaks_one_promise(
     assert set(crosses) == {promise}
     assert "\n" not in crosses[promise]
     assert re.search(message, crosses[promise]), crosses[promise]
+
+
+@pytest.mark.parametrize(
+    ("problem", "changes", "promise", "message"),
+    [
+        (
+            WatchScales,
+            {"columns": (SHARP,)},
+            "concludes what it declares",
+            r"watch\(\) changes the training examples",
+        ),
+        (EvaluateDecays, {}, "evaluates what it declares", r"evaluate\(\) changes the weights"),
+        (ForwardScales, {}, "calls its model", r"forward\(\) changes the mini-batch"),
+        (LossesTurn, {}, "sums its losses to its loss", r"losses\(\) changes the mini-batch"),
+        (LossesTurn, {}, "adds up over slices", r"loss\(\) changes the mini-batch"),
+        (ScoresErase, {}, "gives the scores that it names", r"scores\(\) changes the mini-batch"),
+        (ScoresALoss, {}, "gives the scores that it names", "'loss' is the name of the loss that is trained"),
+        (ScoresTwice, {}, "gives the scores that it names", "'accuracy' stands twice"),
+    ],
+)
+def test_what_changes_more_than_its_own_result_is_named(
+    problem: type[Problem], changes: dict[str, Any], promise: str, message: str
+) -> None:
+    found_there = broken(found(problem, **changes))[promise]
+    assert re.search(message, found_there), found_there
 
 
 @pytest.mark.parametrize(

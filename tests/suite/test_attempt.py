@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
@@ -273,6 +275,28 @@ def test_publish_refuses_the_record_of_another_run(folder: RunFolder) -> None:
     with folder.start() as attempt, pytest.raises(SteppeError, match="cannot take the record"):
         attempt.publish(make_record(make_spec(seed=1)))
     assert folder.status() == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"facts": {"rises": np.float64(1.0)}},
+            r": facts cannot be written \(.*numpy.float64.*\): mend task task or optimizer sgd",
+        ),
+        ({"engine": 0}, r": engine is 0; valid: int >= 1: mend task task or optimizer sgd"),
+    ],
+)
+def test_a_record_that_nobody_could_read_is_not_published(
+    folder: RunFolder, changes: dict[str, Any], says: str
+) -> None:
+    with (
+        folder.start() as attempt,
+        pytest.raises(SteppeError, match=f"^the record of run {folder.run_id}{says}"),
+    ):
+        attempt.publish(make_record(folder.spec(), **changes))
+    assert folder.status() == "interrupted"
+    assert folder.record() is None
 
 
 def test_resume_brings_metrics_to_the_checkpoint_and_leaves_the_old_attempt_alone(folder: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -95,4 +96,21 @@ def test_what_a_task_can_give() -> None:
 def test_needs_that_cannot_be_told_name_their_entry() -> None:
     entry = replace(optimizer(), needs=lambda hyper: hyper["parts"])
     with pytest.raises(SteppeError, match=r"^optimizer demanding cannot tell its needs: KeyError"):
+        check_fit(task(), entry, {}, 1, "fp32")
+
+
+def test_needs_that_are_a_text_are_refused() -> None:
+    entry = replace(optimizer(), needs=lambda hyper: "parts")
+    with pytest.raises(
+        SteppeError, match=r"its needs are the text 'parts'; valid: a tuple of names, \('parts',\)"
+    ):
+        check_fit(task(), entry, {}, 1, "fp32")
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, -1, 0])
+def test_a_cost_is_a_number_above_0(cost: float) -> None:
+    entry = replace(optimizer(), cost=lambda hyper: cost)
+    with pytest.raises(
+        SteppeError, match=rf"^optimizer demanding: its cost is {cost:g}; valid: a number above 0"
+    ):
         check_fit(task(), entry, {}, 1, "fp32")

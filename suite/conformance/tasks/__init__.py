@@ -28,6 +28,7 @@ PROMISES: Promises = {
     "gives fixed examples to evaluate": data.fixed,
     "has the sizes that it declares": data.sizes,
     "leaves the test splits alone": data.sealed,
+    "keeps its splits apart": data.apart,
     "takes the last mini-batch": model.last_batch,
     "adds up over slices": loss.adds_up,
     "sums its losses to its loss": loss.sums,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from itertools import chain, combinations, product, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,9 @@ from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
 from suite.data.dataset import Data, Generated, Reader
 from suite.problem import Problem, Setting, Splits
+
+WEIGHED = 64
+"""Mini-batches of an epoch, at most, whose units are looked at."""
 
 
 def batches(case: TaskCase) -> str:
@@ -91,10 +95,16 @@ def sizes(case: TaskCase) -> str:
         raise Broken(_too_few(task.measure_examples, len(measured)))
     if len(measured) > task.measure_examples + slack:
         raise Broken(f"measured({task.measure_examples}) gives {len(measured)} examples: give about n")
-    for what, batch in (("the first mini-batch", problem.batch(0)), ("measured", measured)):
-        if batch.weight is not None and int(batch.weight.min()) < 1:
-            raise Broken(f"an example of {what} has {int(batch.weight.min())} units: leave such examples out")
+    _check_units("measured", measured)
+    if problem.batch(0).weight is not None:
+        for step in range(min(WEIGHED, problem.steps_per_epoch)):
+            _check_units("a mini-batch", problem.batch(step))
     return f"{problem.n_train} training examples, {len(measured)} are measured"
+
+
+def _check_units(what: str, batch: Batch) -> None:
+    if batch.weight is not None and int(batch.weight.min()) < 1:
+        raise Broken(f"an example of {what} has {int(batch.weight.min())} units: leave such examples out")
 
 
 def _too_few(declared: int, n: int) -> str:
@@ -125,6 +135,36 @@ def sealed(case: TaskCase) -> str:
     return f"{', '.join(tests)}: not read before training ends, and of no influence"
 
 
+def apart(case: TaskCase) -> str:
+    """No test split is another split over again, and validation is not the training set."""
+    task, problem = case.task, case.problem()
+    pairs = [*combinations(task.tests, 2), *product(task.tests, ("train", *task.extras))]
+    if task.validation:
+        pairs += [*product(task.tests, [task.validation]), (task.validation, "train")]
+    first = {split: _first(problem, split) for split in dict.fromkeys(chain.from_iterable(pairs))}
+    for one, other in pairs:
+        if first[one] and first[one] == first[other] and _equal(problem, one, other):
+            raise Broken(
+                f"splits {one!r} and {other!r} hold the same examples: results on what was trained or "
+                "selected on say nothing of new ones; draw them apart"
+            )
+    return f"{len(first)} splits, each with examples of its own" if pairs else "there is one split only"
+
+
+def _first(problem: Problem, split: str) -> str:
+    """Return the digest of the first batch of a split; nothing of one that is not handed out."""
+    try:
+        batch = next(iter(problem.batches(split)), None)
+    except Exception:  # noqa: BLE001 - a split that is missing breaks another promise, and 'train' need not be
+        return ""
+    return "" if batch is None else batch.digest()
+
+
+def _equal(problem: Problem, one: str, other: str) -> bool:
+    pairs = zip_longest(problem.batches(one), problem.batches(other))
+    return all(a is not None and b is not None and a.digest() == b.digest() for a, b in pairs)
+
+
 def _digests(case: TaskCase, problem: Problem) -> dict[str, str]:
     torch.manual_seed(0)  # draws from no stream break another promise
     found = {
@@ -139,23 +179,28 @@ def _digests(case: TaskCase, problem: Problem) -> dict[str, str]:
     return found
 
 
-def _on(case: TaskCase, data: Data) -> Problem:
+def noted(case: TaskCase, touched: set[str]) -> Problem:
+    """Make the problem as a run has it, its test splits sealed; what it reads is noted by name."""
+    return _on(case, _watched(case.data, (), touched), case.task.tests)
+
+
+def _on(case: TaskCase, data: Data, sealed: Collection[str] = ()) -> Problem:
     """Make the problem on another data set, which its task lists in place of its own."""
     task = dataclasses.replace(case.judged, data=(data,))
-    splits = Splits(data, case.data_root, case.cache)
+    splits = Splits(data, case.data_root, case.cache, sealed)
     made: Problem = task.problem(Setting(task, data, splits, dtype=case.problem().setting.dtype))
     return made
 
 
-def _watched(data: Data, tests: Collection[str], touched: set[str]) -> Data:
-    """Return the data set with other test splits, which notes by name what is read of it."""
+def _watched(data: Data, changed: Collection[str], touched: set[str]) -> Data:
+    """Return the data set with some splits changed, which notes by name what is read of it."""
     if not isinstance(data, Generated):
-        return cast(Data, _Watched(data, tests, touched))
+        return cast(Data, _Watched(data, changed, touched))
 
     def make() -> Mapping[str, Batch]:
         made = data.make()
         return _Noting(
-            {split: altered(one) if split in tests else one for split, one in made.items()}, touched
+            {split: altered(one) if split in changed else one for split, one in made.items()}, touched
         )
 
     return dataclasses.replace(data, make=make)
@@ -176,8 +221,8 @@ class _Noting(dict[str, Any]):
 class _Watched:
     """A data set of any other kind, whose reader notes what it reads; all else is that of the data set."""
 
-    def __init__(self, data: Data, tests: Collection[str], touched: set[str]) -> None:
-        self._data, self._tests, self._touched = data, tests, touched
+    def __init__(self, data: Data, changed: Collection[str], touched: set[str]) -> None:
+        self._data, self._changed, self._touched = data, changed, touched
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._data, name)
@@ -188,7 +233,7 @@ class _Watched:
 
         def read(split: str) -> Any:
             self._touched.add(split)
-            return altered(reader(split)) if split in self._tests else reader(split)
+            return altered(reader(split)) if split in self._changed else reader(split)
 
         return read
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
-from suite.evaluate import check_value, evaluate
+from suite.conformance.tasks.data import noted
+from suite.conformance.tasks.unchanged import unchanged
+from suite.evaluate import check_number, check_value, evaluate
 from suite.metric import PERCENT, Metric
-from suite.problem import Evaluation
+from suite.problem import Evaluation, check_score_names
 from suite.record import concluded, watched
 
 TOLERANCE = 1e-5
@@ -27,11 +29,12 @@ EPOCHS = 4
 def scores(case: TaskCase) -> str:
     """`scores` gives what `score_names` says, one number an example, and evaluation has their means."""
     problem = case.few_of_each(case.problem())
+    check_score_names(case.task.name, problem.score_names)
     model = case.model(problem).eval()
     split = case.task.description.scored
     sums, units = dict.fromkeys(problem.score_names, 0.0), 0
     for batch in problem.batches(split):
-        with torch.no_grad():
+        with torch.no_grad(), unchanged("scores", problem, model, batch):
             given = problem.scores(problem.predict(model, batch), batch)
         if set(given) != set(problem.score_names):
             raise Broken(
@@ -66,7 +69,8 @@ def evaluates(case: TaskCase) -> str:
     problem = case.few_of_each(case.problem())
     model = case.model(problem)
     for split in task.description.evaluated:
-        found = evaluate(problem, model, split)  # raises SteppeError on a metric that is missing
+        with unchanged("evaluate", problem, model, case.few(problem)):
+            found = evaluate(problem, model, split)  # raises SteppeError on a metric that is missing
         examples = sum(len(batch) for batch in problem.batches(split))
         if found.n != examples:
             raise Broken(
@@ -79,7 +83,10 @@ def evaluates(case: TaskCase) -> str:
         raise Broken(
             f"{primary.name} on split {split!r} is {found.metrics[primary.name]} at the initial weights"
         )
-    problem.metrics({"loss": 1.0, **dict.fromkeys(problem.score_names, 0.5)})  # of the epochs of training
+    of_training = problem.metrics({"loss": 1.0, **dict.fromkeys(problem.score_names, 0.5)})
+    for metric in task.metrics:
+        if metric.name in of_training:
+            check_number(task.name, f"{metric.name} of training", of_training[metric.name])
     return f"{_list(metric.name for metric in task.metrics)} on {_list(task.description.evaluated)}"
 
 
@@ -102,17 +109,28 @@ def _check(metric: Metric, found: Evaluation, split: str) -> None:
 
 
 def concludes(case: TaskCase) -> str:
-    """`watch` gives the declared columns, `conclude` the declared facts and profiles, on made-up rows."""
+    """`watch` gives the declared columns, `conclude` the declared facts and profiles, on made-up rows.
+
+    As in a run, the test splits are sealed while it watches.
+    """
     task = case.task
     if not (task.columns or task.facts or task.profiles):
         return "no columns, facts or profiles are declared"
-    problem = case.problem()
-    model = case.model(problem)
+    touched: set[str] = set()
+    problem = noted(case, touched)
+    model, batch = case.model(problem), case.few(problem)
     rows: list[dict[str, Any]] = []
     for epoch in range(1, EPOCHS + 1):
         row = _row(case, epoch)
-        rows.append({**row, **watched(problem, model, row)})
-    found = concluded(problem, model.eval(), rows)
+        with unchanged("watch", problem, model, batch):
+            rows.append({**row, **watched(problem, model, row)})
+    read = sorted(touched & set(task.tests))
+    if read:
+        raise Broken(f"watch reads the test split {read[0]!r}: it is called while the run trains")
+    problem.setting.splits.unseal()
+    model.eval()
+    with unchanged("conclude", problem, model, batch):
+        found = concluded(problem, model, rows)
     for metric in task.columns:
         for row in rows:
             if row[metric.name] is not None:

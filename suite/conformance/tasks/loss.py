@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from suite.batch import Batch
 from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
+from suite.conformance.tasks.unchanged import unchanged
 from suite.problem import Problem
 from suite.ranks import slice_bounds
 
@@ -24,7 +25,8 @@ def adds_up(case: TaskCase) -> str:
     The model is in eval mode, in which BatchNorm takes no statistics of the batch: only the loss is judged.
     """
     problem, model, batch, dtype = _exact(case)
-    whole, gradient = _evaluate(problem, model, batch, 1)
+    with unchanged("loss", problem, model, batch):
+        whole, gradient = _evaluate(problem, model, batch, 1)
     if not bool(torch.isfinite(whole)):
         raise Broken(f"the loss of a mini-batch is {float(whole)} at the initial weights: not finite")
     if not case.task.separable:
@@ -51,7 +53,7 @@ def sums(case: TaskCase) -> str:
     if not case.task.separable:
         return "not judged: a joint loss has none of its examples alone"
     problem, model, batch, dtype = _exact(case)
-    with torch.no_grad():
+    with torch.no_grad(), unchanged("losses", problem, model, batch):
         outputs = problem.forward(model, batch)
         try:
             losses = problem.losses(outputs, batch)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from suite.batch import Batch
 from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
+from suite.conformance.tasks.unchanged import unchanged
 from suite.conformance.trial import difference
 from suite.image_task import ImageTask
 from suite.parameters import Parameters
@@ -58,7 +59,8 @@ def calls(case: TaskCase) -> str:
     model, batch = case.model(problem).eval(), case.few(problem)
     values = {name: p.detach() for name, p in model.named_parameters()}
     with torch.no_grad():
-        plain = _tensors(problem.forward(model, batch))
+        with unchanged("forward", problem, model, batch):
+            plain = _tensors(problem.forward(model, batch))
         try:
             at_weights = _tensors(problem.forward(ModelAt(model, values), batch))  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - of whatever kind: at its own weights it worked
