@@ -17,7 +17,7 @@ from suite.batch import Batch
 from suite.context import Context
 from suite.errors import SteppeError
 from suite.evaluate import batchnorms, check_value, evaluate, reestimate_batchnorm
-from suite.files import finite
+from suite.lines import finite
 from suite.metric import Metric
 from suite.objective import Meter
 from suite.problem import EVAL_BATCH, Conclusion, Evaluation, Problem
