@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from suite import ENGINE, PROTOCOL
 from suite.data.choose import choose_data
 from suite.errors import SteppeError
 from suite.precision import autocast_dtype, configure, dtype_of
@@ -38,6 +39,11 @@ class Context:
 
 def prepare(spec: RunSpec, folder: RunFolder, registry: Registry, data_root: Path | None) -> Context:
     """Resolve the spec's entries and data and set the process up; raises SteppeError on any disagreement."""
+    if (spec.engine, spec.protocol) != (ENGINE, PROTOCOL):
+        raise SteppeError(
+            f"run {spec.run_id} is of engine {spec.engine} and protocol {spec.protocol}, this code of "
+            f"{ENGINE} and {PROTOCOL}: check out code of that engine, or specify the run again"
+        )
     task, entry = registry.resolve_task(spec.task), registry.resolve_optimizer(spec.optimizer)
     check_fit(task, entry, spec.optimizer.params, spec.ranks, spec.precision)
     store = Store(folder.path.parent.parent)

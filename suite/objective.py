@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -85,8 +86,9 @@ class Objective(Protocol):
         """Return the share of the loss as a pure function of flat weights (P,), as `FlatParams` has them.
 
         It can be differentiated as often as the task's loss can, by `torch.func` or by autograd, and is
-        charged the operations of all of that, in units of those of a gradient. An entry that uses it says so
-        in its `needs`. On one process only.
+        charged the operations of all of that, in units of those of a gradient; matrix products of the
+        optimizer's own in such a step are counted, too. It is the function of this step's mini-batch, and of
+        no other step. An entry that uses it says so in its `needs`. On one process only.
         """
         ...
 
@@ -217,7 +219,13 @@ class BatchObjective:
         orders = [(p, _memory_order(p)) for p in self._params]
         views, sizes = [_view_of(p, order) for p, order in orders], [p.numel() for p in self._params]
 
-        def loss(flat: Tensor) -> Tensor:
+        step = self._step
+
+        def of(low: int, high: int, flat: Tensor) -> Tensor:
+            if self._step != step or self._flops is None:
+                raise SteppeError(
+                    "the loss as a function is that of one step's mini-batch: ask for it in every step"
+                )
             if low == high:
                 return flat.sum() * 0.0
             self._begin(part, parts, track_stats=False)
@@ -227,14 +235,15 @@ class BatchObjective:
                 outputs, batch = self._forward(low, high, ModelAt(self._model, values))
                 return self._of_batch(self._problem.loss(outputs, batch), batch)
 
-        if not self.meter.operations and low < high:
+        if not self.meter.operations:  # of the whole mini-batch: not all operations are of single examples
+            n, at = len(self._batch), torch.cat([p.detach().permute(order).flatten() for p, order in orders])
             with self._flops.pause(), Flops() as counted:
-                torch.func.grad(loss)(torch.cat([p.detach().permute(order).flatten() for p, order in orders]))
+                torch.func.grad(partial(of, 0, n))(at)
             if not counted.total:
                 raise SteppeError("this model has no matrix product or convolution to be metered by")
-            self.meter.operations = counted.total / (high - low)
+            self.meter.operations = counted.total / n
         self._asked |= low < high
-        return loss
+        return partial(of, low, high)
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -267,6 +276,8 @@ class BatchObjective:
     def _bounds(self, part: int, parts: int) -> tuple[int, int]:
         if parts > 1 and not self._separable:
             raise SteppeError("this task's batch loss is not a mean over examples: parts must be 1")
+        if not (isinstance(part, int) and isinstance(parts, int) and 0 <= part < parts):
+            raise SteppeError(f"part {part} of {parts}; valid: whole numbers, 0 to parts - 1")
         return slice_bounds(len(self._batch), part, parts)
 
     def _begin(self, part: int, parts: int, track_stats: bool) -> None:

@@ -88,9 +88,13 @@ def stratum(record: Record) -> bytes:
     )
 
 
+def optimizer_key(record: Record) -> bytes:
+    """Tell the resolved optimizer, its version and source included."""
+    return _ENCODER.encode((record.spec.optimizer, record.sources.optimizer))
+
+
 def _keys(record: Record, set_up: bytes) -> Keys:
-    optimizer = _ENCODER.encode((record.spec.optimizer, record.sources.optimizer))
-    return Keys(stratum(record), optimizer, set_up, round(record.spec.epochs, 3))
+    return Keys(stratum(record), optimizer_key(record), set_up, round(record.spec.epochs, 3))
 
 
 def _run(record: Record, keys: Keys) -> Run:

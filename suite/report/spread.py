@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from suite.errors import SteppeError
 from suite.report import text
 from suite.report.columns import Column, columns
-from suite.report.runs import entry_label, stratum
+from suite.report.runs import entry_label, optimizer_key, stratum, tails
 from suite.schema import Record, unpack_right
 from suite.spec import Param
 
@@ -28,6 +28,7 @@ class Row:
     """One optimizer: its runs here and there, by the metric that rows are compared by."""
 
     optimizer: str
+    epochs: float
     n: int
     """Runs that completed on both."""
     equal: int
@@ -53,6 +54,8 @@ class Spread:
     score: Column
     rows: tuple[Row, ...]
     fingerprints: tuple[str, str]
+    left_out: tuple[str, ...]
+    """Runs that failed on one of the two only, or went from one machine to another, in words."""
 
 
 def spreads(
@@ -61,17 +64,20 @@ def spreads(
     tasks: Mapping[str, Mapping[str, Param]],
     optimizers: Mapping[str, Mapping[str, Param]],
 ) -> list[Spread]:
-    """Pair the records of the same runs; SteppeError where there is none, or of one fingerprint."""
+    """Pair records of the same runs; SteppeError where none is in both, or of one machine, or other code."""
     others = {record.run_id: record for record in there}
     pairs = [(record, others[record.run_id]) for record in here if record.run_id in others]
-    sound = [(one, other) for one, other in pairs if not one.failed and not other.failed]
-    if not sound:
+    if all(one.failed or other.failed for one, other in pairs):
         raise SteppeError("no run completed in both: give two sets of records of the same runs")
     strata: dict[tuple[bytes, str, str], list[Pair]] = defaultdict(list)
-    for one, other in sound:
+    for one, other in pairs:
         places = (_place(one), _place(other))
         if places[0] == places[1]:
             raise SteppeError(f"run {one.run_id} is from one fingerprint in both: {places[0]}")
+        if (stratum(one), one.sources) != (stratum(other), other.sources):
+            raise SteppeError(
+                f"run {one.run_id} is not of the same data, task and code in both: run it again in one"
+            )
         strata[stratum(one), *places].append((one, other))
     return [
         _spread(some, tasks, optimizers) for _, some in sorted(strata.items(), key=lambda item: item[0][1:])
@@ -89,21 +95,40 @@ def _spread(
 ) -> Spread:
     first, other = pairs[0]
     score = columns(first.task, [first])[0]
-    rows: dict[str, list[Pair]] = defaultdict(list)
+    refs = {optimizer_key(one): one.spec.optimizer for one, _ in pairs}
+    labels = {key: (entry_label(ref, optimizers.get(ref.name)), ref.version) for key, ref in refs.items()}
+    names = {key: labels[key][0] + tail for key, tail in tails(labels).items()}
+    rows: dict[tuple[str, float], list[Pair]] = defaultdict(list)
+    left_out = []
     for pair in pairs:
-        ref = pair[0].spec.optimizer
-        rows[entry_label(ref, optimizers.get(ref.name))].append(pair)
+        name, spec, reason = names[optimizer_key(pair[0])], pair[0].spec, _why_not(pair)
+        if reason:
+            left_out.append(f"{name}, {spec.epochs:g} epochs, seed {spec.seed}: {reason}")
+        elif not pair[0].failed:
+            rows[name, spec.epochs].append(pair)
     task = first.spec.task
     return Spread(
         entry_label(task, tasks.get(task.name)),
         first.spec.data,
         score,
-        tuple(_row(name, rows[name], score) for name in sorted(rows, key=text.name_key)),
+        tuple(
+            _row(*key, rows[key], score) for key in sorted(rows, key=lambda key: (text.name_key(key[0]), key))
+        ),
         (_place(first), _place(other)),
+        tuple(sorted(left_out)),
     )
 
 
-def _row(name: str, pairs: Sequence[Pair], score: Column) -> Row:
+def _why_not(pair: Pair) -> str:
+    """Say why two records of a run are not compared; nothing where they are, or where both failed."""
+    failed = [record.failed for record in pair]
+    if any(failed):
+        return "" if all(failed) else f"failed on [{'ab'[failed.index(True)]}] only"
+    moved = [len(record.provenance.fingerprints) > 1 for record in pair]
+    return f"went from one machine to another on [{'ab'[moved.index(True)]}]" if any(moved) else ""
+
+
+def _row(name: str, epochs: float, pairs: Sequence[Pair], score: Column) -> Row:
     values = [
         tuple(score.metric.on_scale(value) for record in pair if (value := score.read(record)) is not None)
         for pair in pairs
@@ -113,6 +138,7 @@ def _row(name: str, pairs: Sequence[Pair], score: Column) -> Row:
     shares = [share for pair in pairs if (share := _differing(*pair)) is not None]
     return Row(
         optimizer=name,
+        epochs=epochs,
         n=len(pairs),
         equal=sum(one.results == other.results for one, other in pairs),
         means=(statistics.fmean(here), statistics.fmean(there)),
@@ -143,7 +169,9 @@ def _relative(pairs: Iterable[Pair]) -> dict[str, list[float]]:
             continue
         for name, estimate in one.sharpness.measures.items():
             twin = other.sharpness.measures.get(name)
-            if twin is not None and estimate.value and twin.value is not None:
+            if twin is None or (twin.version, twin.n) != (estimate.version, estimate.n):
+                continue
+            if estimate.value and twin.value is not None:
                 found[name].append(abs(twin.value - estimate.value) / abs(estimate.value))
     return found
 
@@ -169,10 +197,22 @@ def _section(spread: Spread) -> Iterator[str]:
     yield f"## {text.markdown(spread.task)} on {text.markdown(spread.data)}: {spread.score.title}"
     yield ""
     names = sorted({name for row in spread.rows for name in row.measures})
-    header = ["optimizer", "runs", "equal", "mean [a]", "mean [b]", "sd", "largest", "examples", *names]
+    header = [
+        "optimizer",
+        "epochs",
+        "runs",
+        "equal",
+        "mean [a]",
+        "mean [b]",
+        "sd",
+        "largest",
+        "examples",
+        *names,
+    ]
     rows = [
         [
             text.markdown(row.optimizer),
+            f"{row.epochs:g}",
             str(row.n),
             str(row.equal),
             *(spread.score.value(mean) for mean in row.means),
@@ -187,6 +227,8 @@ def _section(spread: Spread) -> Iterator[str]:
     yield ""
     for letter, name in zip("ab", spread.fingerprints, strict=True):
         yield f"- [{letter}] {text.markdown(name)}"
+    for line in spread.left_out:
+        yield f"- left out: {text.markdown(line)}"
 
 
 def _percent(value: float | None) -> str:

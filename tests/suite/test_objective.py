@@ -1,5 +1,7 @@
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -281,6 +283,47 @@ def test_the_function_is_charged_by_its_operations() -> None:
         bound()
         bound.loss()
     assert bound.meter.function == pytest.approx(N / 2 + N)  # the other doors have prices of their own
+
+
+def test_the_function_is_of_one_step_only() -> None:
+    model = net()
+    bound, flat = objective(model), FlatParams(model.parameters())
+    with bound.metered():
+        kept = bound.function()
+        kept(flat.theta)
+    bound.load(1, Batch(inputs=torch.zeros(N, 2, 4, 4).double(), targets=torch.zeros(N, dtype=torch.int64)))
+    for block in (bound.metered(), nullcontext()):
+        with block, pytest.raises(SteppeError, match="is that of one step's mini-batch: ask for it in every"):
+            kept(flat.theta)
+
+
+def test_the_unit_is_that_of_the_whole_mini_batch() -> None:
+    """Of a model whose products do not grow with the batch, a small slice would give a large unit."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.root, self.head = nn.Parameter(torch.eye(32).double()), nn.Linear(32, 3).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x.flatten(1) + (self.root @ self.root.T).sum(0))
+
+    units = []
+    for part, parts in ((0, 1), (0, 10)):
+        bound = objective(Shared())
+        with bound.metered():
+            bound.function(part, parts)
+        units.append(bound.meter.operations)
+    assert units[0] == units[1]
+
+
+@pytest.mark.parametrize(("part", "parts"), [(0, -1), (0, 0), (4, 4), (-1, 4), (0.5, 2), (0, 2.0)])
+def test_a_slice_that_there_is_not(part: Any, parts: Any) -> None:
+    bound = objective(net())
+    for ask in (bound, bound.loss):
+        with pytest.raises(SteppeError, match=f"^part {part} of {parts}; valid: whole numbers, 0 to parts"):
+            ask(part, parts)
+    assert bound.meter.gradients == bound.meter.losses == 0
 
 
 def test_a_step_that_asks_for_no_function_is_charged_none() -> None:

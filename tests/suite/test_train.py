@@ -292,3 +292,12 @@ def test_the_data_must_be_what_the_spec_says(tmp_path: Path) -> None:
     make_run(tmp_path, spec)
     with pytest.raises(SteppeError, match="checksum"):
         train(tmp_path, spec.run_id)
+
+
+@pytest.mark.parametrize("other", [{"engine": 1}, {"protocol": "fair-0.1"}])
+def test_a_run_of_another_engine_or_protocol_is_not_trained(other: dict[str, Any], tmp_path: Path) -> None:
+    (spec,) = tiny_specs(["sgd"], [0])
+    spec = msgspec.structs.replace(spec, **other)
+    make_run(tmp_path, spec)
+    with pytest.raises(SteppeError, match="check out code of that engine, or specify the run again"):
+        train(tmp_path, spec.run_id)

@@ -46,6 +46,45 @@ def test_runs_that_one_side_lacks_or_that_failed_are_left_out():
     there[0] = record("sgd", 0, fingerprint="cpu B", failed=True)
     (found,) = both(here, there)
     assert found.rows[0].n == 2
+    assert found.left_out == ("sgd, 40 epochs, seed 0: failed on [b] only",)
+    assert "- left out: sgd, 40 epochs, seed 0: failed on [b] only" in render([found], "steppe spread")
+
+
+def test_a_run_that_moved_between_machines_is_told_and_not_compared():
+    here, there = made(HERE, "cpu A"), made(THERE, "cpu B")
+    there[1] = replace(there[1], provenance=replace(there[1].provenance, fingerprints=("cpu A", "cpu B")))
+    (found,) = both(here, there)
+    assert found.rows[0].n == 3
+    assert found.left_out == ("sgd, 40 epochs, seed 1: went from one machine to another on [b]",)
+
+
+def test_budgets_and_versions_have_rows_of_their_own():
+    def of(place):
+        return [*made(HERE, place), *made(HERE[:2], place, epochs=4.0)]
+
+    (found,) = both(of("cpu A"), of("cpu B"))
+    assert [(row.optimizer, row.epochs, row.n) for row in found.rows] == [("sgd", 4, 2), ("sgd", 40, 4)]
+
+
+def test_estimates_of_unlike_versions_are_not_compared():
+    here, there = made(HERE, "cpu A"), made(THERE, "cpu B")
+
+    def raised(one):
+        measures = {
+            name: replace(estimate, version=estimate.version + 1)
+            for name, estimate in one.sharpness.measures.items()
+        }
+        return replace(one, sharpness=replace(one.sharpness, measures=measures))
+
+    (found,) = both(here, [raised(one) for one in there])
+    assert found.rows[0].measures == {}
+
+
+def test_runs_of_unlike_tasks_are_refused():
+    there = made(THERE, "cpu B")
+    there[0] = replace(there[0], task=replace(there[0].task, epochs=7.0))
+    with pytest.raises(SteppeError, match="is not of the same data, task and code in both"):
+        both(made(HERE, "cpu A"), there)
 
 
 def test_examples_that_are_right_in_one_only():
