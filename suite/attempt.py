@@ -24,8 +24,9 @@ import msgspec
 from suite import index
 from suite.claim import RunSuperseded, attempt_numbers
 from suite.errors import SteppeError
-from suite.files import LineWriter, finite, flush_folder, read_lines, storing, to_line, write_whole
+from suite.files import flush_folder, storing, write_whole
 from suite.heartbeat import Heartbeat
+from suite.lines import LineWriter, finite, read_lines, to_line
 from suite.metric import Description
 from suite.schema import Record, read, to_document
 

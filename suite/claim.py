@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import SteppeError
-from suite.files import make_folder, storing, to_line
+from suite.files import make_folder, storing
 from suite.heartbeat import STALE_S, Owner, Pulse, read_pulse
+from suite.lines import to_line
 
 
 class RunDone(SteppeError):  # noqa: N818 - a state of the run, not a mistake

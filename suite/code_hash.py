@@ -7,6 +7,8 @@ What they bring counts in two ways:
   `from torch.optim import Adam as Base`. For a module of the suite the name alone counts, not the place;
 - the modules that belong to an entry are part of its code, see `source_hash`.
 
+The lock of the engine asks for more: there a name stands for its place, too, see `code_hash`.
+
 Files are read and never executed, so a module that this process loaded before an edit does not hide the edit.
 What code loads by a computed name is not seen, nor what it reads from data files.
 """
@@ -54,9 +56,16 @@ def source_hash(path: Path, root: Path = ROOT) -> str:
     return _Closure(path, root).hash()
 
 
-def code_hash(path: Path, root: Path = ROOT) -> str:
-    """SHA-256 of the code of one Python file without that of the modules that it imports."""
+def code_hash(path: Path, root: Path = ROOT, *, places: bool = False) -> str:
+    """SHA-256 of the code of one Python file without that of the modules that it imports.
+
+    With `places` a name stands for the module that it was imported from, too, as two functions of the suite
+    may have one name; and an import that nothing uses counts, as it may be there for what it does.
+    """
     source = _Source(path)
+    if places:
+        ran = {one.bound for one in source.imports if one.runs}
+        return source.hash({one: one.place for one in source.imports}, ran)
     return source.hash({one: one.origin(root) for one in source.imports}, set())
 
 
@@ -92,6 +101,11 @@ class Import:
     def path(self) -> list[str]:
         """Names of the packages and of the module, from the top-level one."""
         return self.module.split(".") if self.module else []
+
+    @property
+    def place(self) -> str:
+        """The module as it is written, and what is imported from it."""
+        return f"{'.' * self.level}{self.module} {self.name}".strip()
 
     def origin(self, root: Path) -> str:
         """What the name stands for, where the module is no part of the code."""

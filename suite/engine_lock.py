@@ -8,7 +8,8 @@ version of a measure, or it is shown to change no number:
     python -m suite.engine_lock --raise            write the lock after ENGINE or a VERSION was raised
     python -m suite.engine_lock --same-as COMMIT   write it if the battery of runs gives the same bits there
 
-Comments, docstrings, layout and import statements do not count, see `suite.code_hash`. Loads no torch.
+Comments, docstrings and layout do not count, nor where in a module an import stands; what is imported from
+where does, so a module that moves is shown to change no number by the battery. Loads no torch.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ NAME = "suite/engine.lock"
 """Place of the lock, from the folder that holds the packages."""
 
 LOCKED = (
+    "suite.attempt",
     "suite.batch",
+    "suite.checkpoint",
     "suite.context",
     "suite.data",
     "suite.data.batches",
     "suite.data.cache",
+    "suite.data.choose",
     "suite.data.dataset",
     "suite.data.source",
     "suite.data.sources",
@@ -54,6 +58,7 @@ LOCKED = (
     "suite.group",
     "suite.image_problem",
     "suite.image_task",
+    "suite.lines",
     "suite.metric",
     "suite.models",
     "suite.models.dropout",
@@ -64,7 +69,10 @@ LOCKED = (
     "suite.problem",
     "suite.ranks",
     "suite.record",
+    "suite.registry",
+    "suite.remeasure",
     "suite.schedule",
+    "suite.schema",
     "suite.seeds",
     "suite.smooth",
     "suite.spec",
@@ -76,32 +84,28 @@ LOCKED = (
 
 UNLOCKED = {
     "suite": "names and numbers by which versions are known",
-    "suite.attempt": "keeps files; what it resumes from is what was saved, byte for byte",
-    "suite.checkpoint": "gives back the tensors that it was given, held to a SHA-256",
     "suite.claim": "decides who may work on a run, not what the work is",
     "suite.code_hash": "names code",
     "suite.cpu": "names hardware",
-    "suite.data.choose": "the data set that it chooses stands in the run's spec, by name and checksum",
     "suite.errors": "words of errors",
-    "suite.files": "writes and reads files",
+    "suite.files": "writes and reads bytes; rows of numbers are those of suite.lines",
     "suite.heartbeat": "tells whether a process lives",
     "suite.index": "lists records",
     "suite.provenance": "names code and hardware",
-    "suite.registry": "finds entries; their code is known by hashes of its own",
-    "suite.schema": "the form of records: it writes what it is given",
     "suite.select": "what it resolves stands in the run's spec",
     "suite.source_tree": "names code",
-    "suite.space": "where values are searched: no run looks there",
-    "suite.store": "keeps files",
+    "suite.space": "where values are searched; what was found stands in the run's spec",
+    "suite.store": "keeps files; the spec that it reads is held to the run's id",
 }
 """Modules that a run loads and that cannot change a number, each with the reason."""
 
 MEASURES = "suite.sharpness"
 """The package of the measures: each is locked with the modules of the package that it runs through."""
 
-STARTS = ("suite.train", "suite.follow", MEASURES)
+STARTS = ("suite.train", "suite.follow", "suite.remeasure", MEASURES)
 """Where a run starts. All that can be reached by imports from here, and from the files of tasks/ and
-baselines/, must be in one of the lists; what is part of the code of those files is known by its own hash."""
+baselines/, must be in one of the lists; what is part of the code of those files is known by its own hash.
+What hosts a run is not here: `suite.precision.configure` states each setting that a host may have changed."""
 
 _HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
 
@@ -186,10 +190,11 @@ class _Tree:
     @cached_property
     def files(self) -> dict[str, Path]:
         """File of every module."""
-        found = {}
+        found: dict[str, Path] = {}
         for path in sorted((self.root / "suite").rglob("[!.]*.py")):
             parts = path.relative_to(self.root).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+            # Python takes a package before a module of that name, and so does the order here.
+            found.setdefault(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path)
         return found
 
     @property
@@ -206,9 +211,10 @@ class _Tree:
 
     @cached_property
     def reached(self) -> set[str]:
-        """Modules that a run can load."""
-        used = (name for path in self._entries for name in self._imports(path, ""))
-        return self._reached([*STARTS, *LOCKED, *self._measures, *used])
+        """Modules that a run can load, without those that are part of the code of its entries alone."""
+        entries = self._reached(name for path in self._entries for name in self._imports(path, ""))
+        engine = self._reached([*STARTS, *LOCKED, *self._measures])
+        return engine | {module for module in entries if not is_helper(module)}
 
     @cached_property
     def _measures(self) -> dict[str, tuple[str, ...]]:
@@ -223,7 +229,7 @@ class _Tree:
         return Estimator(_whole(self.files[module], "VERSION"), code, measures)
 
     def _code(self, module: str) -> str:
-        return code_hash(self.files[module], self.root)
+        return code_hash(self.files[module], places=True)
 
     def _reached(self, starts: Iterable[str]) -> set[str]:
         """Modules that run when these are used, followed from import to import, lazy ones included."""
@@ -292,7 +298,7 @@ def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
 def _misplaced(tree: _Tree) -> Iterator[_Difference]:
     """Modules that are in none of the lists, and names in them that are no modules."""
     for module in sorted(tree.reached - {*LOCKED, *UNLOCKED}):
-        if not _is_of_measures(module) and not is_helper(module):
+        if not _is_of_measures(module):
             yield _Difference(
                 f"{module} is in neither list of suite/engine_lock.py: add it to LOCKED, or to UNLOCKED with "
                 "the reason why it cannot change a number"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +13,78 @@ from suite.errors import SteppeError
 from suite.objective import Objective, ObservedObjective
 from suite.spec import RunSpec
 
+_CHUNK = 1 << 15
+"""Numbers for which torch takes one more thread in an operation on each of them."""
+
 
 def configure(spec: RunSpec) -> torch.device:
-    """Set threads, determinism and matrix precision of this process as the spec says; return the device."""
+    """Set all of torch's numerical settings in this process as the spec says; return the device.
+
+    Each is stated, also where it is torch's own default: whatever hosts the run, runs before it in the same
+    process and the imports of entries may have changed it.
+    """
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise SteppeError("device cuda: torch sees no GPU here; use --device cpu, or see `steppe doctor`")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(spec.threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(not spec.compile)
     # Filling fresh memory guards against reads of it; nothing here reads before writing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
+    _choose_kernels()
+    _forget_precisions()
     tf32 = spec.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    _keep_denormals(spec.threads)
     return torch.device(spec.device)
+
+
+def _choose_kernels() -> None:
+    """Let torch choose kernels as it does by itself, without timing them."""
+    backends: Any = torch.backends
+    backends.cudnn.enabled = True
+    backends.cudnn.benchmark = False
+    backends.cudnn.deterministic = False  # use_deterministic_algorithms decides
+    backends.mkldnn.enabled = True
+    backends.mkldnn.deterministic = False
+    backends.cuda.matmul.allow_fp16_reduced_precision_reduction = True
+    backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+    backends.cuda.matmul.allow_fp16_accumulation = False
+    backends.cuda.enable_flash_sdp(True)
+    backends.cuda.enable_mem_efficient_sdp(True)
+    backends.cuda.enable_cudnn_sdp(True)
+    backends.cuda.enable_math_sdp(True)
+    backends.mha.set_fastpath_enabled(True)
+
+
+def _forget_precisions() -> None:
+    """Undo what was set by torch's newer interface, with which the older one refuses to work.
+
+    The older alone sets convolutions and matrix products on every torch that is supported.
+    """
+    backends: Any = torch.backends
+    for library in (backends, backends.cudnn, backends.mkldnn):
+        library.fp32_precision = "none"
+    for library in (backends.cudnn, backends.mkldnn):
+        library.conv.fp32_precision = "none"
+        library.rnn.fp32_precision = "none"
+
+
+def _keep_denormals(threads: int) -> None:
+    """Compute with numbers below the smallest normal one; SteppeError where a thread does not.
+
+    The setting is one of a thread, inherited by those that it starts: torch may have started others before.
+    """
+    torch.set_flush_denormal(False)
+    bits = torch.ones(threads * _CHUNK, dtype=torch.int64)  # each is the smallest double above zero
+    if not bool((bits.view(torch.float64) * 1.0).view(torch.int64).all()):
+        raise SteppeError(
+            "a thread of this process takes denormal numbers for zero: remove torch.set_flush_denormal(True) "
+            "from the plugin, or from whatever else calls it here"
+        )
 
 
 def autocast_dtype(spec: RunSpec) -> torch.dtype | None:

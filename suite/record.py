@@ -25,7 +25,7 @@ from suite.evaluate import (
     in_eval_mode,
     reestimate_batchnorm,
 )
-from suite.files import finite
+from suite.lines import finite
 from suite.metric import Metric
 from suite.objective import Meter
 from suite.problem import EVAL_BATCH, Conclusion, Evaluation, Problem

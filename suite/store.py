@@ -29,7 +29,8 @@ from suite import index
 from suite.attempt import Attempt, description_of, last_state
 from suite.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
 from suite.errors import SteppeError
-from suite.files import StorageError, make_folder, read_json, read_lines, storing, write_whole
+from suite.files import StorageError, make_folder, read_json, storing, write_whole
+from suite.lines import read_lines
 from suite.metric import Description
 from suite.schema import Record, to_document
 from suite.spec import EntryRef, RunSpec

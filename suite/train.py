@@ -21,8 +21,8 @@ from suite.attempt import Attempt
 from suite.claim import RunDone, RunSuperseded
 from suite.context import Context, prepare
 from suite.evaluate import check_number, evaluate, reestimate_batchnorm
-from suite.files import finite
 from suite.group import lead
+from suite.lines import finite
 from suite.provenance import attempt_provenance, fingerprint
 from suite.ranks import Ranks
 from suite.record import Trained, build_record, curve_columns, measure_along, statistics_batches, watched

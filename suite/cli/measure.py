@@ -16,8 +16,8 @@ import msgspec
 
 from suite.cli import options
 from suite.errors import SteppeError, unknown
-from suite.schema import Estimate, Record, Sharpness
-from suite.store import RunFolder, Store
+from suite.schema import Estimate
+from suite.store import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,10 @@ def execute(args: argparse.Namespace) -> int:
     if record is None or record.failed:
         state = folder.status()
         raise SteppeError(f"run {folder.run_id} is {state}: only a run that is done has final weights")
-    measured = measure(folder, record, names, args)
+    from suite.remeasure import remeasure
+
+    where = (options.registry(args), options.data_root(args))
+    measured = remeasure(folder, record, names, *where, n_examples=args.examples, write=args.write)
     recorded = {} if record.sharpness is None else record.sharpness.measures
     if args.json:
         plain = {name: msgspec.to_builtins(one) for name, one in measured.items()}
@@ -75,42 +78,6 @@ def execute(args: argparse.Namespace) -> int:
     if args.write:
         print(f"written into the record of run {folder.run_id}")
     return 0
-
-
-def measure(
-    folder: RunFolder, record: Record, names: list[str], args: argparse.Namespace
-) -> dict[str, Estimate]:
-    """Estimate the named measures at the run's final point; SteppeError where its weights are not kept."""
-    state = folder.last_state()
-    from suite import sharpness
-    from suite.context import build_model, prepare
-    from suite.evaluate import reestimate_batchnorm
-    from suite.provenance import origin
-    from suite.record import measure_point, statistics_batches
-    from suite.steps import with_weights
-
-    context = prepare(folder.spec(), folder, options.registry(args), options.data_root(args))
-    if state is None or state["step"] != context.total_steps:
-        raise SteppeError(
-            f"run {folder.run_id} keeps no final weights: delete {folder.path} and run it again to have them"
-        )
-    model = build_model(context)
-    model.load_state_dict(state["model"])
-    if state["evaluated"] is not None:
-        model = with_weights(model, state["evaluated"])
-    reestimate_batchnorm(model, statistics_batches(context), context.problem.forward)
-    point = measure_point(context, model, args.examples)
-    found = sharpness.measure(point, names)
-    if args.write:
-        mine = origin(context.spec)
-        found = {name: msgspec.structs.replace(one, origin=mine) for name, one in found.items()}
-        base = record.sharpness
-        if base is None:
-            loss = sharpness.subset_loss(point)
-            base = Sharpness(loss.n, dict(loss.metrics), {})
-        whole = msgspec.structs.replace(base, measures={**base.measures, **found})
-        folder.replace_record(msgspec.structs.replace(record, sharpness=whole))
-    return found
 
 
 def _recorded(known: Estimate | None) -> tuple[str, str]:

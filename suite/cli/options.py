@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from suite.errors import SteppeError
-from suite.files import finite
+from suite.lines import finite
 from suite.local.table import clean, fit, width_of
 from suite.registry import Registry
 from suite.select import VIEWS, expand, parse_seeds

@@ -11,7 +11,7 @@ from typing import Any
 
 from suite.attempt import description_of
 from suite.claim import attempt_numbers
-from suite.files import read_lines
+from suite.lines import read_lines
 from suite.local.forecast import Measured, period
 from suite.metric import Description
 from suite.spec import RunSpec

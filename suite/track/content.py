@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from suite.claim import attempt_numbers
-from suite.files import finite, read_lines
+from suite.lines import finite, read_lines
 from suite.metric import Description
 from suite.schema import Record
 from suite.sharpness import MEASURES

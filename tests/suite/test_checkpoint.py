@@ -12,7 +12,7 @@ import torch
 
 from suite import checkpoint
 from suite.checkpoint import CorruptCheckpointError
-from suite.files import read_lines
+from suite.lines import read_lines
 from suite.store import RunFolder, Store
 from tests.suite.records import make_run, make_spec
 

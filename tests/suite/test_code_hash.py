@@ -125,6 +125,38 @@ def test_what_a_name_was_imported_as_counts(tmp_path: Path, one: str, other: str
     assert first != second
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("from suite.params import NOISE\nx = NOISE", "from suite.vectors import NOISE\nx = NOISE"),
+        ("from suite import params as p\np.f()", "from suite.data import splits as p\np.f()"),
+        ("import suite.params\nsuite.f()", "import suite.vectors\nsuite.f()"),
+        ("from .params import NOISE\nx = NOISE", "from ..params import NOISE\nx = NOISE"),
+        ("x = 1", "import os\nx = 1"),
+        ("x = 1", "from suite import params\nx = 1"),
+        ("import os\nx = 1", "if TYPE_CHECKING:\n    import os\nx = 1"),
+    ],
+)
+def test_places_count_where_they_are_asked_for(tmp_path: Path, one: str, other: str) -> None:
+    files = [write(tmp_path / f"{number}.py", text) for number, text in enumerate((one, other))]
+    first, second = (code_hash(file, places=True) for file in files)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("import torch\nimport os\nos.f(torch)", "import os, torch\nos.f(torch)"),
+        ("import torch\ndef f():\n    torch.ones(1)", "def f():\n    import torch\n    torch.ones(1)"),
+        ("x = 1", "from __future__ import annotations\nif TYPE_CHECKING:\n    import os\nx = 1"),
+    ],
+)
+def test_layout_counts_nowhere(tmp_path: Path, one: str, other: str) -> None:
+    files = [write(tmp_path / f"{number}.py", text) for number, text in enumerate((one, other))]
+    first, second = (code_hash(file, places=True) for file in files)
+    assert first == second
+
+
 def test_a_function_of_nothing_but_a_docstring_hashes(tmp_path: Path) -> None:
     bare, reworded, passing = hashes(
         tmp_path,

@@ -16,7 +16,7 @@ from torch import nn
 from suite.batch import Batch
 from suite.context import Context
 from suite.errors import SteppeError
-from suite.files import read_lines
+from suite.lines import read_lines
 from suite.objective import BatchObjective
 from suite.record import measure_along
 from suite.registry import Registry

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from suite.files import finite
+from suite.lines import finite
 from suite.report import csv_, latex, markdown, text
 from suite.report.leaderboard import Leaderboard, names
 from suite.report.site import pages, plots
