@@ -28,6 +28,7 @@ from suite.spec import EntryRef, OptimizerSpec, RunSpec, check_params, resolve_p
 from suite.task import TaskSpec
 
 if TYPE_CHECKING:
+    from suite.schema import Record
     from suite.store import Store
     from suite.task import Task
 
@@ -130,11 +131,27 @@ class Registry:
 
         Raises SteppeError where the code of an entry changed under the same version.
         """
-        found = {"task": self.task(spec.task.name), "optimizer": self.optimizer(spec.optimizer.name)}
+        found = self._entries(spec)
         for kind, one in found.items():
             if not one.plugin:
                 store.pin_entry(kind, one.entry.name, one.entry.version, one.source_hash)
         return {kind: one.source_hash for kind, one in found.items()}
+
+    def hold(self, record: Record, path: Path) -> None:
+        """Hold a record of the file at `path` to the code of its entries as it is here.
+
+        Raises SteppeError where other code made the record: its run cannot count as done.
+        """
+        for kind, one in self._entries(record.spec).items():
+            if getattr(record.sources, kind) != one.source_hash:
+                raise SteppeError(
+                    f"{kind} {one.entry.name} changed under version {one.entry.version} (other code made run "
+                    f"{record.run_id} of {path}): raise its version, or leave the file out"
+                )
+
+    def _entries(self, spec: RunSpec) -> dict[str, Found]:
+        """Return the entries of a run by their kind."""
+        return {"task": self.task(spec.task.name), "optimizer": self.optimizer(spec.optimizer.name)}
 
     def reference(self, kind: str, name: str, overrides: dict[str, str]) -> EntryRef:
         """Resolve a selector's name and overrides to a reference with every parameter filled in."""
