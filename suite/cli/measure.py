@@ -11,6 +11,7 @@ and the machine that made it: it is the one way to replace an estimate, and `ste
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 import msgspec
 
@@ -104,13 +105,20 @@ def measure(
     if args.write:
         mine = origin(context.spec)
         found = {name: msgspec.structs.replace(one, origin=mine) for name, one in found.items()}
-        base = record.sharpness
-        if base is None:
+        subset = record.sharpness
+        if subset is None:
             loss = sharpness.subset_loss(point)
-            base = Sharpness(loss.n, dict(loss.metrics), {})
-        whole = msgspec.structs.replace(base, measures={**base.measures, **found})
-        folder.replace_record(msgspec.structs.replace(record, sharpness=whole))
+            subset = Sharpness(loss.n, dict(loss.metrics), {})
+        blank = msgspec.structs.replace(subset, measures={})
+        folder.amend_record(lambda now: with_measures(now, blank, found))
     return found
+
+
+def with_measures(record: Record, blank: Sharpness, found: Mapping[str, Estimate]) -> Record:
+    """Put estimates among those that the record has; `blank` takes them where it has none."""
+    known = record.sharpness or blank
+    whole = msgspec.structs.replace(known, measures={**known.measures, **found})
+    return msgspec.structs.replace(record, sharpness=whole)
 
 
 def _recorded(known: Estimate | None) -> tuple[str, str]:
