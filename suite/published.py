@@ -70,11 +70,11 @@ def examine(path: Path) -> Examined:
     """Read a published file and check every line of it."""
     records: list[Record] = []
     problems: list[str] = []
-    last = ""
+    last, where = "", ""
     for where, line in _lines(path):
         try:
             record = schema.read(line, where, _HINT)
-            if defect := _defect(record, len(line) + 1):
+            if defect := _defect(record, len(line)) or _miswritten(record, line):
                 raise SteppeError(f"{where}: {defect}: {_HINT}")
             if record.run_id <= last:
                 twice = "stands twice" if record.run_id == last else f"does not come after {last}"
@@ -84,6 +84,8 @@ def examine(path: Path) -> Examined:
             problems.append(str(error))
         else:
             records.append(record)
+    if not where:
+        problems.append(f"{path} holds no record: delete it, or name a file that `steppe publish` wrote")
     return Examined(path, tuple(records), tuple(problems))
 
 
@@ -102,7 +104,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                yield f"{path}:{number}", line.rstrip(b"\n")
+                yield f"{path}:{number}", line
     except OSError as error:
         raise SteppeError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -139,6 +141,16 @@ def _defects(record: Record, size: int) -> Iterator[str]:
     yield from check_origin(record)
 
 
+def _miswritten(record: Record, line: bytes) -> str:
+    """Say where a line is not the one of its record: what reads it otherwise may read another record."""
+    if line == schema.to_line(record):
+        return ""
+    return (
+        "it is not written as `steppe publish` writes it: each key once and in order, every field of the "
+        "spec and no other default, no spaces"
+    )
+
+
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     """Yield every number of JSON data with its path."""
     if isinstance(value, int | float):
@@ -152,8 +164,6 @@ def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _false_task(task: Description) -> Iterator[str]:
-    if task.epochs <= 0:
-        yield f"task.epochs is {task.epochs:g}; valid: above 0"
     if not re.fullmatch("([a-z][a-z0-9_]*)?", task.validation):
         yield f"task.validation is {task.validation!r:.60}; valid: lower-case words joined by underscores"
 
