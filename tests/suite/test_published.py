@@ -229,6 +229,9 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
             csv_.render(board)
 
 
+MEASURED = "sharpness.measures.hessian_trace.origin.fingerprint"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -295,6 +298,16 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
         ("provenance.origin.git_commit", "main",
          "git_commit is 'main'; valid: null, or the hash of a commit"),
         ("provenance.bit_exact", True, "provenance.fingerprints says that the run moved; valid: several"),
+        ("cost.steps", 0, "cost.steps is 0, but 40 epochs have at least 40"),
+        ("cost.steps", 39, "cost.steps is 39, but 40 epochs have at least 40"),
+        ("spec.device", "cuda", "provenance.hardware.gpu is None, but spec.device is 'cuda'"),
+        ("provenance.hardware.gpu", "H100", "provenance.hardware.gpu is 'H100', but spec.device is 'cpu'"),
+        ("spec.precision", "tf32", "spec.precision is 'tf32', which cpu does not have"),
+        (MEASURED, "cuda: A", f"{MEASURED} is of device cuda, but spec.device is cpu"),
+        (MEASURED, "cpu: 2 x A, 1 of 2 threads, torch 2", f"{MEASURED} is of ranks 2, but spec.ranks is 1"),
+        (MEASURED, "cpu: A, 3 of 4 threads, torch 2", f"{MEASURED} is of threads 3, but spec.threads is 1"),
+        ("sources.optimizer", "8" * 64,
+         "sources.optimizer is not the code of its plugin, spec.optimizer.plugin_source"),
         ("provenance.fingerprints", ["cpu A"],
          "provenance.fingerprints says that the run moved; valid: several"),
     ],
@@ -302,6 +315,25 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
 def test_what_is_false_is_named(tmp_path: Path, path: str, value: Any, says: str) -> None:
     keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
     assert says in refused(written(tmp_path / "task.jsonl", changed(PLAIN, keys, value)))
+
+
+def test_a_compiled_run_is_not_bit_exact(tmp_path: Path) -> None:
+    for changes in ({"compile": True}, {"device": "cuda", "ranks": 2}):
+        made = plain(record(**changes))
+        if "device" in changes:
+            made["provenance"]["hardware"]["gpu"] = "H100"
+        told = refused(written(tmp_path / "task.jsonl", made))
+        assert told.startswith("provenance.bit_exact is true; valid: false for compiled runs and for those")
+
+
+@pytest.mark.parametrize("epochs", [1.0, 0.01])
+def test_a_single_step_may_be_any_part_of_an_epoch_and_no_more(tmp_path: Path, epochs: float) -> None:
+    one = record(epochs=epochs)
+    n_train = one.cost.n_train
+    for n_gradients, sound in ((n_train, True), (2 * n_train + 45, False)):
+        cost = replace(one.cost, sample_gradients=float(n_gradients), gradients=n_gradients, steps=1)
+        path = written(tmp_path / "task.jsonl", plain(replace(one, cost=cost)))
+        assert (examine(path).problems == ()) == sound
 
 
 def test_more_epochs_than_were_paid_for_are_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from suite.cli import validate
 from suite.schema import to_line
 from suite.spec import EntryRef
 from suite.store import Store
@@ -152,6 +153,27 @@ def test_what_is_proven_is_told_from_what_is_claimed(cli: Cli, store: Store) -> 
         "seconds",
         "  6 name code that this clone does not have: their origin is claimed",
     ]
+
+
+def test_what_was_compared_with_commits_is_told(
+    cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "checkable", lambda origin: True)
+    monkeypatch.setattr(validate, "compared", lambda record: record.spec.seed == 0)
+    cli("publish", "--store", store.root)
+    assert cli("validate").lines[-2:] == [
+        "  6 name commits of this clone, and agree with these in what can be compared",
+        "  2 of them in all: source tree, protocol, engine, measures and code of the entries",
+    ]
+
+
+def test_an_empty_file_is_refused_by_both(cli: Cli) -> None:
+    path = Path(NAME)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    for answer in (cli("validate"), leaderboard(cli)):
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert f"{NAME} holds no record: delete it, or name a file" in answer.err
 
 
 def test_without_a_file_there_is_nothing_to_validate(cli: Cli) -> None:
