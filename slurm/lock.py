@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from slurm.submission import FOLDER
-from suite.files import make_folder, storing
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+from suite.files import locked
 
 
 @contextlib.contextmanager
@@ -22,21 +19,9 @@ def alone(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     SLURM's commands inherit it (see `client.ask`): should this process be killed, it lasts until the `sbatch`
     that goes on without it has ended, too.
     """
-    path = root / FOLDER / "lock"
-    make_folder(path.parent)
-    with contextlib.ExitStack() as stack:
-        with storing(path):
-            file = stack.enter_context(path.open("w"))
-            os.set_inheritable(file.fileno(), True)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("somebody else is submitting or cancelling in this store: waiting")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                say(f"the file system of {root} has no locks: do not submit from it twice at a time")
+    busy = "somebody else is submitting or cancelling in this store"
+    with locked(root / FOLDER / "lock", say, busy) as descriptor:
+        os.set_inheritable(descriptor, True)
         yield
 
 

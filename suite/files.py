@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from suite.errors import SteppeError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class StorageError(SteppeError):
@@ -91,6 +93,30 @@ def make_folder(path: Path) -> None:
     """Create a folder and its parents; a one-line error where that is refused."""
     with storing(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, say: Callable[[str], None], busy: str) -> Iterator[int]:
+    """Hold the lock that the file at `path` stands for, and yield its descriptor.
+
+    Who has to wait for it hears `busy` from `say`; so does who works on a file system without locks, where
+    nobody is kept out. The file stays: were it deleted, two could hold locks of one name.
+    """
+    make_folder(path.parent)
+    with contextlib.ExitStack() as stack:
+        with storing(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{busy}: waiting")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                say(f"the file system of {path.parent} has no locks: make sure that nobody else writes there")
+        yield descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from suite import engine_lock
+from suite import commit_code, engine_lock
 from suite.code_hash import ROOT
+from suite.commit_code import Code
 from suite.schema import Origin, Record
 from suite.source_tree import SOURCE, tree_digest
+from suite.spec import EntryRef
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Commit:
     engine: int | None
     measures: dict[str, int]
     """Version of each estimator by measure; empty where the commit has no lock."""
+    code: Code
 
 
 def check_origin(record: Record, root: Path = ROOT) -> Iterator[str]:
@@ -39,6 +42,8 @@ def check_origin(record: Record, root: Path = ROOT) -> Iterator[str]:
     commit = _clean(mine, root)
     if commit is not None and commit.engine not in (None, record.engine):
         yield f"engine is {record.engine}, but commit {_short(mine)} is engine {commit.engine}"
+    if commit is not None:
+        yield from _false_code(record, commit.code)
     for name, estimate in record.sharpness.measures.items() if record.sharpness else ():
         origin = estimate.origin or mine
         if estimate.origin is not None:
@@ -51,6 +56,22 @@ def check_origin(record: Record, root: Path = ROOT) -> Iterator[str]:
             )
 
 
+def _false_code(record: Record, code: Code) -> Iterator[str]:
+    commit = f"commit {_short(record.provenance.origin)}"
+    if code.protocol not in (None, record.protocol):
+        yield f"protocol is {record.protocol!r}, but that of {commit} is {code.protocol!r}"
+    for kind, entries in code.entries.items():
+        ref: EntryRef = getattr(record.spec, kind)
+        source = getattr(record.sources, kind)
+        if ref.plugin_source is not None:  # no code of the commit
+            continue
+        version = entries.version.get(ref.name, ref.version)
+        if version != ref.version:
+            yield f"spec.{kind}.version is {ref.version!r}, but {ref.name} has {version!r} in {commit}"
+        if source != entries.source.get(ref.name, source) or source not in entries.sources:
+            yield f"sources.{kind} is not the code of {ref.name} in {commit}"
+
+
 def _false_tree(where: str, origin: Origin, root: Path) -> Iterator[str]:
     commit = _clean(origin, root)
     if commit is not None and commit.source_tree != origin.source_tree:
@@ -60,6 +81,14 @@ def _false_tree(where: str, origin: Origin, root: Path) -> Iterator[str]:
 def checkable(origin: Origin, root: Path = ROOT) -> bool:
     """Whether the clone at `root` has the very code that is named."""
     return _clean(origin, root) is not None
+
+
+def compared(record: Record, root: Path = ROOT) -> bool:
+    """Whether all that a record says of its code was compared with its commit: no entry is a plugin's."""
+    commit = _clean(record.provenance.origin, root)
+    if commit is None or commit.engine is None or commit.code.protocol is None or not commit.code.entries:
+        return False
+    return record.spec.task.plugin_source is None and record.spec.optimizer.plugin_source is None
 
 
 def _clean(origin: Origin, root: Path) -> Commit | None:
@@ -83,11 +112,12 @@ def commit_of(name: str, root: Path = ROOT) -> Commit | None:
         for member in archive:
             if member.isfile() and (file := archive.extractfile(member)) is not None:
                 files[member.name] = file.read()
+    tree, code = tree_digest(files), commit_code.read(files)
     lock = files.get(engine_lock.NAME)
     if lock is None:
-        return Commit(tree_digest(files), None, {})
+        return Commit(tree, None, {}, code)
     known = engine_lock.parse(lock)
-    return Commit(tree_digest(files), known.engine, known.measures)
+    return Commit(tree, known.engine, known.measures, code)
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
 """A name that is part of a column's name: lower-case words joined by underscores."""
 
 PERCENT = "%"
@@ -98,6 +98,8 @@ class Description(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omi
         """Raise ValueError where there is nothing to compare, or one name has two meanings."""
         if not self.metrics:
             raise ValueError("metrics: there is none; valid: one or more, the first of which is compared")
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs is {self.epochs:g}; valid: a number above 0")
         for what, names in (
             ("splits", ("train", *self.tests, *self.extras, *([self.validation] if self.validation else []))),
             ("metrics", [metric.name for metric in self.metrics]),

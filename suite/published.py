@@ -70,11 +70,11 @@ def examine(path: Path) -> Examined:
     """Read a published file and check every line of it."""
     records: list[Record] = []
     problems: list[str] = []
-    last = ""
+    last, where = "", ""
     for where, line in _lines(path):
         try:
             record = schema.read(line, where, _HINT)
-            if defect := _defect(record, len(line) + 1):
+            if defect := _defect(record, len(line)) or _miswritten(record, line):
                 raise SteppeError(f"{where}: {defect}: {_HINT}")
             if record.run_id <= last:
                 twice = "stands twice" if record.run_id == last else f"does not come after {last}"
@@ -84,6 +84,8 @@ def examine(path: Path) -> Examined:
             problems.append(str(error))
         else:
             records.append(record)
+    if not where:
+        problems.append(f"{path} holds no record: delete it, or name a file that `steppe publish` wrote")
     return Examined(path, tuple(records), tuple(problems))
 
 
@@ -102,7 +104,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                yield f"{path}:{number}", line.rstrip(b"\n")
+                yield f"{path}:{number}", line
     except OSError as error:
         raise SteppeError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -136,7 +138,19 @@ def _defects(record: Record, size: int) -> Iterator[str]:
     if not record.failed:
         yield from _false_results(record)
     yield from _false_provenance(record.provenance)
+    yield from _false_execution(record)
+    yield from _false_sources(record)
     yield from check_origin(record)
+
+
+def _miswritten(record: Record, line: bytes) -> str:
+    """Say where a line is not the one of its record: what reads it otherwise may read another record."""
+    if line == schema.to_line(record):
+        return ""
+    return (
+        "it is not written as `steppe publish` writes it: each key once and in order, every field of the "
+        "spec and no other default, no spaces"
+    )
 
 
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -152,8 +166,6 @@ def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _false_task(task: Description) -> Iterator[str]:
-    if task.epochs <= 0:
-        yield f"task.epochs is {task.epochs:g}; valid: above 0"
     if not re.fullmatch("([a-z][a-z0-9_]*)?", task.validation):
         yield f"task.validation is {task.validation!r:.60}; valid: lower-case words joined by underscores"
 
@@ -173,16 +185,68 @@ def _false_provenance(found: Provenance) -> Iterator[str]:
         )
 
 
+def _false_execution(record: Record) -> Iterator[str]:
+    """Hold how the run was executed to what its spec asks for."""
+    spec, provenance = record.spec, record.provenance
+    gpu = provenance.hardware.get("gpu")
+    if (gpu is not None) != (spec.device == "cuda"):
+        yield f"provenance.hardware.gpu is {gpu!r:.60}, but spec.device is {spec.device!r}"
+    if spec.precision == "tf32" and spec.device != "cuda":
+        yield f"spec.precision is 'tf32', which {spec.device} does not have"
+    if provenance.bit_exact and (spec.compile or (spec.device == "cuda" and spec.ranks > 1)):
+        yield "provenance.bit_exact is true; valid: false for compiled runs and for those on several GPUs"
+    for where, fingerprint in _fingerprints(record):
+        for key, says in _said_by(fingerprint).items():
+            if says != (asked := str(getattr(spec, key))):
+                yield f"{where} is of {key} {says}, but spec.{key} is {asked}"
+
+
+def _fingerprints(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield every fingerprint of a record with its path."""
+    yield "provenance.origin.fingerprint", record.provenance.origin.fingerprint
+    for at, fingerprint in enumerate(record.provenance.fingerprints):
+        yield f"provenance.fingerprints[{at}]", fingerprint
+    for name, estimate in record.sharpness.measures.items() if record.sharpness else ():
+        if estimate.origin is not None:
+            yield f"sharpness.measures.{name}.origin.fingerprint", estimate.origin.fingerprint
+
+
+def _said_by(fingerprint: str) -> dict[str, str]:
+    """Read the parts of a spec that `suite.provenance.fingerprint` writes; of other machines, other parts."""
+    said = {}
+    if start := re.match(r"(\w+): (?:(\d+) x )?", fingerprint):
+        said = {"device": start[1], "ranks": start[2] or "1"}
+    if threads := re.search(r", (\d+) of \d+ threads, torch ", fingerprint):
+        said["threads"] = threads[1]
+    return said
+
+
+def _false_sources(record: Record) -> Iterator[str]:
+    for kind in ("task", "optimizer"):
+        plugin = getattr(record.spec, kind).plugin_source
+        if plugin not in (None, getattr(record.sources, kind)):
+            yield f"sources.{kind} is not the code of its plugin, spec.{kind}.plugin_source"
+
+
 def _false_cost(record: Record) -> Iterator[str]:
     cost: Cost = record.cost
     total = cost.gradients + cost.losses / 3 + cost.function
     if not math.isclose(cost.sample_gradients, total, rel_tol=_ROUNDING):
         yield f"cost.sample_gradients is {cost.sample_gradients:g}, its parts add up to {total:g}"
-    planned = record.spec.epochs * cost.n_train * cost.declared
-    # A budget is a whole number of steps and the last batch of an epoch may be smaller: up to two steps. What
-    # the loss as a function costs is counted in operations, of which a declaration is a round number.
-    slack = 2 * cost.sample_gradients / max(1, cost.steps) + (0.05 * planned if cost.function else 0.0)
-    if not record.failed and abs(cost.sample_gradients - planned) > slack + _ROUNDING * planned:
+    if record.failed:
+        return
+    fewest = max(1, math.floor(record.spec.epochs))  # an epoch has a step at least
+    if cost.steps < fewest:
+        yield f"cost.steps is {cost.steps}, but {record.spec.epochs:g} epochs have at least {fewest}"
+        return
+    epoch = cost.n_train * cost.declared
+    planned = record.spec.epochs * epoch
+    # A budget is a whole number of steps and the last batch of an epoch may be smaller: up to two steps; a
+    # single step may be any part of an epoch. What the loss as a function costs is counted in operations, of
+    # which a declaration is a round number.
+    slack = 2 * planned / cost.steps if cost.steps > 1 else epoch
+    slack += 0.05 * planned if cost.function else 0.0
+    if abs(cost.sample_gradients - planned) > slack + _ROUNDING * planned:
         yield (
             f"cost.sample_gradients is {cost.sample_gradients:g}, but {record.spec.epochs:g} epochs of "
             f"{cost.n_train} examples at {cost.declared:g} each are {planned:g}"

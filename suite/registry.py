@@ -22,12 +22,15 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from suite.code_hash import source_hash
 from suite.errors import SteppeError, unknown
-from suite.spec import EntryRef, OptimizerSpec, RunSpec, check_params, resolve_params
+from suite.spec import EntryName, EntryRef, OptimizerSpec, RunSpec, check_params, resolve_params
 from suite.task import TaskSpec
 
 if TYPE_CHECKING:
+    from suite.schema import Record
     from suite.store import Store
     from suite.task import Task
 
@@ -94,6 +97,7 @@ class Registry:
                 raise SteppeError(
                     f"{path}: {attribute} holds a {type(entry).__name__}, not a {kind.__name__}"
                 )
+            _check_name(entry.name, path)
             if entry.name in found:
                 raise SteppeError(
                     f"{path}: the name {entry.name!r} is taken by {found[entry.name].path}; choose another"
@@ -110,19 +114,19 @@ class Registry:
         return _get(self.optimizers, "optimizer", name)
 
     def resolve_task(self, ref: EntryRef) -> Task:
-        """Build the task that a resolved reference names; its version and source must still agree."""
+        """Build the task that a resolved reference names; version, source and parameters must still agree."""
         found = self.task(ref.name)
         entry = found.entry
         assert isinstance(entry, TaskSpec)
-        _same_source("task", ref, found)
+        _check_same("task", ref, found)
         return entry.make(**ref.params)
 
     def resolve_optimizer(self, ref: EntryRef) -> OptimizerSpec:
-        """The optimizer entry that a resolved reference names; its version and source must still agree."""
+        """The optimizer entry that a reference names; version, source and parameters must still agree."""
         found = self.optimizer(ref.name)
         entry = found.entry
         assert isinstance(entry, OptimizerSpec)
-        _same_source("optimizer", ref, found)
+        _check_same("optimizer", ref, found)
         return entry
 
     def pin(self, spec: RunSpec, store: Store) -> dict[str, str]:
@@ -130,11 +134,27 @@ class Registry:
 
         Raises SteppeError where the code of an entry changed under the same version.
         """
-        found = {"task": self.task(spec.task.name), "optimizer": self.optimizer(spec.optimizer.name)}
+        found = self._entries(spec)
         for kind, one in found.items():
             if not one.plugin:
                 store.pin_entry(kind, one.entry.name, one.entry.version, one.source_hash)
         return {kind: one.source_hash for kind, one in found.items()}
+
+    def hold(self, record: Record, path: Path) -> None:
+        """Hold a record of the file at `path` to the code of its entries as it is here.
+
+        Raises SteppeError where other code made the record: its run cannot count as done.
+        """
+        for kind, one in self._entries(record.spec).items():
+            if getattr(record.sources, kind) != one.source_hash:
+                raise SteppeError(
+                    f"{kind} {one.entry.name} changed under version {one.entry.version} (other code made run "
+                    f"{record.run_id} of {path}): raise its version, or leave the file out"
+                )
+
+    def _entries(self, spec: RunSpec) -> dict[str, Found]:
+        """Return the entries of a run by their kind."""
+        return {"task": self.task(spec.task.name), "optimizer": self.optimizer(spec.optimizer.name)}
 
     def reference(self, kind: str, name: str, overrides: dict[str, str]) -> EntryRef:
         """Resolve a selector's name and overrides to a reference with every parameter filled in."""
@@ -145,7 +165,18 @@ class Registry:
         )
 
 
-def _same_source(kind: str, ref: EntryRef, found: Found) -> None:
+def _check_name(name: object, path: Path) -> None:
+    try:
+        msgspec.convert(name, EntryName)
+    except msgspec.ValidationError:
+        raise SteppeError(
+            f"{path}: {name!r:.60} is no name of an entry; valid: lower-case letters, digits, '-', '_' and "
+            f"'.', a letter or a digit first"
+        ) from None
+
+
+def _check_same(kind: str, ref: EntryRef, found: Found) -> None:
+    """Raise SteppeError where an entry is not what a reference was resolved to."""
     if found.entry.version != ref.version:
         raise SteppeError(
             f"{kind} {ref.name} is at version {found.entry.version}, but the run was specified at "
@@ -155,6 +186,11 @@ def _same_source(kind: str, ref: EntryRef, found: Found) -> None:
         raise SteppeError(
             f"{kind} {ref.name}: {found.path} changed since the run was specified: specify it again"
         )
+    owner = f"{kind} {ref.name}"
+    missing = [name for name in found.entry.params if name not in ref.params]
+    if missing:
+        raise SteppeError(f"{owner} takes {missing[0]}, which the run does not say: specify the run again")
+    resolve_params(found.entry.params, ref.params, owner)  # says which is unknown or out of range
 
 
 def _get(entries: dict[str, Found], kind: str, name: str) -> Found:

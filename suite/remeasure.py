@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -50,13 +50,20 @@ def remeasure(
         return found
     mine = origin(record.spec)
     found = {name: replace(one, origin=mine) for name, one in found.items()}
-    base = record.sharpness
-    if base is None:
+    subset = record.sharpness
+    if subset is None:
         loss = sharpness.subset_loss(point)
-        base = Sharpness(loss.n, dict(loss.metrics), {})
-    whole = replace(base, measures={**base.measures, **found})
-    folder.replace_record(replace(record, sharpness=whole))
+        subset = Sharpness(loss.n, {name: float(value) for name, value in loss.metrics.items()}, {})
+    blank = replace(subset, measures={})
+    folder.amend_record(lambda now: with_measures(now, blank, found))
     return found
+
+
+def with_measures(record: Record, blank: Sharpness, found: Mapping[str, Estimate]) -> Record:
+    """Put estimates among those that the record has; `blank` takes them where it has none."""
+    known = record.sharpness or blank
+    whole = replace(known, measures={**known.measures, **found})
+    return replace(record, sharpness=whole)
 
 
 def _final_point(

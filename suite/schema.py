@@ -29,7 +29,7 @@ Positive = Annotated[int, Meta(gt=0, le=LARGEST)]
 Amount = Annotated[float, Meta(ge=0)]
 Number = float | None
 """A finite number; null where it was not finite."""
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class _Part(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
@@ -45,7 +45,8 @@ def unpack_right(text: str, n: int) -> bytes:
     """Return the packed bits of n examples; ValueError where they are not whole, zlib.error if damaged."""
     unpacker, size = zlib.decompressobj(), -(-n // 8)
     packed = unpacker.decompress(base64.b64decode(text, validate=True), size + 1)  # a bomb ends there
-    if len(packed) != size or not unpacker.eof or int.from_bytes(packed, "big") % (1 << 8 * size - n):
+    whole = unpacker.eof and not unpacker.unused_data
+    if len(packed) != size or not whole or int.from_bytes(packed, "big") % (1 << 8 * size - n):
         raise ValueError(f"it does not hold {n} examples")
     return packed
 
@@ -186,7 +187,7 @@ class Record(_Part, frozen=True, gc=False, tag_field="record_version", tag=VERSI
     facts: dict[str, Number] = {}
     profiles: dict[str, CurveResult] = {}
     sharpness: Sharpness | None = None
-    digests: dict[str, str] = {}
+    digests: dict[str, Sha256] = {}
     """SHA-256 of generated splits, which may differ in the last digits between machines."""
     perturbation_cosine: dict[str, float] = {}
     """Realised against intended perturbation in low precision, at the first and the last step."""

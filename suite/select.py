@@ -1,8 +1,8 @@
 """Selectors: what a user types after -t, -o and -s, expanded to fully resolved runs.
 
 A selector is a name or a glob, with overrides in brackets: `sam`, `sam[rho=0.1,adaptive=true]`,
-`'*'`, `cifar10-resnet8-5k[width=4|16|64]`. Alternatives `a|b` span a grid. A glob never crosses a slash,
-and a bare `*` means the built-in entries only, so that a plugin never changes what `-o '*'` stands for.
+`'*'`, `cifar10-resnet8-5k[width=4|16|64]`. Alternatives `a|b` span a grid. A bare `*`
+means the built-in entries only, so that a plugin never changes what `-o '*'` stands for.
 """
 
 from __future__ import annotations
@@ -92,13 +92,9 @@ def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[EntryRef
 
 
 def _names(pattern: str, entries: Mapping[str, Found], kind: str) -> list[str]:
-    depth = pattern.count("/")
-    level = [name for name in entries if name.count("/") == depth]
     if pattern == "*":
-        return [name for name in level if not entries[name].plugin]
-    if not any(sign in pattern for sign in "*?"):
-        level = list(entries)  # a plain name: the nearest match may lie on another level
-    return match(pattern, level, kind)
+        return [name for name in entries if not entries[name].plugin]
+    return match(pattern, entries, kind)
 
 
 def expand(

@@ -224,10 +224,14 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+EntryName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*\Z")]
+"""Name of a task or an optimizer, which is part of names of files: nothing in it may lead elsewhere."""
+
+
 class EntryRef(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A resolved entry inside a run: name, version, every parameter, and a plugin's source hash."""
 
-    name: str
+    name: EntryName
     version: str
     params: Mapping[str, Value]
     plugin_source: str | None = None

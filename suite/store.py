@@ -16,7 +16,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -29,7 +29,7 @@ from suite import index
 from suite.attempt import Attempt, description_of, last_state
 from suite.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
 from suite.errors import SteppeError
-from suite.files import StorageError, make_folder, read_json, storing, write_whole
+from suite.files import StorageError, locked, make_folder, read_json, storing, write_whole
 from suite.lines import read_lines
 from suite.metric import Description
 from suite.schema import Record, to_document
@@ -197,6 +197,17 @@ class RunFolder:
         if record.run_id != self.run_id:
             raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
         write_whole(self.path / "result.json", to_document(record))
+
+    def amend_record(self, change: Callable[[Record], Record]) -> None:
+        """Replace the record by what `change` makes of it, while nobody else does; the run must be done."""
+        path = self.path / ".lock"
+        with locked(path, lambda _: None, ""):  # held for milliseconds: no word about it
+            record = self.record()
+            if record is None:
+                raise SteppeError(
+                    f"run {self.run_id} has no record any more: give the same `steppe run` again"
+                )
+            self.replace_record(change(record))
 
     def status(self) -> str:
         """One of `STATUSES`; an attempt that ended without result or trouble leaves the run interrupted."""

@@ -18,7 +18,7 @@ LAYERS = [
         "errors",
         "space spec metric task schema seeds code_hash source_tree cpu registry declared declaring schedule "
         "stats files lines heartbeat claim checkpoint index attempt store provenance engine_battery "
-        "engine_lock lineage scheduler",
+        "engine_lock commit_code lineage scheduler",
         "batch data image_task problem image_problem models parameters smooth flops objective params "
         "sharpness evaluate precision select ranks group published",
         "train steps follow record remeasure context local track",

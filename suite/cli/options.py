@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -271,13 +272,25 @@ def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
     )
 
 
-def recorded(args: argparse.Namespace) -> dict[str, str]:
-    """Return the runs of the files of --records, each with its state, one of `IN_RECORDS`."""
+def recorded(args: argparse.Namespace, wanted: Iterable[RunSpec], entries: Registry) -> dict[str, str]:
+    """Return those of the runs that the files of --records hold, each with its state, one of `IN_RECORDS`.
+
+    A run that completed in one of the files is done, whatever others say. Raises SteppeError where the code
+    of its entries is not that which made the record.
+    """
+    if not args.records:
+        return {}
     from suite.published import read_records
 
-    return {
-        record.run_id: IN_RECORDS[record.failed] for path in args.records for record in read_records(path)
-    }
+    run_ids = {spec.run_id for spec in wanted}
+    states: dict[str, str] = {}
+    for path in args.records:
+        for record in read_records(path):
+            if record.run_id in run_ids:
+                entries.hold(record, path)
+                state = IN_RECORDS[record.failed]
+                states[record.run_id] = min(state, states.get(record.run_id, state), key=IN_RECORDS.index)
+    return states
 
 
 def print_json(value: Any) -> None:

@@ -45,7 +45,8 @@ def execute(args: argparse.Namespace) -> int:
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
     sight = Watch(store).look()
-    states = {run_id: (state, 1.0) for run_id, state in options.recorded(args).items()}
+    missing = [spec for spec in specs if not store.is_done(spec.run_id)]
+    states = {run_id: (state, 1.0) for run_id, state in options.recorded(args, missing, registry).items()}
     states |= {
         run.run_id: (run.status, run.fraction)
         for run in sight.runs

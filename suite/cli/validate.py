@@ -10,7 +10,7 @@ from pathlib import Path
 from suite.cli import options
 from suite.cli.publish import RECORDS
 from suite.errors import SteppeError
-from suite.lineage import checkable
+from suite.lineage import checkable, compared
 from suite.published import Examined, examine, recounted
 
 
@@ -60,4 +60,6 @@ def _told(found: Examined) -> Iterator[str]:
     if unknown:
         yield f"  {unknown} name code that this clone does not have: their origin is claimed"
     if unknown < n:
-        yield f"  {n - unknown} made by commits of this clone, whose code agrees"
+        whole = sum(map(compared, found.records))
+        yield f"  {n - unknown} name commits of this clone, and agree with these in what can be compared"
+        yield f"  {whole} of them in all: source tree, protocol, engine, measures and code of the entries"

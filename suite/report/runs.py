@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from suite.errors import SteppeError
 from suite.schema import Record
 from suite.spec import EntryRef, Param, RunSpec, sha256_text
 
@@ -114,7 +116,8 @@ def number(value: Any) -> float | None:
 def entry_label(ref: EntryRef, declared: Mapping[str, Param] | None) -> str:
     """Name an entry and the parameters that differ from the defaults; all if it declares others now."""
     if declared is not None and declared.keys() == ref.params.keys():
-        return ref.label(declared)
+        with contextlib.suppress(SteppeError):  # a value that it does not take now
+            return ref.label(declared)
     return ref.label()
 
 

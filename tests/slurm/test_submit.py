@@ -21,7 +21,7 @@ from suite.store import Store
 from tests.slurm.queue import wait_until
 from tests.suite.cli.conftest import TINY, Cli, cli
 from tests.suite.records import make_record
-from tests.suite.runner import PLUGIN, tiny_specs
+from tests.suite.runner import PLUGIN, sources_of, tiny_specs
 
 __all__ = ["cli"]  # a fixture of another folder
 
@@ -174,7 +174,11 @@ def test_what_is_published_is_not_submitted(
     monkeypatch.setattr(executor, "ask", lambda *_: "Submitted batch job 100")
     done, other, *_ = tiny_specs(["sgd", "sam"], [0, 1, 2])
     records = tmp_path / "published.jsonl"
-    made = sorted((make_record(done), make_record(other, "failed")), key=lambda record: record.run_id)
+    made = [
+        make_record(spec, status, sources=sources_of(spec))
+        for spec, status in ((done, "completed"), (other, "failed"))
+    ]
+    made.sort(key=lambda record: record.run_id)
     records.write_bytes(b"".join(map(to_line, made)))
     submit = ("submit", *RUNS, "--store", "store", "--profile", "testbed", "--records", records)
     dry = cli(*submit, "--dry-run")

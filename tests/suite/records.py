@@ -68,7 +68,7 @@ def make_record(
             evaluate_s=3.0,
             measure_s=1.0,
         ),
-        "sources": Sources(task="0" * 64, optimizer="1" * 64),
+        "sources": Sources(spec.task.plugin_source or "0" * 64, spec.optimizer.plugin_source or "1" * 64),
         "data": {"split_checksum": "2" * 64},
         "provenance": Provenance(
             origin=Origin(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.registry import Registry
+from suite.schema import Sources
 from suite.select import expand
 from suite.spec import RunSpec
 from suite.store import RunFolder, Store
@@ -18,6 +19,13 @@ PLUGIN = Path(__file__).parents[1] / "plugins" / "tiny.py"
 
 def tiny_specs(optimizers: list[str], seeds: list[int], task: str = "tiny") -> list[RunSpec]:
     return expand(Registry([PLUGIN]), [task], optimizers, seeds)
+
+
+def sources_of(spec: RunSpec) -> Sources:
+    """The code of a run's entries as it is."""
+    registry = Registry([PLUGIN])
+    task, optimizer = registry.task(spec.task.name), registry.optimizer(spec.optimizer.name)
+    return Sources(task.source_hash, optimizer.source_hash)
 
 
 def make_run(root: Path, spec: RunSpec) -> RunFolder:

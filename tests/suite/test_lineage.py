@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from suite import lineage
-from suite.lineage import check_origin, checkable, commit_of, tree_digest
-from suite.schema import Origin, Record
+from suite.code_hash import ROOT, source_hash
+from suite.lineage import check_origin, checkable, commit_of, compared, tree_digest
+from suite.schema import Origin, Record, Sources
 from tests.suite.report.records import record
 
 FILES = {
@@ -132,3 +133,78 @@ def test_the_digest_is_of_names_and_lines() -> None:
     )
     assert tree_digest({**FILES, "suite/a.py": b"one = 1\r\n"}) == tree_digest(FILES)
     assert tree_digest({**FILES, "suite/c.py": b""}) != tree_digest(FILES)
+
+
+ENTRY = """
+from baselines.helper import RATE
+from suite.spec import OptimizerSpec
+
+NAME = "sgd"
+OPTIMIZERS = [OptimizerSpec(NAME, "2", "s", "t", {"lr": RATE}, cost=float, build=print)]
+"""
+FAMILY = """
+from suite.task import TaskSpec
+
+BASE = "im"
+TASKS = [TaskSpec(name=f"{BASE}ages", version="1", tier="smoke", summary="s", make=print)]
+"""
+CODE = {
+    "suite/__init__.py": b'PROTOCOL = "fair-0.2"\n',
+    "suite/code_hash.py": (ROOT / "suite" / "code_hash.py").read_bytes(),
+    "baselines/__init__.py": b"",
+    "baselines/helper.py": b"RATE = 0.1\n",
+    "baselines/plain.py": ENTRY.encode(),
+    "tasks/images.py": FAMILY.encode(),
+}
+
+
+def by_code(clone: Path, name: str) -> Record:
+    """A record that the code of the newest commit can have made, as far as it can be compared."""
+    sources = Sources(
+        *(source_hash(clone / path, clone) for path in ("tasks/images.py", "baselines/plain.py"))
+    )
+    tree = tree_digest({path: (clone / path).read_bytes() for path in CODE})
+    made = replace(of(Origin(tree, name, "cpu A")), protocol="fair-0.2", sources=sources)
+    return with_spec(made, "optimizer", version="2")
+
+
+def with_spec(one: Record, kind: str, **changes: Any) -> Record:
+    return replace(one, spec=replace(one.spec, **{kind: replace(getattr(one.spec, kind), **changes)}))
+
+
+def test_the_code_of_entries_is_that_of_the_commit(clone: Path) -> None:
+    name = commit(clone, CODE)
+    made, short = by_code(clone, name), f"commit {name[:12]}"
+    assert list(check_origin(made, clone)) == []
+    for kind, entry in (("task", made.spec.task.name), ("optimizer", "sgd")):
+        other = replace(made, sources=replace(made.sources, **{kind: "0" * 64}))
+        assert list(check_origin(other, clone)) == [f"sources.{kind} is not the code of {entry} in {short}"]
+        assert list(check_origin(with_spec(other, kind, plugin_source="0" * 64), clone)) == []
+    told = f"spec.optimizer.version is '99', but sgd has '2' in {short}"
+    assert list(check_origin(with_spec(made, "optimizer", version="99"), clone)) == [told]
+    told = f"protocol is 'fair-9.9', but that of {short} is 'fair-0.2'"
+    assert list(check_origin(replace(made, protocol="fair-9.9"), clone)) == [told]
+
+
+def test_helpers_are_part_of_the_code_of_entries(clone: Path) -> None:
+    before = by_code(clone, commit(clone, CODE))
+    now = by_code(clone, commit(clone, {"baselines/helper.py": b"RATE = 0.2\n"}))
+    assert list(check_origin(now, clone)) == []
+    (told,) = check_origin(replace(now, sources=before.sources), clone)
+    assert told.startswith("sources.optimizer is not the code of sgd")
+
+
+@pytest.mark.parametrize("content", [b"def source_hash(path):\n    return 0\n", b"def f(:"])
+def test_code_that_hashes_in_another_way_is_not_compared(clone: Path, content: bytes) -> None:
+    name = commit(clone, {**CODE, "suite/code_hash.py": content})
+    other = replace(by_code(clone, name), sources=Sources("0" * 64, "0" * 64))
+    assert list(check_origin(other, clone)) == []
+    assert not compared(other, clone)
+
+
+def test_what_was_compared_in_all(clone: Path, locked: Callable[[Lock], None]) -> None:
+    locked(Lock(2, {}))
+    made = by_code(clone, commit(clone, {**CODE, lineage.engine_lock.NAME: b"lock\n"}))
+    assert compared(made, clone)
+    assert not compared(with_spec(made, "task", plugin_source="0" * 64), clone)
+    assert not compared(by_code(clone, f"{'0' * 40}"), clone)

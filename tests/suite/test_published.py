@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -60,7 +62,7 @@ def whole() -> Record:
 
 
 def plain(one: Record) -> Json:
-    made: Json = json.loads(schema.to_line(one))
+    made: Json = json.loads(schema.to_line(schema.decode(schema.to_line(one))))
     return made
 
 
@@ -102,8 +104,15 @@ def run_id(line: Json) -> str:
 
 
 def written(path: Path, *lines: Json) -> Path:
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    path.write_bytes(b"".join(map(encoded, lines)))
     return path
+
+
+def encoded(line: Json) -> bytes:
+    """A line as it is published, as far as it can be one."""
+    with contextlib.suppress(OverflowError, UnicodeEncodeError):
+        return msgspec.json.encode(line, order="sorted") + b"\n"
+    return json.dumps(line).encode() + b"\n"
 
 
 def refused(path: Path) -> str:
@@ -115,6 +124,11 @@ def refused(path: Path) -> str:
     assert "\n" not in problem
     assert problem.startswith(f"{path}:1")
     return problem.removeprefix(f"{path}:1: ").partition(": restore the line")[0]
+
+
+def behind(evidence: str, content: bytes) -> str:
+    """Evidence with something behind the end of its stream."""
+    return base64.b64encode(base64.b64decode(evidence) + content).decode()
 
 
 PLAIN = plain(whole())
@@ -150,15 +164,12 @@ def test_a_wrong_type_is_told_by_its_path(tmp_path: Path, path: tuple[str | int,
 
 
 OPTIONAL = {
-    "data.split", "digests", "digests.train", "perturbation_cosine", "perturbation_cosine.first",
+    "data.split", "digests", "perturbation_cosine", "perturbation_cosine.first",
     "perturbation_cosine.last", "provenance.fingerprints", "provenance.hardware.cpu",
-    "provenance.settings", "provenance.settings.ONEDNN_MAX_CPU_ISA",
-    "provenance.versions.torch", "results.test.as_trained", "results.test.right",
-    "results.test.right.accuracy", "sharpness", "sharpness.measures.hessian_trace",
-    "sharpness.measures.hessian_trace.origin", "sharpness.measures.lpf", "sharpness.measures.lpf_difference",
-    "sharpness.metrics.accuracy", "spec.compile", "spec.device", "spec.engine", "spec.precision",
-    "spec.protocol", "spec.ranks", "spec.task.plugin_source", "spec.threads", "task.columns",
-    "task.columns[0]", "task.metrics[0].margin", "task.metrics[0].unit", "task.metrics[1].margin",
+    "provenance.settings", "provenance.versions.torch", "results.test.as_trained", "results.test.right",
+    "sharpness", "sharpness.measures.hessian_trace", "sharpness.measures.hessian_trace.origin",
+    "sharpness.measures.lpf", "sharpness.measures.lpf_difference", "sharpness.metrics.accuracy",
+    "task.columns", "task.metrics[0].margin", "task.metrics[0].unit", "task.metrics[1].margin",
 }  # fmt: skip
 """What a sound record may lack: it has a default, or not every run has it."""
 
@@ -190,7 +201,7 @@ OBJECTS = [(), *(path for path in FIELDS if isinstance(at(PLAIN, path), dict))]
 def test_an_unknown_field_is_told_with_the_known_ones(tmp_path: Path, path: tuple[str | int, ...]) -> None:
     file = written(tmp_path / "task.jsonl", changed(PLAIN, (*path, "path"), "/home/me"))
     free = {("spec", "task", "params"), ("spec", "optimizer", "params"), ("provenance", "versions"),
-            ("provenance", "hardware"), ("provenance", "settings"), ("data",), ("digests",)}  # fmt: skip
+            ("provenance", "hardware"), ("provenance", "settings"), ("data",)}  # fmt: skip
     if path in free:
         assert examine(file).problems == ()
         return
@@ -218,6 +229,9 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
             csv_.render(board)
 
 
+MEASURED = "sharpness.measures.hessian_trace.origin.fingerprint"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -231,7 +245,7 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
         ("protocol", "fair-9.9", "protocol is 'fair-9.9', that of its spec is 'fair-0.2'"),
         ("engine", 99, "engine is 99, that of its spec is"),
         ("task.tier", "huge", "task.tier is 'huge'; valid: 'smoke' or 'small' or 'full'"),
-        ("task.epochs", 0, "task.epochs is 0; valid: above 0"),
+        ("task.epochs", 0, "task: epochs is 0; valid: a number above 0"),
         ("task.validation", "a b", "task.validation is 'a b'; valid: lower-case words joined by underscores"),
         ("task.metrics.0.better", "less", "task.metrics[0].better is 'less'; valid: 'higher' or 'lower' or"),
         ("task.metrics.1.floor", -1.0,
@@ -255,6 +269,9 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
         ("results.test.right.accuracy", right(0.8, 40), "right.accuracy is damaged: it does not hold 50"),
         ("results.test.right.accuracy", right(0.8, 50)[:-8], "right.accuracy is damaged: "),
         ("results.test.right.accuracy", "/home/me", "right.accuracy is damaged: "),
+        ("results.test.right.accuracy", behind(right(0.8, 50), b"more"), "right.accuracy is damaged: it"),
+        ("digests.train", "f" * 63, "digests.train is 'fff"),
+        ("digests.train", "f" * 64 + "\n", "digests.train is 'fff"),
         ("results.test.right.recall", right(0.8, 50), "right.recall is nothing that its task declares"),
         ("facts.rises", GONE, "facts.rises is missing: its task declares it"),
         ("facts.falls", 1.0, "facts.falls is nothing that its task declares; valid: rises"),
@@ -281,6 +298,16 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
         ("provenance.origin.git_commit", "main",
          "git_commit is 'main'; valid: null, or the hash of a commit"),
         ("provenance.bit_exact", True, "provenance.fingerprints says that the run moved; valid: several"),
+        ("cost.steps", 0, "cost.steps is 0, but 40 epochs have at least 40"),
+        ("cost.steps", 39, "cost.steps is 39, but 40 epochs have at least 40"),
+        ("spec.device", "cuda", "provenance.hardware.gpu is None, but spec.device is 'cuda'"),
+        ("provenance.hardware.gpu", "H100", "provenance.hardware.gpu is 'H100', but spec.device is 'cpu'"),
+        ("spec.precision", "tf32", "spec.precision is 'tf32', which cpu does not have"),
+        (MEASURED, "cuda: A", f"{MEASURED} is of device cuda, but spec.device is cpu"),
+        (MEASURED, "cpu: 2 x A, 1 of 2 threads, torch 2", f"{MEASURED} is of ranks 2, but spec.ranks is 1"),
+        (MEASURED, "cpu: A, 3 of 4 threads, torch 2", f"{MEASURED} is of threads 3, but spec.threads is 1"),
+        ("sources.optimizer", "8" * 64,
+         "sources.optimizer is not the code of its plugin, spec.optimizer.plugin_source"),
         ("provenance.fingerprints", ["cpu A"],
          "provenance.fingerprints says that the run moved; valid: several"),
     ],
@@ -288,6 +315,25 @@ def test_what_is_sound_can_be_shown(tmp_path: Path, path: tuple[str | int, ...])
 def test_what_is_false_is_named(tmp_path: Path, path: str, value: Any, says: str) -> None:
     keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
     assert says in refused(written(tmp_path / "task.jsonl", changed(PLAIN, keys, value)))
+
+
+def test_a_compiled_run_is_not_bit_exact(tmp_path: Path) -> None:
+    for changes in ({"compile": True}, {"device": "cuda", "ranks": 2}):
+        made = plain(record(**changes))
+        if "device" in changes:
+            made["provenance"]["hardware"]["gpu"] = "H100"
+        told = refused(written(tmp_path / "task.jsonl", made))
+        assert told.startswith("provenance.bit_exact is true; valid: false for compiled runs and for those")
+
+
+@pytest.mark.parametrize("epochs", [1.0, 0.01])
+def test_a_single_step_may_be_any_part_of_an_epoch_and_no_more(tmp_path: Path, epochs: float) -> None:
+    one = record(epochs=epochs)
+    n_train = one.cost.n_train
+    for n_gradients, sound in ((n_train, True), (2 * n_train + 45, False)):
+        cost = replace(one.cost, sample_gradients=float(n_gradients), gradients=n_gradients, steps=1)
+        path = written(tmp_path / "task.jsonl", plain(replace(one, cost=cost)))
+        assert (examine(path).problems == ()) == sound
 
 
 def test_more_epochs_than_were_paid_for_are_named(tmp_path: Path) -> None:
@@ -318,6 +364,34 @@ def test_a_commit_that_this_clone_has_must_have_the_code(tmp_path: Path) -> None
     assert told == f"provenance.origin.source_tree is not that of commit {answer.stdout[:12]}"
     named = changed(named, (*origin, "source_tree"), commit.source_tree)
     assert "source_tree" not in str(examine(written(tmp_path / "task.jsonl", named)).problems)
+
+
+def test_a_line_is_written_as_publishing_writes_it(tmp_path: Path) -> None:
+    line = schema.to_line(whole())
+    own = b'"record_version":2'
+    ways = [
+        line[:-1],
+        line[:-1] + b"\r\n",
+        b" " + line,
+        json.dumps(PLAIN).encode() + b"\n",
+        line.replace(own, own + b"," + own),
+        line.replace(own, own + b',"failure":null'),
+        line.replace(b',"threads":1', b""),
+        line.replace(b'"seed":', b'"seed":7,"seed":'),
+    ]
+    for at, way in enumerate(ways):
+        path = tmp_path / f"{at}.jsonl"
+        path.write_bytes(way)
+        assert refused(path).startswith("it is not written as `steppe publish` writes it: each key once")
+
+
+def test_a_file_without_a_line_holds_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "task.jsonl"
+    path.touch()
+    told = f"{path} holds no record: delete it, or name a file that `steppe publish` wrote"
+    assert examine(path).problems == (told,)
+    with pytest.raises(SteppeError, match="holds no record"):
+        read_records(path)
 
 
 BROKEN = [b"", b"{", b"[1]", b"7", b'"text"', b"null", b"\xff", b'{"a": "\xff"}', b"[" * 9999,

@@ -73,6 +73,13 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         registry.resolve_optimizer(old)
 
 
+@pytest.mark.parametrize("name", ["../../pwn", "a/b", ".hidden", "-o", "", "Sgd", "sgd\\n", "a b"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    path = plugin(tmp_path, name)
+    with pytest.raises(SteppeError, match=r"my_plugin.py: .* is no name of an entry; valid: lower-case"):
+        _ = Registry([path]).optimizers
+
+
 def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
     one = plugin(tmp_path)
     two = tmp_path / "second.py"

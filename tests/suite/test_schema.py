@@ -59,6 +59,14 @@ def test_a_record_of_another_schema_is_unknown(version: Any) -> None:
             lambda r: r["task"]["metrics"][0].update(better="more"),
             "task.metrics[0].better is 'more'; valid: 'higher' or 'lower' or 'neither'",
         ),
+        (
+            lambda r: r["spec"]["task"].update(name="../../pwn"),
+            "spec.task.name is '../../pwn'; valid: str matching regex",
+        ),
+        (
+            lambda r: r["spec"]["optimizer"].update(name="sgd\n"),
+            "spec.optimizer.name is 'sgd\\n'; valid: str matching regex",
+        ),
         (lambda r: r["results"]["test"].update(n=0), "results.test.n is 0; valid: int >= 1"),
         (lambda r: r["cost"].update(train_s=-1.0), "cost.train_s is -1.0; valid: float >= 0.0"),
         (

@@ -162,28 +162,28 @@ def test_find_takes_a_prefix(tmp_path: Path) -> None:
 def test_an_entry_is_pinned_once_a_run_of_it_has_trained(
     tmp_path: Path, leave: Callable[[Store, RunSpec], object]
 ) -> None:
-    store, spec = Store(tmp_path), make_spec(optimizer="control/sam")
+    store, spec = Store(tmp_path), make_spec(optimizer="control-sam")
     begin(store, make_spec(optimizer="another"))
-    store.pin_entry("optimizer", "control/sam", "1", "c" * 64)
+    store.pin_entry("optimizer", "control-sam", "1", "c" * 64)
     with make_run(store, spec).start():
         pass  # the code raised before the first epoch: it may be mended under its version
-    store.pin_entry("optimizer", "control/sam", "1", "a" * 64)
+    store.pin_entry("optimizer", "control-sam", "1", "a" * 64)
     leave(store, spec)
-    store.pin_entry("optimizer", "control/sam", "1", "a" * 64)
-    store.pin_entry("optimizer", "control/sam", "2", "b" * 64)
-    store.pin_entry("task", "control/sam", "1", "b" * 64)
+    store.pin_entry("optimizer", "control-sam", "1", "a" * 64)
+    store.pin_entry("optimizer", "control-sam", "2", "b" * 64)
+    store.pin_entry("task", "control-sam", "1", "b" * 64)
     with pytest.raises(SteppeError) as caught:
-        store.pin_entry("optimizer", "control/sam", "1", "b" * 64)
+        store.pin_entry("optimizer", "control-sam", "1", "b" * 64)
     assert str(caught.value) == (
-        "baselines entry control/sam changed under version 1 (pinned in this store): "
+        "baselines entry control-sam changed under version 1 (pinned in this store): "
         "raise its version, or restore the file"
     )
     with pytest.raises(SteppeError, match="changed under version 1"):
-        store.pin_entry("optimizer", "control/sam", "1", "c" * 64)
+        store.pin_entry("optimizer", "control-sam", "1", "c" * 64)
     (pin,) = (tmp_path / "entries" / "tasks").iterdir()
     pin.write_text("")
     with pytest.raises(SteppeError, match="is corrupt: delete it"):
-        store.pin_entry("task", "control/sam", "1", "b" * 64)
+        store.pin_entry("task", "control-sam", "1", "b" * 64)
 
 
 @pytest.fixture

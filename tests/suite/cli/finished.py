@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from suite.schema import Estimate, Record, Sharpness, SplitResult
+from suite.schema import Estimate, Record, Sharpness, Sources, SplitResult
 from suite.spec import RunSpec
 from suite.store import RunFolder, Store
 from tests.suite.report.records import description, record, right
@@ -37,6 +37,7 @@ def record_of(spec: RunSpec, n_correct: int) -> Record:
         made,
         run_id=spec.run_id,
         spec=spec,
+        sources=Sources(spec.task.plugin_source or "0" * 64, spec.optimizer.plugin_source or "1" * 64),
         sharpness=Sharpness(32, {"accuracy": 0.875, "loss": 0.3}, measures),
         cost=replace(
             made.cost,

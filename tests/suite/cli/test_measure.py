@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from suite import sharpness
+from suite.errors import SteppeError
+from suite.schema import Estimate, Record
+from suite.sharpness import Point
 from suite.store import RunFolder, Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.runner import PLUGIN, make_run, tiny_specs, train
@@ -47,3 +54,48 @@ def test_what_cannot_be_measured_is_one_line(cli: Cli, trained: RunFolder) -> No
     answer = cli("measure", trained.run_id, *given)
     assert answer.code == 2
     assert "keeps no final weights" in answer.err
+
+
+def test_what_others_wrote_while_it_measured_stays(
+    cli: Cli, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = sharpness.measure
+
+    def slow(point: Point, names: list[str]) -> dict[str, Estimate]:
+        trained.amend_record(lambda now: with_value(now, "lpf", 9.0))
+        return measure(point, names)
+
+    monkeypatch.setattr(sharpness, "measure", slow)
+    given = ("measure", trained.run_id, "--plugin", PLUGIN, "--store", trained.path.parents[1])
+    answer = cli(*given, "-m", "lambda_max", "--write")
+    assert answer.code == 0, answer.err
+    record = trained.record()
+    assert record is not None
+    assert record.sharpness is not None
+    assert record.sharpness.measures["lpf"].value == 9.0
+    assert record.sharpness.measures["lambda_max"].origin is not None
+
+
+def with_value(record: Record, measure: str, value: float) -> Record:
+    assert record.sharpness is not None
+    measures = record.sharpness.measures
+    measures = {**measures, measure: replace(measures[measure], value=value)}
+    return replace(record, sharpness=replace(record.sharpness, measures=measures))
+
+
+def test_a_record_is_amended_by_one_at_a_time(trained: RunFolder) -> None:
+    def slowly(record: Record) -> Record:
+        time.sleep(0.05)
+        return replace(record, facts={**record.facts, f"fact_{len(record.facts)}": 1.0})
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(trained.amend_record, [slowly] * 3))
+    record = trained.record()
+    assert record is not None
+    assert len(record.facts) == 3
+
+
+def test_a_record_that_is_gone_cannot_be_amended(trained: RunFolder) -> None:
+    (trained.path / "result.json").unlink()
+    with pytest.raises(SteppeError, match="has no record any more: give the same `steppe run` again"):
+        trained.amend_record(lambda record: record)

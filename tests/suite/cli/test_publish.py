@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from suite.cli import publish
 from suite.published import read_records
 from suite.schema import Estimate, Origin, Record, SplitResult
+from suite.spec import EntryRef
 from suite.store import Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.cli.finished import finish, stored, tiny_records
@@ -68,7 +73,7 @@ def test_other_results_of_a_published_run_are_refused(cli: Cli, store: Store) ->
     other = replace(one, results={**one.results, "validation": SplitResult(16, metrics)})
     edited(store, other)
     answer = cli("publish", "--store", store.root)
-    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert (answer.code, answer.err.count("\n")) == (2, 2)
     assert f"run {one.run_id} is published with other results, both from cpu A" in answer.err
     edited(store, replace(other, provenance=replace(one.provenance, origin=AGAIN.origin)))
     assert "with other results, from cpu A, here from cpu B" in cli("publish", "--store", store.root).err
@@ -100,7 +105,7 @@ def test_an_older_version_of_an_estimate_is_refused(cli: Cli, store: Store) -> N
     before = PATH.read_bytes()
     edited(store, one)
     answer = cli("publish", "--store", store.root)
-    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert (answer.code, answer.err.count("\n")) == (2, 2)
     assert (
         f"run {one.run_id} is published with version 2 of lambda_max, the store has version 1: "
         f"`steppe measure {one.run_id} -m lambda_max --write` brings it to the newest"
@@ -128,13 +133,41 @@ def test_evidence_that_was_dropped_does_not_make_other_results(cli: Cli, store: 
     assert published()[one.run_id] == measured(one, lambda_max=AGAIN)  # and what was published stays
 
 
-def test_an_unsound_record_is_refused(cli: Cli, store: Store) -> None:
-    one = tiny_records()[0]
-    edited(store, replace(one, cost=replace(one.cost, losses=30)))
+def test_where_one_record_cannot_be_published_none_is(cli: Cli, store: Store) -> None:
+    one, other = tiny_records()[:2]
+    for record in (one, other):
+        edited(store, replace(record, cost=replace(record.cost, losses=30)))
+    spec = replace(
+        tiny_records()[2].spec, task=EntryRef("another", "1", {})
+    )  # its file is the first to write
+    finish(store, replace(tiny_records()[2], spec=spec, run_id=spec.run_id))
     answer = cli("publish", "--store", store.root)
-    assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert f"the record of run {one.run_id} cannot be published: cost.sample_gradients is" in answer.err
-    assert not PATH.exists()
+    *told, last = answer.err.splitlines()
+    assert (answer.code, len(told)) == (2, 2)
+    for line, run_id in zip(told, sorted((one.run_id, other.run_id)), strict=True):
+        start = f"steppe: error: the record of run {run_id} cannot be published: cost.sample_gradients is"
+        assert line.startswith(start)
+    assert last == f"steppe: nothing is published: all runs of {store.root} are, or none"
+    assert not list(PATH.parent.glob("*.jsonl"))
+
+
+def test_who_publishes_at_the_same_time_loses_nothing(
+    cli: Cli, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: Path) -> list[Record]:
+        found = list(read_records(path))
+        time.sleep(0.2)  # let the other one read before this one writes
+        return found
+
+    def publish_from(store: Store) -> int:
+        return publish.execute(Namespace(store=store.root, to=PATH.parent, task=None, json=False))
+
+    cli("publish", "--store", store.root)
+    monkeypatch.setattr(publish, "read_records", slowly)
+    stores = [stored(tmp_path / str(at), [one]) for at, one in enumerate(tiny_records()[2:4])]
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(publish_from, stores)] == [0, 0]
+    assert published() == {one.run_id: one for one in tiny_records()[:4]}
 
 
 def test_a_record_that_cannot_be_read_is_said(cli: Cli, store: Store) -> None:

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from suite.schema import to_line
+from suite.schema import Record, to_line
+from suite.spec import RunSpec
 from suite.store import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
 from tests.suite.records import make_record
-from tests.suite.runner import tiny_specs
+from tests.suite.runner import sources_of, tiny_specs
 
 BOTH = ("-o", "sgd", "-s", "0-1", "--device", "cpu", "--wandb", "off", "--workers", "1")
 
@@ -49,10 +51,45 @@ def test_nothing_is_repeated_after_the_store_was_deleted(cli: Cli, tmp_path: Pat
 def records(tmp_path: Path) -> Path:
     """Seed 0 of SGD, done; seed 1, diverged."""
     done, diverged = tiny_specs(["sgd"], [0, 1])
-    made = sorted((make_record(done), make_record(diverged, "failed")), key=lambda record: record.run_id)
-    path = tmp_path / "some records.jsonl"
-    path.write_bytes(b"".join(map(to_line, made)))
+    return written(tmp_path / "some records.jsonl", record_of(done), record_of(diverged, "failed"))
+
+
+def record_of(spec: RunSpec, status: str = "completed") -> Record:
+    """A record of a run by the code as it is."""
+    return make_record(spec, status, sources=sources_of(spec))
+
+
+def written(path: Path, *records: Record) -> Path:
+    path.write_bytes(b"".join(map(to_line, sorted(records, key=lambda record: record.run_id))))
     return path
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_runs_that_other_code_made_do_not_count(cli: Cli, tmp_path: Path, command: str) -> None:
+    spec, other = tiny_specs(["sgd"], [0, 1])
+    edited = record_of(spec)
+    edited = replace(edited, sources=replace(edited.sources, optimizer="e" * 64))
+    path = written(tmp_path / "old.jsonl", edited, record_of(other))
+    given = (command, *TINY, "-o", "sgd", "--device", "cpu", "--store", tmp_path / "store")
+    answer = cli(*given, "--records", path)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert (
+        f"optimizer sgd changed under version {spec.optimizer.version} (other code made run {spec.run_id} of "
+        f"{path}): raise its version, or leave the file out"
+    ) in answer.err
+    assert not (tmp_path / "store").exists()
+    assert cli("plan", *given[1:], "-s", "1", "--records", path).code == 0  # nothing of it is counted
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_run_that_completed_in_one_file_is_done(cli: Cli, tmp_path: Path, backwards: bool) -> None:
+    (spec,) = tiny_specs(["sgd"], [0])
+    files = [
+        written(tmp_path / f"{status}.jsonl", record_of(spec, status)) for status in ("completed", "failed")
+    ]
+    given = ("plan", *TINY, "-o", "sgd", "--device", "cpu", "--store", tmp_path / "store", "--json")
+    plan = cli(*given, "--records", *(reversed(files) if backwards else files)).json
+    assert plan["states"] == {"done in records": 1}
 
 
 def test_a_plan_leaves_out_what_is_published(cli: Cli, tmp_path: Path, records: Path) -> None:

@@ -109,12 +109,12 @@ def test_an_output_without_blocks_gets_ascii(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_strangers_names_do_nothing_to_the_terminal(cli: Cli, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    spec = make_spec(optimizer="evil\x1b[2J\r\n[bold]x[/bold]<script>")
+    spec = make_spec(a="evil\x1b[2J\r\n[bold]x[/bold]<script>")
     assert isinstance(spec.optimizer, EntryRef)
     store.run(spec.run_id).write_spec(spec)
     out = cli("show", spec.run_id, "--store", store.root).out
     assert all(c.isprintable() or c == "\n" for c in out)
-    assert "  name: evil [2J  [bold]x[/bold]<script>\n" in out
+    assert "    a: evil [2J  [bold]x[/bold]<script>\n" in out
 
 
 def test_show_tells_why_a_run_has_no_record(cli: Cli, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ HOSTILE = [
 def test_hostile_names_stay_in_their_columns(cli: Cli, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for name in HOSTILE:
-        spec = make_spec(optimizer=name)
+        spec = make_spec(a=name)
         store.run(spec.run_id).write_spec(spec)
     for options in ((), ("--runs",)):
         out = cli("status", "--store", store.root, *options).out
@@ -182,8 +182,9 @@ def test_hostile_names_stay_in_their_columns(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_output_encoding_takes_it(store: Store, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = make_spec(optimizer="🔥")
-    store.run(spec.run_id).write_spec(spec)
+    for value in ("🔥", "x"):  # parameters are shown where runs differ in them
+        spec = make_spec(a=value)
+        store.run(spec.run_id).write_spec(spec)
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", out)
     from suite.cli import main

@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
+from suite.cli import validate
+from suite.schema import to_line
+from suite.spec import EntryRef
 from suite.store import Store
 from tests.suite.cli.conftest import Answer, Cli
 from tests.suite.cli.finished import stored, tiny_records
@@ -32,7 +37,7 @@ def rewritten(cli: Cli, store: Store, changes: dict[int, Change]) -> Path:
     records = [json.loads(line) for line in path.read_text().splitlines()]
     for at, change in changes.items():
         change(records[at])
-    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    path.write_bytes(b"".join(msgspec.json.encode(record, order="sorted") + b"\n" for record in records))
     return path
 
 
@@ -107,6 +112,22 @@ def test_both_commands_accept_alike(cli: Cli, store: Store) -> None:
     assert "| sam " in Path("board.md").read_text()
 
 
+@pytest.mark.parametrize("kind", ["task", "optimizer"])
+@pytest.mark.parametrize("params", [{}, {"lr": -1.0}, {"unknown": 1}, {"epochs": "many"}])
+def test_both_commands_accept_runs_of_entries_that_are_others_now(
+    cli: Cli, kind: str, params: dict[str, Any]
+) -> None:
+    for base in ({}, dict(getattr(tiny_records()[0].spec, kind).params)):
+        one = tiny_records()[0]
+        entry: EntryRef = replace(getattr(one.spec, kind), params={**base, **params})
+        spec = replace(one.spec, **{kind: entry})
+        path = Path(NAME)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_line(replace(one, spec=spec, run_id=spec.run_id)))
+        for answer in (cli("validate"), leaderboard(cli)):
+            assert (answer.code, answer.err) == (0, "")
+
+
 def test_each_unsound_record_is_named_on_a_line_of_its_own(cli: Cli, store: Store) -> None:
     rewritten(cli, store, {1: UNSOUND["out of range"][0], 3: UNSOUND["missing"][0]})
     answer = cli("validate")
@@ -132,6 +153,27 @@ def test_what_is_proven_is_told_from_what_is_claimed(cli: Cli, store: Store) -> 
         "seconds",
         "  6 name code that this clone does not have: their origin is claimed",
     ]
+
+
+def test_what_was_compared_with_commits_is_told(
+    cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "checkable", lambda origin: True)
+    monkeypatch.setattr(validate, "compared", lambda record: record.spec.seed == 0)
+    cli("publish", "--store", store.root)
+    assert cli("validate").lines[-2:] == [
+        "  6 name commits of this clone, and agree with these in what can be compared",
+        "  2 of them in all: source tree, protocol, engine, measures and code of the entries",
+    ]
+
+
+def test_an_empty_file_is_refused_by_both(cli: Cli) -> None:
+    path = Path(NAME)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    for answer in (cli("validate"), leaderboard(cli)):
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert f"{NAME} holds no record: delete it, or name a file" in answer.err
 
 
 def test_without_a_file_there_is_nothing_to_validate(cli: Cli) -> None:

@@ -84,8 +84,8 @@ def record(optimizer="sgd", seed=0, accuracy=0.65, *, task="images", epochs=EPOC
         sharpness=None if failed else Sharpness(
             1000, {"loss": train_loss, "accuracy": 0.9}, dict.fromkeys(measures, estimate)
         ),
-        cost=Cost(gradients, gradients, 0, 0.0, 0, steps, N_TRAIN, declared, train_s, 1.0, 1.0),
-        sources=Sources(source, source),
+        cost=Cost(float(gradients), gradients, 0, 0.0, 0, steps, N_TRAIN, float(declared), train_s, 1.0, 1.0),
+        sources=Sources(source, plugin_source or source),
         data={"split": split},
         digests=digests or {},
         provenance=Provenance(

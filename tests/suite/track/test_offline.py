@@ -83,7 +83,7 @@ HOSTILE = '<script>alert("x")</script> ✨\n\x1b[31m' + "long" * 100
 
 def test_names_of_strangers_are_taken(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    ref = EntryRef(HOSTILE, "1", {"text": HOSTILE, "lr": 0.1})
+    ref = EntryRef("strange", "1", {"text": HOSTILE, "lr": 0.1})
     spec = RunSpec(task=ref, optimizer=ref, seed=3, data=HOSTILE, data_checksum="c" * 64, epochs=2.0)
     done(store, spec)
     with supervised(store, OFFLINE) as supervisor:
