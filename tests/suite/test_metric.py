@@ -68,6 +68,8 @@ def test_without_a_test_rows_are_compared_on_validation_or_on_training() -> None
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
+        ({"epochs": 0.0}, "epochs is 0; valid: a number above 0"),
+        ({"epochs": math.nan}, "epochs is nan; valid: a number above 0"),
         ({"tests": ("test", "test")}, "splits: the name 'test' stands twice"),
         ({"tests": ("train",)}, "splits: the name 'train' stands twice ('train' is the training split)"),
         ({"extras": ("validation",)}, "splits: the name 'validation' stands twice"),
