@@ -73,7 +73,7 @@ def _place(error: BaseException) -> str:
 
 def name_and_text(name: str, version: str, texts: dict[str, str]) -> None:
     """Raise `Broken` unless an entry is named, versioned and described as tables and commands need it."""
-    if not re.fullmatch(r"[a-z][a-z0-9]*([-/][a-z0-9]+)*", name):
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise Broken(f"the name {name!r} is not lower-case words joined by hyphens, for instance my-method")
     if not re.fullmatch(r"\d+(\.\d+)*", version):
         raise Broken(f"the version {version!r} is not a number such as 1 or 1.2")
