@@ -86,10 +86,14 @@
       }
       if (!spec.data.values.length) continue;
       const heights = spec.data.values.map((value) => value.mean);
+      const [low, high] = [Math.min(...heights), Math.max(...heights)];
+      // An axis of one value alone would show none: give it room.
+      const room = log ? [low / 2, low * 2] : [low - (0.1 * Math.abs(low) || 1), low + (0.1 * Math.abs(low) || 1)];
+      const single = low === high ? { domain: room } : {};
       for (const { encoding } of spec.layer) {
         encoding.x.scale = { zero: false, nice: false };
-        encoding.y.scale = log ? { type: "log", nice: false } : { zero: false, nice: true };
-        if (log) encoding.y.axis = logTicks(Math.min(...heights), Math.max(...heights));
+        encoding.y.scale = { ...(log ? { type: "log", nice: false } : { zero: false, nice: true }), ...single };
+        if (log) encoding.y.axis = logTicks(low, high);
       }
       const name = runs.map(([, data]) => data.id).join(" ");
       spec.usermeta = { saved: { text: `${title}: ${heading[0]}`, subtitle: heading.slice(1) } };
