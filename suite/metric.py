@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
 """A name that is part of a column's name: lower-case words joined by underscores."""
 
+BETTER, SCALES = ("higher", "lower", "neither"), ("linear", "log")
+
 PERCENT = "%"
 """Unit of a fraction: 0.5 is shown as 50 %."""
 
@@ -37,6 +39,9 @@ class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_def
         where = f"metric {self.name}"
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"{where}: a name is lower-case words joined by underscores")
+        for what, value, valid in (("better", self.better, BETTER), ("scale", self.scale, SCALES)):
+            if value not in valid:
+                raise ValueError(f"{where}: {what} is {value!r}; valid: {', '.join(valid)}")
         if self.margin is not None and not 0 < self.margin < math.inf:
             raise ValueError(
                 f"{where}: margin is {self.margin}; valid: a number above 0, or None for no ties"

@@ -130,7 +130,7 @@ class Problem:
 
     def model(self) -> nn.Module:
         """Build the model; torch's global generator stands at the run's stream `init`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `model`: write it")
 
     def head(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the last layers, which some optimizers treat apart; by default the last `nn.Linear`."""
@@ -143,7 +143,7 @@ class Problem:
 
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
         """Return the loss of each example (n,), summed over its units."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `losses`: write it")
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Return the mean loss over the units of the batch, a 0-dim tensor."""
@@ -171,15 +171,15 @@ class Problem:
 
     def batch(self, step: int) -> Batch:
         """Return the mini-batch of a 0-based step: a pure function of the run's seed and the step."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `batch`: write it")
 
     def batches(self, split: str) -> Iterator[Batch]:
         """Yield a split in its own order, without augmentation; a test split after training only."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `batches`: write it")
 
     def measured(self, n: int) -> Batch:
         """Return about n fixed training examples, the same for every run, to measure sharpness on."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `measured`: write it")
 
     # -- evaluation ------------------------------------------------------------------------------
 

@@ -69,7 +69,11 @@ class Registry:
 
     @cached_property
     def _plugin_modules(self) -> list[tuple[ModuleType, Path]]:
-        return [(load_file(path), path) for path in self.plugins]
+        modules = [(load_file(path), path) for path in self.plugins]
+        for module, path in modules:
+            if not (hasattr(module, "TASKS") or hasattr(module, "OPTIMIZERS")):
+                raise SteppeError(f"{path}: it has neither TASKS nor OPTIMIZERS, a list of entries")
+        return modules
 
     def _find(self, package: str, attribute: str, group: str, kind: type[Entry]) -> dict[str, Found]:
         found: dict[str, Found] = {}
@@ -92,7 +96,10 @@ class Registry:
         *,
         plugin: bool,
     ) -> None:
-        for entry in getattr(module, attribute, ()):
+        entries = getattr(module, attribute, ())
+        if not isinstance(entries, list | tuple):
+            raise SteppeError(f"{path}: {attribute} is a {type(entries).__name__}; valid: a list of entries")
+        for entry in entries:
             if not isinstance(entry, kind):
                 raise SteppeError(
                     f"{path}: {attribute} holds a {type(entry).__name__}, not a {kind.__name__}"
@@ -193,9 +200,13 @@ def _check_same(kind: str, ref: EntryRef, found: Found) -> None:
     resolve_params(found.entry.params, ref.params, owner)  # says which is unknown or out of range
 
 
+def _mend(kind: str) -> str:
+    return f"`steppe list {kind}s` describes them; --plugin FILE adds those of a file of yours"
+
+
 def _get(entries: dict[str, Found], kind: str, name: str) -> Found:
     if name not in entries:
-        raise unknown(kind, name, entries, mend=f"`steppe list {kind}s` describes them")
+        raise unknown(kind, name, entries, mend=_mend(kind))
     return entries[name]
 
 
@@ -204,7 +215,7 @@ def match(pattern: str, names: Iterable[str], kind: str) -> list[str]:
     valid = list(names)
     hits = [name for name in valid if fnmatch.fnmatchcase(name, pattern)]
     if not hits:
-        raise unknown(kind, pattern, valid, mend=f"`steppe list {kind}s` describes them")
+        raise unknown(kind, pattern, valid, mend=_mend(kind))
     return hits
 
 

@@ -88,6 +88,8 @@ def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[EntryRef
             for overrides in selector.grid():
                 reference = registry.reference(kind, name, overrides)
                 references[name, repr(sorted(reference.params.items()))] = reference
+    if not references:
+        raise SteppeError(f"no {kind} is selected: name one or more; '*' is every built-in one")
     return list(references.values())
 
 

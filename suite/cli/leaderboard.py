@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite.cli import options, show
 from suite.declared import Declared
-from suite.errors import SteppeError
+from suite.errors import SteppeError, unknown
 from suite.files import write_whole
 from suite.published import read_records
 from suite.registry import Registry
@@ -79,6 +79,13 @@ def execute(args: argparse.Namespace) -> int:
     registry = Declared(args.plugin)
     records = chosen_records(args)
     gc.freeze()  # they live to the end: nothing to search for cycles, again and again
+    try:
+        return _write(records, registry, args)
+    finally:
+        gc.unfreeze()
+
+
+def _write(records: list[Record], registry: Declared, args: argparse.Namespace) -> int:
     board = build(records, registry, args)
     if args.figures is not None:
         _figures(args.figures, board, _material(records, registry, args))
@@ -140,6 +147,8 @@ def chosen_records(args: argparse.Namespace) -> list[Record]:
     """Return the records that the options let through; SteppeError where there is none."""
     records = [record for record in _records(args) if _wanted(record, args)]
     if not records:
+        if args.task or args.optimizer:
+            raise SteppeError("no finished run is of these tasks and optimizers (-t, --optimizer)")
         raise SteppeError("no finished run to show: `steppe status` lists the store, `steppe run` makes some")
     return records
 
@@ -198,8 +207,12 @@ def chosen_format(args: argparse.Namespace) -> str:
     """Return --format, else the ending of the output file, else md."""
     if args.format is not None:
         return str(args.format)
-    ending = args.output.suffix.lstrip(".") if args.output is not None else ""
-    return ending if ending in FORMATS else "md"
+    if args.output is None:
+        return "md"
+    ending = str(args.output.suffix.lstrip("."))
+    if ending not in FORMATS:
+        raise unknown(f"ending of -o {args.output}", ending, FORMATS, mend="or say --format")
+    return ending
 
 
 def command(args: argparse.Namespace) -> str:
@@ -229,7 +242,7 @@ def _name(path: str) -> str:
 
 
 def run_commands(specs: Sequence[RunSpec], registry: Registry) -> list[str]:
-    """Write `steppe run` commands that span the runs; those of entries that changed since are left out."""
+    """Write `steppe run` commands that span the runs, and a comment on those whose entries are not known."""
     settings: dict[bytes, tuple[RunSpec, set[int]]] = {}
     for spec, set_up in zip(specs, set_ups(specs), strict=True):
         settings.setdefault(set_up, (spec, set()))[1].add(spec.seed)
@@ -238,10 +251,12 @@ def run_commands(specs: Sequence[RunSpec], registry: Registry) -> list[str]:
 
 def _commands(settings: Iterable[tuple[RunSpec, set[int]]], registry: Registry) -> list[str]:
     seeds: dict[tuple[str, ...], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    missing = set()
     for spec, which in settings:
         try:
             given = arguments(spec, registry)
-        except SteppeError:
+        except SteppeError as error:
+            missing.add(f"# {spec.optimizer.label()} on {spec.task.label()}, seeds {ranges(which)}: {error}")
             continue
         optimizer = given[given.index("-o") + 1]
         left_out = _pair(given, "-o", "-s")
@@ -255,7 +270,7 @@ def _commands(settings: Iterable[tuple[RunSpec, set[int]]], registry: Registry) 
         for span, optimizers in together.items():
             given = [*rest[:2], "-o", ",".join(optimizers), "-s", span, *rest[2:]]
             commands.append(shlex.join(["steppe", "run", *given]))
-    return commands
+    return [*commands, *sorted(missing)]
 
 
 def _pair(given: Sequence[str], *flags: str) -> set[int]:

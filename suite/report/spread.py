@@ -73,7 +73,10 @@ def spreads(
     for one, other in pairs:
         places = (_place(one), _place(other))
         if places[0] == places[1]:
-            raise SteppeError(f"run {one.run_id} is from one fingerprint in both: {places[0]}")
+            words = "equal" if one.results == other.results else "unlike"
+            raise SteppeError(
+                f"run {one.run_id} is from one fingerprint in both, with {words} results: {places[0]}"
+            )
         if (stratum(one), one.sources) != (stratum(other), other.sources):
             raise SteppeError(
                 f"run {one.run_id} is not of the same data, task and code in both: run it again in one"

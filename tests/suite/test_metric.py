@@ -36,6 +36,8 @@ def test_what_is_above_the_floor_is_itself() -> None:
         ({"margin": 0.0}, "margin is 0.0; valid: a number above 0, or None"),
         ({"margin": math.nan}, "margin is nan"),
         ({"margin": 0.1, "better": "neither"}, "it has a margin but no direction"),
+        ({"better": "down"}, "metric error: better is 'down'; valid: higher, lower, neither"),
+        ({"scale": "log10"}, "metric error: scale is 'log10'; valid: linear, log"),
         ({"scale": "log"}, "scale 'log' and floor, the smallest value resolved, go together"),
         ({"floor": 0.1}, "go together"),
         ({"scale": "log", "floor": 0.0}, "floor is 0.0; valid: a number above 0"),

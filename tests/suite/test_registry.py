@@ -128,6 +128,12 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text("OPTIMIZERS = ['sgd']")
     with pytest.raises(SteppeError, match="OPTIMIZERS holds a str, not a OptimizerSpec"):
         _ = Registry([path]).optimizers
+    path.write_text("OPTIMIZERS = 3")
+    with pytest.raises(SteppeError, match=r"odd\.py: OPTIMIZERS is a int; valid: a list of entries"):
+        _ = Registry([path]).optimizers
+    path.write_text("OPTIMIZER = []")
+    with pytest.raises(SteppeError, match=r"odd\.py: it has neither TASKS nor OPTIMIZERS, a list of entries"):
+        _ = Registry([path]).optimizers
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,12 @@ def test_wrong_optimizer_is_told_with_the_nearest_match(plugged: Registry, text:
         select(plugged, "optimizer", [text])
 
 
+@pytest.mark.parametrize("texts", [[], [""]])
+def test_nothing_selected_is_told(plugged: Registry, texts: list[str]) -> None:
+    with pytest.raises(SteppeError, match=r"^no optimizer is selected: name one or more"):
+        select(plugged, "optimizer", texts)
+
+
 def test_expand_orders_by_seed_then_optimizer_and_drops_repeats() -> None:
     specs = expand(Registry(), ["digits-cnn"], ["sgd", "sam", "sgd"], [1, 0])
     assert [(s.seed, s.optimizer.name) for s in specs] == [(1, "sgd"), (1, "sam"), (0, "sgd"), (0, "sam")]

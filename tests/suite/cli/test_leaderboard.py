@@ -207,6 +207,8 @@ print(code, "torch" in sys.modules)
 def test_nothing_to_show_is_one_line(cli: Cli, store: Store) -> None:
     answer = cli("leaderboard", "-t", "digits-cnn", "--store", store.root)
     assert answer.code == 2
+    assert answer.err.startswith("steppe: error: no finished run is of these tasks and optimizers")
+    answer = cli("leaderboard", "--store", store.root.parent / "none")
     assert answer.err.startswith("steppe: error: no finished run to show")
     assert cli("leaderboard", "--records", "nowhere.jsonl").code == 2
 
@@ -219,6 +221,23 @@ def test_run_commands_merge_seeds_and_optimizers() -> None:
         f"steppe run -t tiny -o nso -s 0 {tail}",
         f"steppe run -t tiny -o 'sam[rho=0.1],sgd' -s 0-2,5 {tail}",
     ]
+
+
+def test_what_no_command_makes_is_said() -> None:
+    specs = tiny_specs(["sgd"], [0, 1])
+    (line,) = run_commands(specs, Registry())
+    assert line.startswith("# sgd")
+    assert ", seeds 0-1: unknown task 'tiny'" in line
+    assert "--plugin FILE" in line
+
+
+@pytest.mark.parametrize("name", ["board", "board.pdf"])
+def test_an_ending_that_is_no_format_is_refused(cli: Cli, store: Store, tmp_path: Path, name: str) -> None:
+    answer = cli("leaderboard", "--store", store.root, "-o", tmp_path / name)
+    assert answer.code == 2
+    assert f"unknown ending of -o {tmp_path / name}" in answer.err
+    assert "or say --format" in answer.err
+    assert not (tmp_path / name).exists()
 
 
 def test_ranges() -> None:
