@@ -28,7 +28,9 @@ def records() -> list[Record]:
     out.append(record("adabelief", 0, failed=True))
     out += seeds("sgd", [0.97, 0.96], **digits) + seeds("sam", [0.975, 0.97], rho=0.1, **digits)
     out += seeds("sam", [0.965, 0.962], rho=1e-05, **digits)
-    out += seeds(HOSTILE, [0.7, 0.71], task=HOSTILE) + seeds(LONG, [0.7, 0.72], task=LONG)
+    out += seeds("hostile", [0.7, 0.71], task="hostile", noise=HOSTILE, rho=HOSTILE) + seeds(
+        LONG, [0.7, 0.72], task=LONG
+    )
     return out
 
 

@@ -71,7 +71,7 @@ def test_a_saved_chart_is_light_and_has_its_title(open_page: Open, site: Path) -
     assert "Test accuracy: images on images-jpeg" in drawn
     assert 'fill="white"' in drawn
     assert "#eef0f3" not in drawn  # the ink of the dark theme
-    page.goto(f"{site.as_uri()}/{page_of(site, '<script>')}")
+    page.goto(f"{site.as_uri()}/{page_of(site, 'hostile')}")
     expect(page.locator("figure").first).to_have_attribute("data-drawn", "dark")
     with page.expect_download() as saved:
         page.locator("figure").first.get_by_role("button", name="Save PNG").click()

@@ -195,11 +195,11 @@ def test_narrow_screens_scroll_tables_and_not_the_page(open_page: Open, site: Pa
 
 
 def test_names_of_strangers_are_shown_and_do_nothing(open_page: Open, site: Path) -> None:
-    run = runs_of(site, "<script>", "<script>")[0]
+    run = runs_of(site, "hostile", "hostile")[0]
     page = open_page(site)
     for name in (
         "index.html",
-        page_of(site, "<script>"),
+        page_of(site, "hostile"),
         f"run.html?id={run}",
         f"compare.html?a={run}&b={run}",
     ):
