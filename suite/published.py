@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -294,14 +294,12 @@ def _false_results(record: Record) -> Iterator[str]:
         yield from contradictions(sharpness)
 
 
-def _other_names(where: str, given: Iterable[str], declared: Iterable[str]) -> Iterator[str]:
+def _other_names(where: str, given: Iterable[str], declared: Collection[str]) -> Iterator[str]:
     for name in sorted(set(declared) ^ set(given)):
-        lacks = name not in given
-        yield (
-            f"{where}.{name} is missing: its task declares it"
-            if lacks
-            else (f"{where}.{name} is nothing that its task declares; valid: {', '.join(declared) or 'none'}")
-        )
+        if name in declared:
+            yield f"{where}.{name} is missing: its task declares it"
+        else:
+            yield f"{where}.{name} is nothing that its task declares; valid: {', '.join(declared) or 'none'}"
 
 
 def _false_values(

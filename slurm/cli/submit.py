@@ -77,8 +77,7 @@ def execute(args: argparse.Namespace) -> int:
     store = Store(Path(os.path.abspath(options.store_root(args))))
     order = _order(args, profile, wandb)
     gradients = _gradients(specs, registry)
-    missing = [spec for run_id, spec in specs.items() if not store.is_done(run_id)]
-    recorded = options.recorded(args, missing, registry)
+    recorded = options.recorded(args, specs.values(), store, registry)
     if args.dry_run:
         planned = dispatch.plan(
             store,

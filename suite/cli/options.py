@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from suite.errors import SteppeError
 from suite.lines import finite
@@ -21,6 +21,9 @@ from suite.local.table import clean, fit, width_of
 from suite.registry import Registry
 from suite.select import VIEWS, expand, parse_seeds
 from suite.spec import PRECISIONS, RunSpec
+
+if TYPE_CHECKING:
+    from suite.store import Store
 
 STORE = "runs"
 """The store where neither --store nor STEPPE_STORE names one."""
@@ -272,17 +275,19 @@ def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
     )
 
 
-def recorded(args: argparse.Namespace, wanted: Iterable[RunSpec], entries: Registry) -> dict[str, str]:
-    """Return those of the runs that the files of --records hold, each with its state, one of `IN_RECORDS`.
+def recorded(
+    args: argparse.Namespace, wanted: Iterable[RunSpec], store: Store, entries: Registry
+) -> dict[str, str]:
+    """Return the runs that the files of --records hold and the store does not, each with its state.
 
-    A run that completed in one of the files is done, whatever others say. Raises SteppeError where the code
-    of its entries is not that which made the record.
+    A state is one of `IN_RECORDS`. A run that completed in one of the files is done, whatever others say.
+    Raises SteppeError where the code of its entries is not that which made the record.
     """
     if not args.records:
         return {}
     from suite.published import read_records
 
-    run_ids = {spec.run_id for spec in wanted}
+    run_ids = {spec.run_id for spec in wanted if not store.is_done(spec.run_id)}
     states: dict[str, str] = {}
     for path in args.records:
         for record in read_records(path):

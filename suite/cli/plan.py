@@ -45,8 +45,8 @@ def execute(args: argparse.Namespace) -> int:
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
     sight = Watch(store).look()
-    missing = [spec for spec in specs if not store.is_done(spec.run_id)]
-    states = {run_id: (state, 1.0) for run_id, state in options.recorded(args, missing, registry).items()}
+    recorded = options.recorded(args, specs, store, registry)
+    states = {run_id: (state, 1.0) for run_id, state in recorded.items()}
     states |= {
         run.run_id: (run.status, run.fraction)
         for run in sight.runs

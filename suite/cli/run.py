@@ -53,8 +53,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     specs = options.specs(args, registry)
     _check_gpus(specs, args.ranks)
     store = Store(options.store_root(args))
-    missing = [spec for spec in specs if not store.is_done(spec.run_id)]
-    elsewhere = options.recorded(args, missing, registry)
+    elsewhere = options.recorded(args, specs, store, registry)
     mine = [spec for spec in specs if spec.run_id not in elsewhere]
     for spec in mine:  # also of those that are done: an entry edited since is not silently "done"
         registry.pin(spec, store)

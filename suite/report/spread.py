@@ -77,11 +77,12 @@ def spreads(
             raise SteppeError(
                 f"run {one.run_id} is from one fingerprint in both, with {words} results: {places[0]}"
             )
-        if (stratum(one), one.sources) != (stratum(other), other.sources):
+        mine = stratum(one)
+        if (mine, one.sources) != (stratum(other), other.sources):
             raise SteppeError(
                 f"run {one.run_id} is not of the same data, task and code in both: run it again in one"
             )
-        strata[stratum(one), *places].append((one, other))
+        strata[mine, *places].append((one, other))
     return [
         _spread(some, tasks, optimizers) for _, some in sorted(strata.items(), key=lambda item: item[0][1:])
     ]
@@ -200,18 +201,8 @@ def _section(spread: Spread) -> Iterator[str]:
     yield f"## {text.markdown(spread.task)} on {text.markdown(spread.data)}: {spread.score.title}"
     yield ""
     names = sorted({name for row in spread.rows for name in row.measures})
-    header = [
-        "optimizer",
-        "epochs",
-        "runs",
-        "equal",
-        "mean [a]",
-        "mean [b]",
-        "sd",
-        "largest",
-        "examples",
-        *names,
-    ]
+    header = ["optimizer", "epochs", "runs", "equal", "mean [a]", "mean [b]", "sd", "largest", "examples"]
+    header += names
     rows = [
         [
             text.markdown(row.optimizer),

@@ -14,7 +14,7 @@ from suite.conformance.check import Broken
 from suite.problem import Problem
 
 MEASURED = 64
-"""Training examples that are looked at, about, beside the mini-batch."""
+"""About how many training examples are looked at besides the mini-batch."""
 
 
 @contextmanager
