@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
 """A name that is part of a column's name: lower-case words joined by underscores."""
 
-BETTER, SCALES = ("higher", "lower", "neither"), ("linear", "log")
+Better = Literal["higher", "lower", "neither"]
+"""Direction of a metric; `neither` is shown and never compared."""
+
+Scale = Literal["linear", "log"]
 
 PERCENT = "%"
 """Unit of a fraction: 0.5 is shown as 50 %."""
@@ -25,11 +28,10 @@ class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_def
     """
 
     name: Name
-    better: Literal["higher", "lower", "neither"]
-    """Direction; `neither` is shown and never compared."""
+    better: Better
     unit: str = ""
     """`PERCENT` for fractions, else a text that stands behind the number."""
-    scale: Literal["linear", "log"] = "linear"
+    scale: Scale = "linear"
     margin: float | None = None
     """Largest difference that is of no interest (log: in decades); without one, no tie is ever claimed."""
     floor: float | None = None
@@ -39,9 +41,9 @@ class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_def
         where = f"metric {self.name}"
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"{where}: a name is lower-case words joined by underscores")
-        for what, value, valid in (("better", self.better, BETTER), ("scale", self.scale, SCALES)):
-            if value not in valid:
-                raise ValueError(f"{where}: {what} is {value!r}; valid: {', '.join(valid)}")
+        for what, value, valid in (("better", self.better, Better), ("scale", self.scale, Scale)):
+            if value not in get_args(valid):
+                raise ValueError(f"{where}: {what} is {value!r}; valid: {', '.join(get_args(valid))}")
         if self.margin is not None and not 0 < self.margin < math.inf:
             raise ValueError(
                 f"{where}: margin is {self.margin}; valid: a number above 0, or None for no ties"
