@@ -23,12 +23,12 @@ from slurm.lock import alone
 from slurm.packing import Load, Packed, Share
 from slurm.profiles import Profile
 from slurm.submission import FOLDER, Batch, Order, Submission, create
-from suite import scheduler
 from suite.errors import SteppeError
-from suite.local.forecast import Finished, Forecast
-from suite.schema import Record
+from suite.records.schema import Record
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status import scheduler
+from suite.status.forecast import Finished, Forecast
+from suite.store.store import Store
 
 QUEUED = "in the queue"
 

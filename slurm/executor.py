@@ -9,21 +9,19 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import submitit
 from submitit.core.core import Job
 from submitit.core.utils import FailedSubmissionError
 
-import suite
 from slurm.client import Silent, ask
 from slurm.profiles import Profile
 from slurm.submission import Batch
+from suite.code_hash import ROOT
 from suite.errors import SteppeError
 from suite.files import write_whole
 
-ROOT = Path(suite.__file__).resolve().parent.parent
 SCRIPT = "submission.sh"
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from slurm.submission import Submission
 from suite.errors import SteppeError
-from suite.local.network import call, towards
-from suite.local.process import environment, visible_gpus, worker_command
-from suite.local.signals import held
+from suite.workers.network import call, towards
+from suite.workers.process import environment, visible_gpus, worker_command
+from suite.workers.signals import held
 
 ARRIVAL_S = 120.0
 """Seconds for the first process to appear."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from slurm.client import Silent, ask
 from suite.errors import SteppeError
 from suite.files import write_whole
-from suite.local.signals import held
-from suite.store import RunFolder
+from suite.store.store import RunFolder
+from suite.workers.signals import held
 
 IDLE_STARTS = 2
 """After so many starts that used up their time and brought no run further, a task is not requeued again."""

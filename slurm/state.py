@@ -18,8 +18,8 @@ from pathlib import Path
 from slurm import client, lock
 from slurm.submission import Batch, Submission, batch_of, submissions
 from suite.errors import SteppeError
-from suite.scheduler import WAIT_S, Placed
-from suite.store import Store
+from suite.status.scheduler import WAIT_S, Placed
+from suite.store.store import Store
 
 GRACE_S = 15.0
 """How long a state in `_FICKLE` has to last before it is believed."""
@@ -66,7 +66,7 @@ class Task:
     job: str
     """As SLURM writes it: 123_4."""
     state: str
-    """One of `suite.scheduler.STATES`."""
+    """One of `suite.status.scheduler.STATES`."""
     word: str
     """The state in SLURM's word."""
     reason: str = ""

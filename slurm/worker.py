@@ -26,16 +26,16 @@ from slurm.peer import Step, lend
 from slurm.profiles import Profile
 from slurm.requeue import Requeue
 from slurm.submission import Batch, Order, Submission
-from suite.claim import latest_pulse
 from suite.errors import SteppeError
-from suite.heartbeat import STALE_S
-from suite.local.display import Display
-from suite.local.pool import Place, run_pool
-from suite.local.process import Event
-from suite.local.screen import Screen
-from suite.local.signals import held
-from suite.local.worker import ENTRY
-from suite.store import RunFolder, Store
+from suite.store.claim import latest_pulse
+from suite.store.heartbeat import STALE_S
+from suite.store.store import RunFolder, Store
+from suite.terminal.display import Display
+from suite.terminal.screen import Screen
+from suite.workers.pool import Place, run_pool
+from suite.workers.process import Event
+from suite.workers.signals import held
+from suite.workers.worker import ENTRY
 
 if TYPE_CHECKING:
     from suite.track.launch import Mirror
@@ -304,7 +304,7 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     if order.wandb == "off":
         return None
     from suite.cli import wandb
-    from suite.declared import Declared
+    from suite.entries.declared import Declared
     from suite.track import mode
 
     specs = []

@@ -35,10 +35,7 @@ NAME = "suite/engine.lock"
 """Place of the lock, from the folder that holds the packages."""
 
 LOCKED = (
-    "suite.attempt",
     "suite.batch",
-    "suite.checkpoint",
-    "suite.context",
     "suite.data",
     "suite.data.batches",
     "suite.data.cache",
@@ -52,60 +49,69 @@ LOCKED = (
     "suite.data.sources.parquet",
     "suite.data.sources.torchvision_batches",
     "suite.data.splits",
-    "suite.evaluate",
-    "suite.flops",
-    "suite.follow",
-    "suite.group",
-    "suite.image_problem",
-    "suite.image_task",
-    "suite.lines",
+    "suite.engine",
+    "suite.engine.context",
+    "suite.engine.evaluate",
+    "suite.engine.follow",
+    "suite.engine.group",
+    "suite.engine.precision",
+    "suite.engine.record",
+    "suite.engine.remeasure",
+    "suite.engine.steps",
+    "suite.engine.train",
+    "suite.entries",
+    "suite.entries.registry",
     "suite.metric",
     "suite.models",
-    "suite.models.dropout",
+    "suite.numerics",
+    "suite.numerics.dropout",
+    "suite.numerics.flops",
+    "suite.numerics.smooth",
     "suite.objective",
     "suite.parameters",
     "suite.params",
-    "suite.precision",
     "suite.problem",
+    "suite.problems",
+    "suite.problems.image_problem",
+    "suite.problems.image_task",
     "suite.ranks",
-    "suite.record",
-    "suite.registry",
-    "suite.remeasure",
+    "suite.records",
+    "suite.records.schema",
     "suite.schedule",
-    "suite.schema",
     "suite.seeds",
-    "suite.smooth",
     "suite.spec",
-    "suite.steps",
+    "suite.store",
+    "suite.store.attempt",
+    "suite.store.checkpoint",
+    "suite.store.lines",
     "suite.task",
-    "suite.train",
 )
 """Modules that can change what a run trains or scores."""
 
 UNLOCKED = {
     "suite": "names and numbers by which versions are known",
-    "suite.claim": "decides who may work on a run, not what the work is",
     "suite.code_hash": "names code",
-    "suite.cpu": "names hardware",
+    "suite.entries.select": "what it resolves stands in the run's spec",
     "suite.errors": "words of errors",
-    "suite.files": "writes and reads bytes; rows of numbers are those of suite.lines",
-    "suite.heartbeat": "tells whether a process lives",
-    "suite.index": "lists records",
-    "suite.provenance": "names code and hardware",
-    "suite.select": "what it resolves stands in the run's spec",
-    "suite.source_tree": "names code",
+    "suite.files": "writes and reads bytes; rows of numbers are those of suite.store.lines",
+    "suite.records.cpu": "names hardware",
+    "suite.records.provenance": "names code and hardware",
+    "suite.records.source_tree": "names code",
     "suite.space": "where values are searched; what was found stands in the run's spec",
-    "suite.store": "keeps files; the spec that it reads is held to the run's id",
+    "suite.store.claim": "decides who may work on a run, not what the work is",
+    "suite.store.heartbeat": "tells whether a process lives",
+    "suite.store.index": "lists records",
+    "suite.store.store": "keeps files; the spec that it reads is held to the run's id",
 }
 """Modules that a run loads and that cannot change a number, each with the reason."""
 
 MEASURES = "suite.sharpness"
 """The package of the measures: each is locked with the modules of the package that it runs through."""
 
-STARTS = ("suite.train", "suite.follow", "suite.remeasure", MEASURES)
+STARTS = ("suite.engine.train", "suite.engine.follow", "suite.engine.remeasure", MEASURES)
 """Where a run starts. All that can be reached by imports from here, and from the files of tasks/ and
 baselines/, must be in one of the lists; what is part of the code of those files is known by its own hash.
-What hosts a run is not here: `suite.precision.configure` states each setting that a host may have changed."""
+What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""
 
 _HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
 

@@ -1,4 +1,4 @@
-"""Files that stay whole under `kill -9`: atomic replacement, one-line errors; `suite.lines` has the appends.
+"""Files that stay whole under `kill -9`: atomic replacement, one-line errors. Appends: `suite.store.lines`.
 
 A file that must be whole is written beside its place, flushed to the disk and renamed. Whatever the disk
 refuses (full, read-only, quota) becomes one `SteppeError`, and what was there before is still there.

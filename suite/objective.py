@@ -25,13 +25,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from suite.batch import Batch
 from suite.errors import SteppeError
-from suite.flops import Flops
-from suite.models.dropout import SharedDropout, share_dropout
+from suite.numerics.dropout import SharedDropout, share_dropout
+from suite.numerics.flops import Flops
+from suite.numerics.smooth import smooth
 from suite.params import memory_strides
 from suite.problem import ModelAt, mapped, widened
 from suite.ranks import Ranks, slice_bounds
 from suite.seeds import Streams
-from suite.smooth import smooth
 
 # What torch.func.jvp imports when it is first called says that itself is old.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)

@@ -1,7 +1,7 @@
 """What a task declares: its data, budget and metrics, and what an optimizer may ask of it. Loads no torch.
 
 A task is a declaration; the `Problem` that its `problem` makes for one run (suite.problem) holds data, model,
-loss and evaluation. `suite.image_task` declares image classification on top of this.
+loss and evaluation. `suite.problems.image_task` declares image classification on top of this.
 """
 
 from __future__ import annotations

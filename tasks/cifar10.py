@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from suite.data.catalog import CIFAR10, CIFAR10_JPEG
-from suite.image_task import ImageTask
 from suite.models.resnet import cifar_resnet, resnet18
+from suite.problems.image_task import ImageTask
 from suite.spec import Param
 from suite.task import TaskSpec
 

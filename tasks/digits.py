@@ -6,8 +6,8 @@ steppe run -t digits-cnn -o '*' -s 0-9
 from __future__ import annotations
 
 from suite.data.catalog import DIGITS
-from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
+from suite.problems.image_task import ImageTask
 from suite.spec import Param
 from suite.task import TaskSpec
 

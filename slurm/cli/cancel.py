@@ -19,7 +19,7 @@ from slurm.state import Task, in_queue
 from slurm.submission import submissions
 from suite.cli import options
 from suite.errors import unknown
-from suite.store import Store
+from suite.store.store import Store
 
 _NAMED = 5
 

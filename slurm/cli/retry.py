@@ -20,10 +20,10 @@ from slurm.profiles import Profile, load
 from slurm.submission import Order, Submission, submissions
 from suite.cli import options
 from suite.errors import SteppeError
-from suite.local.asker import Asker
-from suite.local.sight import Seen, Sight
-from suite.local.watch import Watch
-from suite.store import Store
+from suite.status.asker import Asker
+from suite.status.sight import Seen, Sight
+from suite.status.watch import Watch
+from suite.store.store import Store
 
 CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}
 """The state of a run that each option names."""

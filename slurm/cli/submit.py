@@ -22,12 +22,12 @@ from slurm.profiles import Profile
 from slurm.submission import Order, Submission
 from suite.cli import options
 from suite.cli.run import say
-from suite.declared import Declared
+from suite.entries.declared import Declared
+from suite.entries.registry import Registry
+from suite.entries.select import declared_cost
 from suite.errors import SteppeError
-from suite.registry import Registry
-from suite.select import declared_cost
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from suite.track import mode
 
 

@@ -15,9 +15,9 @@ import sys
 from dataclasses import asdict
 
 from suite.cli import options
+from suite.entries.registry import Registry
+from suite.entries.select import parse_selector
 from suite.errors import SteppeError
-from suite.registry import Registry
-from suite.select import parse_selector
 from suite.spec import resolve_params
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from suite.cli import options
 from suite.data.dataset import Data
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
-from suite.registry import Registry
-from suite.store import Store
+from suite.store.store import Store
 from suite.track import mode
 
 MINIMUM = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0)}

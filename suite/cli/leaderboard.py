@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import options, show
-from suite.declared import Declared
+from suite.entries.declared import Declared
+from suite.entries.registry import Registry
+from suite.entries.select import arguments
 from suite.errors import SteppeError, unknown
 from suite.files import write_whole
-from suite.published import read_records
-from suite.registry import Registry
+from suite.publishing.published import read_records
+from suite.records.schema import Record
 from suite.report.runs import set_ups
 from suite.report.views import REPORT_VIEWS
-from suite.schema import Record
-from suite.select import arguments
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.store.store import Store
 
 if TYPE_CHECKING:
     from suite.report.leaderboard import Leaderboard

@@ -9,9 +9,9 @@ import msgspec
 
 from suite import space
 from suite.cli import options
-from suite.declared import Declared
+from suite.entries.declared import Declared
+from suite.entries.registry import Found, Registry, match
 from suite.metric import Description, Metric
-from suite.registry import Found, Registry, match
 from suite.spec import OptimizerSpec, Param, cost_of, needs_of, resolve_params
 
 KINDS = ("tasks", "optimizers", "measures")

@@ -16,8 +16,8 @@ import msgspec
 
 from suite.cli import options
 from suite.errors import SteppeError, unknown
-from suite.schema import Estimate
-from suite.store import Store
+from suite.records.schema import Estimate
+from suite.store.store import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def execute(args: argparse.Namespace) -> int:
     if record is None or record.failed:
         state = folder.status()
         raise SteppeError(f"run {folder.run_id} is {state}: only a run that is done has final weights")
-    from suite.remeasure import remeasure
+    from suite.engine.remeasure import remeasure
 
     where = (options.registry(args), options.data_root(args))
     measured = remeasure(folder, record, names, *where, n_examples=args.examples, write=args.write)

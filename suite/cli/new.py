@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from suite.cli import options
-from suite.scaffold import scaffold, shown
+from suite.entries.scaffold import scaffold, shown
 
 TO_FILL = {"optimizer": "update", "task": "model"}
 

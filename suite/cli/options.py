@@ -15,15 +15,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from suite.entries.registry import Registry
+from suite.entries.select import VIEWS, expand, parse_seeds
 from suite.errors import SteppeError
-from suite.lines import finite
-from suite.local.table import clean, fit, width_of
-from suite.registry import Registry
-from suite.select import VIEWS, expand, parse_seeds
 from suite.spec import PRECISIONS, RunSpec
+from suite.store.lines import finite
+from suite.terminal.table import clean, fit, width_of
 
 if TYPE_CHECKING:
-    from suite.store import Store
+    from suite.store.store import Store
 
 STORE = "runs"
 """The store where neither --store nor STEPPE_STORE names one."""
@@ -202,7 +202,7 @@ def selector_arguments(args: argparse.Namespace) -> list[str]:
 def default_workers(spec: RunSpec) -> int:
     """Count runs at a time: as many as have a core for each thread, or a GPU for each process."""
     if spec.device == "cuda":
-        from suite.local.process import visible_gpus
+        from suite.workers.process import visible_gpus
 
         return max(1, len(visible_gpus()) // spec.ranks)
     return max(1, len(os.sched_getaffinity(0)) // (spec.threads * spec.ranks))
@@ -285,7 +285,7 @@ def recorded(
     """
     if not args.records:
         return {}
-    from suite.published import read_records
+    from suite.publishing.published import read_records
 
     run_ids = {spec.run_id for spec in wanted if not store.is_done(spec.run_id)}
     states: dict[str, str] = {}

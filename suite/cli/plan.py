@@ -17,15 +17,15 @@ from statistics import fmean
 from typing import Any
 
 from suite.cli import options
-from suite.declared import Declared
-from suite.local.forecast import Forecast, Guess
-from suite.local.sight import FINAL, WORDS
-from suite.local.table import count, duration
-from suite.local.watch import Watch
-from suite.registry import Registry
-from suite.select import declared_cost
+from suite.entries.declared import Declared
+from suite.entries.registry import Registry
+from suite.entries.select import declared_cost
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status.forecast import Forecast, Guess
+from suite.status.sight import FINAL, WORDS
+from suite.status.watch import Watch
+from suite.store.store import Store
+from suite.terminal.table import count, duration
 
 STATES = (*("new" if word == "queued" else word for word in WORDS), *options.IN_RECORDS)
 

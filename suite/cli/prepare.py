@@ -8,8 +8,8 @@ from pathlib import Path
 
 from suite.cli import options
 from suite.data.dataset import Data
+from suite.entries.select import select
 from suite.errors import SteppeError, unknown
-from suite.select import select
 from suite.task import Task
 
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import msgspec
 
-from suite import schema
 from suite.cli import options
 from suite.errors import SteppeError
 from suite.files import locked, write_whole
-from suite.published import publishable, read_records
-from suite.schema import Record
-from suite.store import Store
+from suite.publishing.published import publishable, read_records
+from suite.records import schema
+from suite.records.schema import Record
+from suite.store.store import Store
 
 RECORDS = Path("results/records")
 LOCK = ".lock"

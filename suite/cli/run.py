@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 
 from suite.cli import options, wandb
 from suite.errors import SteppeError
-from suite.local.display import Display
-from suite.local.pool import Place, PoolResult, run_pool
-from suite.local.process import Event, visible_gpus
-from suite.local.sight import FINAL
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status.sight import FINAL
+from suite.store.store import Store
+from suite.terminal.display import Display
 from suite.track import mode
 from suite.track.launch import Mirror
+from suite.workers.pool import Place, PoolResult, run_pool
+from suite.workers.process import Event, visible_gpus
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -18,18 +18,18 @@ from typing import Any
 import msgspec
 
 from suite.cli import options
-from suite.declared import Declared
+from suite.entries.declared import Declared
+from suite.entries.registry import Registry
+from suite.entries.select import arguments
 from suite.errors import SteppeError
-from suite.local.asker import Answer, Asker, glance
-from suite.local.table import clean
 from suite.metric import PERCENT, Description, Metric
-from suite.registry import Registry
+from suite.records.schema import Record, Sharpness
 from suite.report.sparkline import levels, sparkline
-from suite.scheduler import Placed
-from suite.schema import Record, Sharpness
-from suite.select import arguments
 from suite.spec import EntryRef, RunSpec
-from suite.store import RunFolder, Store
+from suite.status.asker import Answer, Asker, glance
+from suite.status.scheduler import Placed
+from suite.store.store import RunFolder, Store
+from suite.terminal.table import clean
 
 Row = Mapping[str, Any]
 """A row of metrics.jsonl."""

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 from suite.cli import options
-from suite.declared import Declared
+from suite.entries.declared import Declared
 from suite.errors import SteppeError
 from suite.files import write_whole
-from suite.published import read_records
-from suite.schema import Record
-from suite.store import Store
+from suite.publishing.published import read_records
+from suite.records.schema import Record
+from suite.store.store import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,12 @@ from typing import Any
 
 from suite.cli import options
 from suite.errors import SteppeError
-from suite.local.asker import Asker, glance
-from suite.local.screen import Screen
-from suite.local.sight import FINAL, WORDS, Seen, Sight
-from suite.local.table import (
+from suite.status.asker import Asker, glance
+from suite.status.sight import FINAL, WORDS, Seen, Sight
+from suite.status.watch import Watch
+from suite.store.store import Store
+from suite.terminal.screen import Screen
+from suite.terminal.table import (
     duration,
     epoch,
     fit,
@@ -31,8 +33,6 @@ from suite.local.table import (
     run_line,
     text_of,
 )
-from suite.local.watch import Watch
-from suite.store import Store
 
 GRACE_S = 60.0
 """How long --watch waits for a queued run when nothing is in work: loading torch may take half."""

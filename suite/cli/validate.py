@@ -10,8 +10,8 @@ from pathlib import Path
 from suite.cli import options
 from suite.cli.publish import RECORDS
 from suite.errors import SteppeError
-from suite.lineage import checkable, compared
-from suite.published import Examined, examine, recounted
+from suite.publishing.lineage import checkable, compared
+from suite.publishing.published import Examined, examine, recounted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

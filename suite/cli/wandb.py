@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from suite.cli import Parser, options
-from suite.declared import Declared
+from suite.entries.declared import Declared
+from suite.entries.registry import Entry, Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
-from suite.registry import Entry, Registry
 from suite.spec import EntryRef, Param, RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from suite.task import TaskSpec
 from suite.track import content, launch, mode, state, table
 from suite.track.content import Caption

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.conformance.trial import Trial
-from suite.registry import Found
+from suite.entries.registry import Found
 from suite.space import Value
 from suite.spec import OptimizerSpec, resolve_params
 

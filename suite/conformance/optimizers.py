@@ -10,7 +10,7 @@ import torch
 from suite.conformance import averages, conduct, form, maths
 from suite.conformance.case import Case
 from suite.conformance.check import Check, judge_all
-from suite.registry import Found
+from suite.entries.registry import Found
 from suite.space import Value
 from suite.spec import OptimizerSpec
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from suite.metric import LOSS, PERCENT, Description, Metric
+from suite.records.schema import Record, SplitResult
 from suite.report import text
-from suite.schema import Record, SplitResult
+from suite.report.stats import Interval, Verdict, Word
 from suite.sharpness import MEASURES
-from suite.stats import Interval, Verdict, Word
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from suite.report.columns import RowColumn
 from suite.report.runs import number
-from suite.stats import Interval, mean_interval
+from suite.report.stats import Interval, mean_interval
 
 AXES = ("epoch", "sample_gradients")
 """Columns of metrics rows that a curve may run along."""

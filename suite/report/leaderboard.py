@@ -15,17 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from suite import PROTOCOL, schema
-from suite.index import slim
+from suite import PROTOCOL
 from suite.metric import Description
+from suite.records import schema
+from suite.records.schema import Record
 from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.rows import Part, Row, Version, make_part
 from suite.report.runs import Run, entry_label, runs_of, tails
+from suite.report.stats import MINIMUM_SEEDS, classify, pairing_correlation
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
-from suite.schema import Record
 from suite.spec import EntryRef, Param
-from suite.stats import MINIMUM_SEEDS, classify, pairing_correlation
+from suite.store.index import slim
 
 MATCHED = 0.05
 """Training losses whose range is at most this share of the largest count as matched (rule 27)."""

@@ -9,8 +9,8 @@ from suite.report import text
 from suite.report.columns import Column
 from suite.report.leaderboard import Table
 from suite.report.rows import Row
+from suite.report.stats import Word
 from suite.report.views import NEAR
-from suite.stats import Word
 
 
 def of_execution(table: Table) -> str:

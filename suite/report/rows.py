@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from suite.records.schema import Estimate, Record
 from suite.report.columns import Column
 from suite.report.runs import Run
-from suite.schema import Estimate, Record
-from suite.stats import Interval, Verdict, Word, mean_interval
+from suite.report.stats import Interval, Verdict, Word, mean_interval
 
 
 @dataclass(frozen=True)

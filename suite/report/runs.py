@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from suite.errors import SteppeError
-from suite.schema import Record
+from suite.records.schema import Record
 from suite.spec import EntryRef, Param, RunSpec, sha256_text
 
 _ENCODER = msgspec.json.Encoder(order="sorted")

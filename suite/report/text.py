@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from suite.stats import Interval, Word
+from suite.report.stats import Interval, Word
 
 WORDS = {
     Word.BEST: "best set",

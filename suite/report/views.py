@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from suite import select
+from suite.entries import select
 from suite.report.runs import Run
 
 REPORT_VIEWS = (*select.VIEWS, "seconds")

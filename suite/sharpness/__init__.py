@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from suite.errors import SteppeError, unknown
-from suite.schema import Estimate
+from suite.records.schema import Estimate
 from suite.sharpness.point import Point, SubsetLoss
 
 __all__ = [

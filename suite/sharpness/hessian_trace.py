@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from suite.schema import Estimate
+from suite.records.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import groups, pooled
 from suite.sharpness.hvp import Hessian

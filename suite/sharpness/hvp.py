@@ -2,7 +2,7 @@
 
     H v = d/d theta <grad L(theta), v>
 
-always as the gradient of a gradient, on layers that can be differentiated twice (`suite.smooth`).
+always as the gradient of a gradient, on layers that can be differentiated twice (`suite.numerics.smooth`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from suite.batch import Batch
+from suite.numerics.smooth import smooth
 from suite.sharpness.evaluation import flat_copy, mean_loss, trainable
 from suite.sharpness.point import Point
-from suite.smooth import smooth
 
 
 class Hessian:

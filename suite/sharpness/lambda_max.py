@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from suite.batch import Batch
-from suite.schema import Estimate
+from suite.records.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import groups, pooled
 from suite.sharpness.hvp import Hessian

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from suite.batch import Batch
 from suite.params import FlatParams
-from suite.schema import Estimate
+from suite.records.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import flat_copy, groups, losses_at, pooled, weighted_mean, weights_of
 from suite.sharpness.point import Point

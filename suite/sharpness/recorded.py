@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from suite.schema import Sharpness
+from suite.records.schema import Sharpness
 from suite.sharpness import MEASURES
 
 

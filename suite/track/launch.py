@@ -73,7 +73,7 @@ class Mirror:
         return process
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Take up an event of `suite.local.pool.run_pool`: a run started or ended."""
+        """Take up an event of `suite.workers.pool.run_pool`: a run started or ended."""
         if event["event"] == "started":
             self.tell(event["run_id"], ended=False)
         elif event["event"] == "ended":

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from suite.errors import SteppeError
-from suite.store import Store
+from suite.store.store import Store
 from suite.track import table
 from suite.track.content import Caption
 from suite.track.mode import Target, without_secrets

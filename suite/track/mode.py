@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import suite
+from suite.code_hash import ROOT
 from suite.errors import SteppeError
 
 MODES = ("online", "offline", "off")
@@ -32,7 +32,6 @@ _WANDB_MODES = {
 _NOT_DISABLED = ("", "0", "f", "false", "n", "no", "off")
 SAAS = "https://api.wandb.ai"
 PROJECT = "steppe"
-_ROOT = Path(suite.__file__).resolve().parent.parent
 
 _OTHER_RUNS = frozenset((
     "WANDB_CONFIG", "WANDB_CONSOLE", "WANDB_DIR", "WANDB_DISABLED", "WANDB_FORK_FROM", "WANDB_JOB_TYPE",
@@ -57,7 +56,7 @@ class Target:
     def environment(self) -> dict[str, str]:
         """Return this process's environment as wandb, and whatever starts it, shall see it."""
         kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
-        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
         address = _address()
         return {
             **kept,

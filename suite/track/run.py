@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from suite.store import Store
+from suite.store.store import Store
 from suite.track import content
 from suite.track.content import Caption, Content
 from suite.track.mode import Target

@@ -16,11 +16,11 @@ import signal
 import sys
 import time
 
-from suite.local.signals import release
-from suite.store import Store
+from suite.store.store import Store
 from suite.track.mode import Target
 from suite.track.state import open_log
 from suite.track.supervisor import Supervisor
+from suite.workers.signals import release
 
 LINGER_S = 120.0
 """Seconds after the sweep in which the sidecar finishes; what is left then is for `steppe wandb sync`."""

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from suite.claim import latest_pulse
-from suite.store import Store
+from suite.store.claim import latest_pulse
+from suite.store.store import Store
 from suite.track.content import shorten
 from suite.track.mode import Target
 from suite.track.run import FINISH_S, INIT_S

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.batch import Batch
+from suite.entries.registry import Registry
 from suite.parameters import Parameters
-from suite.registry import Registry
 from suite.seeds import NormalStream
 from suite.space import Value
 from suite.spec import BuildContext, OptimizerSpec, resolve_params

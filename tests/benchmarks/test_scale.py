@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from suite import index
-from suite.store import Store
+from suite.store import index
+from suite.store.store import Store
 from tests.suite.fake_store import make
 
 SIZES = [n for n in (100, 1000, 10_000, 100_000) if n <= int(os.environ.get("STEPPE_SCALE", "100"))]

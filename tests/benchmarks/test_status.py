@@ -15,9 +15,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from slurm.submission import Batch, Order, create
-from suite.schema import to_document
-from suite.store import Store
-from tests.suite.records import make_record, make_spec
+from suite.records.schema import to_document
+from suite.store.store import Store
+from tests.suite.fake_records import make_record, make_spec
 
 N = 10_000
 FEW = 200

@@ -23,8 +23,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from suite.local.process import HUGE_PAGES
-from suite.precision import PerturbationProbe
+from suite.engine.precision import PerturbationProbe
+from suite.workers.process import HUGE_PAGES
 from tests.benchmarks.throughput_sides import EPOCHS, SIDES, Ours, load_work, make
 
 REPOSITORY = Path(__file__).parents[2]

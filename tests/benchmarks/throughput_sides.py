@@ -18,12 +18,12 @@ from suite.data.batches import eval_batches
 from suite.data.choose import choose_data
 from suite.data.dataset import Dataset
 from suite.data.source import Arrays
-from suite.image_problem import ImageClassification
-from suite.image_task import ImageTask
+from suite.entries.registry import Registry
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
 from suite.problem import Setting, Splits
-from suite.registry import Registry
+from suite.problems.image_problem import ImageClassification
+from suite.problems.image_task import ImageTask
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
 from suite.spec import BuildContext

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from suite.metric import Metric
+from suite.records.schema import Record
 from suite.report import leaderboard, site
-from suite.schema import Record
-from suite.store import Store
+from suite.store.store import Store
 from tests.suite.report import foreign
-from tests.suite.report.records import PARAMS, TASKS, record, seeds, wavy
+from tests.suite.report.fake_records import PARAMS, TASKS, record, seeds, wavy
 
 HOSTILE = "<script>window.hacked=1</script>'\"><img src=x onerror=window.hacked=1>🦬"
 LONG = "long-" + "name" * 74

@@ -9,7 +9,7 @@ from suite.report.site.folder import SiteFolder
 from suite.report.site.groups import groups
 from tests.browser import sites
 from tests.browser.conftest import Open
-from tests.suite.report.records import seeds, wavy
+from tests.suite.report.fake_records import seeds, wavy
 
 PAINT_MS = 2000
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from suite.batch import Batch
 from suite.data.dataset import Generated
+from suite.entries.registry import Found
 from suite.metric import ACCURACY, LOSS
 from suite.problem import Classification, Conclusion, Curve, Evaluation, InMemory, Problem, Setting
-from suite.registry import Found
 from suite.task import Task, TaskSpec
 
 HERE = Path(__file__)

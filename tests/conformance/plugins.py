@@ -6,8 +6,8 @@ from pathlib import Path
 
 from suite.conformance import check_optimizer
 from suite.conformance.check import Check
-from suite.registry import Found, Registry
-from suite.scaffold import scaffold
+from suite.entries.registry import Found, Registry
+from suite.entries.scaffold import scaffold
 
 UNWRITTEN = 'raise SteppeError("the update rule is still to be written'
 UPDATE = """\

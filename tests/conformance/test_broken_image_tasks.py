@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from suite import image_problem
 from suite.batch import Batch
 from suite.conformance import check_task
 from suite.conformance.tasks import IMAGES, PROMISES
 from suite.data.dataset import Dataset
 from suite.data.source import Arrays
 from suite.data.splits import TrainingData, training_data
-from suite.image_problem import ImageClassification
-from suite.image_task import ImageTask
+from suite.entries.registry import Found, Registry
 from suite.problem import Classification, Setting
-from suite.registry import Found, Registry
+from suite.problems import image_problem
+from suite.problems.image_problem import ImageClassification
+from suite.problems.image_task import ImageTask
 from suite.task import TaskSpec
 from tests.plugins.tiny import Synthetic
 

@@ -11,9 +11,9 @@ from torch import nn
 from suite.conformance import check_task
 from suite.conformance.tasks import PROMISES
 from suite.data.dataset import Generated
+from suite.entries.registry import Found
 from suite.metric import ACCURACY, LOSS, Metric, Profile
 from suite.problem import Problem
-from suite.registry import Found
 from suite.spec import Param
 from tests.conformance.broken_problems import (
     CLASSES,

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from suite import registry as registry_module
 from suite.cli import main
+from suite.entries import registry as registry_module
+from suite.entries.registry import Registry, load_file
+from suite.entries.select import expand
 from suite.errors import SteppeError
-from suite.registry import Registry, load_file
-from suite.select import expand
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from tests.conformance.plugins import fill, swap, write
-from tests.suite.records import begin, finish
+from tests.suite.fake_records import begin, finish
 from tests.suite.runner import PLUGIN as TINY
 
 

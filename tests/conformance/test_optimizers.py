@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from suite.conformance import check_optimizer
-from suite.registry import Registry
-from suite.select import parse_selector
+from suite.entries.registry import Registry
+from suite.entries.select import parse_selector
 from suite.spec import resolve_params
 
 REGISTRY = Registry()

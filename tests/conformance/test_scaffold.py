@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from suite import scaffold as scaffold_module
 from suite.cli import main
+from suite.entries import scaffold as scaffold_module
+from suite.entries.registry import Registry
+from suite.entries.scaffold import scaffold
 from suite.errors import SteppeError
-from suite.registry import Registry
-from suite.scaffold import scaffold
 from tests.conformance.plugins import fill, swap
 
 

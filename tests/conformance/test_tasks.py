@@ -7,9 +7,9 @@ import pytest
 
 from suite.conformance import check_task
 from suite.conformance.check import Check
+from suite.entries.registry import Registry
+from suite.entries.select import parse_selector
 from suite.errors import SteppeError
-from suite.registry import Registry
-from suite.select import parse_selector
 from tests.conformance.plugins import write
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import nn
 
 from suite.data.catalog import DIGITS
-from suite.image_task import ImageTask
 from suite.models.small import digits_cnn
+from suite.problems.image_task import ImageTask
 from suite.task import TaskSpec
 
 

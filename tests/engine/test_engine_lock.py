@@ -27,7 +27,7 @@ from suite.engine_lock import (
 )
 from suite.errors import SteppeError
 from suite.sharpness import VERSIONS
-from suite.store import Store
+from suite.store.store import Store
 from tests.engine.battery import PLUGINS, report, run_suite
 from tests.engine.edits import append, file_of, replace
 
@@ -130,7 +130,7 @@ NEW = "suite.brand_new is in neither list of suite/engine_lock.py: add it to LOC
 
 
 @pytest.mark.parametrize(
-    "importer", ["suite.steps", "suite.store", "suite.sharpness.lpf", "suite.data.sources"]
+    "importer", ["suite.engine.steps", "suite.store.store", "suite.sharpness.lpf", "suite.data.sources"]
 )
 def test_a_new_module_is_noticed(copied: Path, importer: str) -> None:
     (copied / "suite" / "brand_new.py").write_text("x = 1\n")
@@ -149,20 +149,20 @@ def test_a_new_module_is_noticed(copied: Path, importer: str) -> None:
 def test_a_new_module_that_is_imported_late_or_through_another_is_noticed(copied: Path) -> None:
     (copied / "suite" / "brand_new.py").write_text("x = 1\n")
     (copied / "suite" / "between.py").write_text("def f():\n    import suite.brand_new\n")
-    append(file_of(copied, "suite.steps"), "\nif TYPE_CHECKING:\n    from suite import between\n")
+    append(file_of(copied, "suite.engine.steps"), "\nif TYPE_CHECKING:\n    from suite import between\n")
     assert differences(copied) == []  # it is not run
-    append(file_of(copied, "suite.steps"), "\nfrom suite.between import f\n")
+    append(file_of(copied, "suite.engine.steps"), "\nfrom suite.between import f\n")
     found = [line.partition(" ")[0] for line in differences(copied)]
-    assert found == ["suite.between", "suite.brand_new", "suite.steps"]
+    assert found == ["suite.between", "suite.brand_new", "suite.engine.steps"]
 
 
 def test_a_module_that_went_away_is_noticed(copied: Path) -> None:
     file_of(copied, "suite.seeds").unlink()
-    file_of(copied, "suite.source_tree").unlink()
+    file_of(copied, "suite.records.source_tree").unlink()
     lines = differences(copied)
     assert [line.partition(":")[0] for line in lines] == [
+        "suite.records.source_tree does not exist",
         "suite.seeds does not exist",
-        "suite.source_tree does not exist",
         "suite.seeds is no longer in the lock",
     ]
 
@@ -214,13 +214,13 @@ def test_a_damaged_lock_is_one_clear_line(copied: Path, text: str) -> None:
 def test_raising_is_refused_where_nothing_rose(copied: Path) -> None:
     before = (copied / NAME).read_bytes()
     append(file_of(copied, "suite.objective"), "\n_EDITED = 1\n")
-    append(file_of(copied, "suite.steps"), "\n_EDITED = 1\n")
+    append(file_of(copied, "suite.engine.steps"), "\n_EDITED = 1\n")
     with pytest.raises(
-        SteppeError, match=r"^not written: suite\.objective changed: .* \(1 more like this\)$"
+        SteppeError, match=r"^not written: suite\.engine\.steps changed: .* \(1 more like this\)$"
     ):
         write_raised(copied)
     raise_version(copied, "lpf")  # of something else
-    with pytest.raises(SteppeError, match=r"^not written: suite\.objective changed"):
+    with pytest.raises(SteppeError, match=r"^not written: suite\.engine\.steps changed"):
         write_raised(copied)
     assert (copied / NAME).read_bytes() == before
 

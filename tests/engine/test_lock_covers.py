@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from suite import checkpoint
-from suite.attempt import Attempt
 from suite.data.choose import choose_data
+from suite.engine.precision import configure
+from suite.engine.remeasure import remeasure
 from suite.engine_lock import LOCKED, differences
-from suite.lines import finite, read_lines
-from suite.precision import configure
-from suite.registry import Registry
-from suite.remeasure import remeasure
-from suite.schema import pack_right, to_document
+from suite.entries.registry import Registry
+from suite.records.schema import pack_right, to_document
+from suite.store import checkpoint
+from suite.store.attempt import Attempt
+from suite.store.lines import finite, read_lines
 from tests.engine.edits import append, file_of, replace
 
 
@@ -24,14 +24,14 @@ from tests.engine.edits import append, file_of, replace
     ("module", "old", "new"),
     [
         # A name from elsewhere.
-        ("suite.steps", "from suite.schedule import lr_factor", "from suite.space import lr_factor"),
-        ("suite.record", "from suite.lines import finite", "from suite.files import finite"),
-        ("suite.record", "from suite import sharpness\n", "from suite import space as sharpness\n"),
-        ("suite.record", "from suite import sharpness\n", "import suite.space as sharpness\n"),
+        ("suite.engine.steps", "from suite.schedule import lr_factor", "from suite.space import lr_factor"),
+        ("suite.engine.record", "from suite.store.lines import finite", "from suite.files import finite"),
+        ("suite.engine.record", "from suite import sharpness\n", "from suite import space as sharpness\n"),
+        ("suite.engine.record", "from suite import sharpness\n", "import suite.space as sharpness\n"),
         ("suite.sharpness.lpf", "from suite.params import", "from suite.space import"),
         # An import for what it does.
         ("suite.objective", "import warnings\n", "import warnings\nimport faulty\n"),
-        ("suite.steps", "import copy\n", "import copy\nfrom faulty import patches\n"),
+        ("suite.engine.steps", "import copy\n", "import copy\nfrom faulty import patches\n"),
         ("suite.sharpness.lpf", "import torch\n", "import torch\nimport faulty.inner\n"),
     ],
 )
@@ -44,7 +44,7 @@ def test_what_is_imported_from_where_is_noticed(copied: Path, module: str, old: 
 
 
 def test_where_in_a_module_an_import_stands_is_free(copied: Path) -> None:
-    path = file_of(copied, "suite.steps")
+    path = file_of(copied, "suite.engine.steps")
     replace(path, "import copy\n", "")
     replace(
         path, "    other = copy.deepcopy(model)\n", "    import copy\n\n    other = copy.deepcopy(model)\n"
@@ -69,10 +69,10 @@ def test_code_of_entries_is_free_until_the_engine_uses_it(copied: Path) -> None:
     (copied / "tasks" / "mine.py").write_text("from suite.models.small import digits_cnn\n")
     append(file_of(copied, "suite.models.small"), "\n_EDITED = 1\n")
     assert differences(copied) == []  # it is part of the hash of that entry
-    append(file_of(copied, "suite.steps"), "\nfrom suite.models.small import digits_cnn\n")
+    append(file_of(copied, "suite.engine.steps"), "\nfrom suite.models.small import digits_cnn\n")
     listed, changed = differences(copied)
     assert listed.startswith("suite.models.small is in neither list of suite/engine_lock.py")
-    assert changed.startswith("suite.steps changed: ")
+    assert changed.startswith("suite.engine.steps changed: ")
 
 
 @pytest.mark.parametrize(

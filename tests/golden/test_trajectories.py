@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from suite.batch import Batch
+from suite.entries.registry import Registry
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
-from suite.registry import Registry
 from suite.seeds import NormalStream
 from suite.spec import BuildContext, OptimizerSpec, resolve_params
 from tests.plain_objective import objective_of

@@ -13,7 +13,7 @@ from torch import nn
 
 from suite.data.dataset import Dataset
 from suite.data.source import Arrays
-from suite.image_task import ImageTask
+from suite.problems.image_task import ImageTask
 from suite.spec import Param
 from suite.task import TaskSpec
 

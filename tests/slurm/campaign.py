@@ -26,13 +26,13 @@ from typing import Any
 
 from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
-from suite.store import RunFolder, Store
+from suite.store.store import RunFolder, Store
 from tests.plugins.tiny import SLOW
 from tests.slurm.fates import Fate, compare, fate
 from tests.suite.runner import PLUGIN
 
 ROOT = Path(__file__).resolve().parents[2]
-TASK, WORKER = "slurm.worker", "suite.local.worker"
+TASK, WORKER = "slurm.worker", "suite.workers.worker"
 OPTIMIZERS = ("sgd", "sam", "nso")
 PROFILE = """
 partition = "low"

@@ -13,8 +13,8 @@ from slurm.client import Silent
 from slurm.submission import Batch, Order, Submission, create
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store import Store
-from tests.suite.records import make_run, make_spec
+from suite.store.store import Store
+from tests.suite.fake_records import make_run, make_spec
 
 ORDER = Order("steppe submit", {"name": "test", "time_min": 10}, workers=2, checkpoint_s=60.0)
 

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from suite.claim import attempt_numbers
-from suite.store import RunFolder
-from tests.suite.local.test_sweep import deterministic
+from suite.store.claim import attempt_numbers
+from suite.store.store import RunFolder
+from tests.suite.workers.test_sweep import deterministic
 
 
 @dataclass(frozen=True)

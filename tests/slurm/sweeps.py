@@ -12,7 +12,7 @@ import pytest
 
 from slurm.testbed.cluster import Testbed
 from suite.cli import main
-from suite.store import Store
+from suite.store.store import Store
 from tests.plugins.tiny import SLOW
 from tests.slurm.campaign import done, processes
 from tests.slurm.fates import Fate, compare, fate

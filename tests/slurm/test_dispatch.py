@@ -20,10 +20,10 @@ from slurm.submission import Batch, Order, Submission, submissions
 from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from suite.spec import EntryRef, RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from tests.slurm.queue import cancel_all
 from tests.suite.cli.conftest import finish
-from tests.suite.records import make_spec
+from tests.suite.fake_records import make_spec
 
 HELD = Profile(name="held", memory="100M", pack=2, extra={"hold": ""})
 ORDER = Order(command="steppe submit", profile=HELD.to_dict(), workers=1, checkpoint_s=60.0)
@@ -236,7 +236,7 @@ import os, signal, sys
 from pathlib import Path
 from slurm import dispatch, packing
 from slurm.submission import Batch
-from suite.store import Store
+from suite.store.store import Store
 from tests.slurm import test_dispatch as t
 packing.CHUNK = 2
 create, set_job, n, when = dispatch.create, Batch.set_job, [], sys.argv[2]

@@ -18,11 +18,11 @@ from slurm.peer import Step, lend
 from slurm.profiles import Profile
 from slurm.submission import Order, create
 from suite.errors import SteppeError
-from suite.local import network
-from suite.local.pool import Place, _Pool, run_pool
-from suite.local.process import Caller, environment, worker_command
-from suite.local.team import Team
-from suite.store import Store
+from suite.store.store import Store
+from suite.workers import network
+from suite.workers.pool import Place, _Pool, run_pool
+from suite.workers.process import Caller, environment, worker_command
+from suite.workers.team import Team
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
 from tests.slurm.sweeps import Sweep

@@ -12,8 +12,8 @@ from slurm.client import Silent
 from slurm.profiles import Profile
 from slurm.requeue import IDLE_STARTS, Requeue
 from suite.errors import SteppeError
-from suite.store import RunFolder, Store
-from tests.suite.records import make_run, make_spec
+from suite.store.store import RunFolder, Store
+from tests.suite.fake_records import make_run, make_spec
 
 Asked = list[tuple[str, ...]]
 USABLE_S = Profile(name="p", time_min=60, signal_s=120).usable_s

@@ -17,13 +17,13 @@ from slurm.cluster import Cluster
 from slurm.dispatch import Plan
 from slurm.profiles import Profile
 from slurm.submission import FOLDER, Order, create
-from suite import scheduler
-from suite.local.watch import Watch
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status import scheduler
+from suite.status.watch import Watch
+from suite.store.store import Store
 from tests.slurm.fake_queue import ORDER, FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import Answer, steppe
-from tests.suite.records import begin, finish, make_run, make_spec
+from tests.suite.fake_records import begin, finish, make_run, make_spec
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from suite import scheduler
-from suite.store import Store
+from suite.status import scheduler
+from suite.store.store import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import steppe
-from tests.suite.records import finish, make_run
+from tests.suite.fake_records import finish, make_run
 
 (ONE,) = runs(0)
 

@@ -12,11 +12,11 @@ import pytest
 from slurm import state
 from slurm.client import Silent
 from slurm.submission import FOLDER, submissions
-from suite import scheduler
 from suite.errors import SteppeError
-from suite.store import Store
+from suite.status import scheduler
+from suite.store.store import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
-from tests.suite.records import finish, make_spec
+from tests.suite.fake_records import finish, make_spec
 
 ONE = make_spec(0)
 

@@ -13,9 +13,9 @@ from slurm import client, state
 from slurm.profiles import Profile
 from slurm.submission import Batch, Order, create, submissions
 from slurm.testbed.cluster import Testbed
-from suite.scheduler import Placed
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status.scheduler import Placed
+from suite.store.store import Store
 from tests.slurm.conftest import need, owned
 from tests.slurm.fake_queue import handed, runs
 from tests.slurm.queue import lose, submit, wait_for, wait_until

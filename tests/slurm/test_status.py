@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from suite import scheduler
-from suite.attempt import Attempt
 from suite.cli import status
-from suite.local.asker import Answer, Asker
-from suite.local.screen import Screen
-from suite.local.watch import Watch
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status import scheduler
+from suite.status.asker import Answer, Asker
+from suite.status.watch import Watch
+from suite.store.attempt import Attempt
+from suite.store.store import Store
+from suite.terminal.screen import Screen
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import steppe
-from tests.suite.records import begin, finish, make_record, make_run
+from tests.suite.fake_records import begin, finish, make_record, make_run
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from slurm.executor import ROOT
 from slurm.submission import submissions
 from slurm.testbed.cluster import Testbed
 from suite.files import write_whole
-from suite.schema import to_line
-from suite.store import Store
+from suite.records.schema import to_line
+from suite.store.store import Store
 from tests.slurm.queue import wait_until
 from tests.suite.cli.conftest import TINY, Cli, cli
-from tests.suite.records import make_record
+from tests.suite.fake_records import make_record
 from tests.suite.runner import PLUGIN, sources_of, tiny_specs
 
 __all__ = ["cli"]  # a fixture of another folder

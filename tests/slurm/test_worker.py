@@ -19,10 +19,10 @@ from slurm.requeue import IDLE_STARTS
 from slurm.submission import Batch, Order, create
 from slurm.worker import Patience, Task, work
 from suite.errors import SteppeError
-from suite.store import RunFolder, Store
-from tests.suite.records import make_run, make_spec
+from suite.store.store import RunFolder, Store
+from tests.suite.fake_records import make_run, make_spec
 
-ENTRY = "tests.suite.local.fake_run:run_one"
+ENTRY = "tests.suite.workers.fake_run:run_one"
 WAIT_S = 40
 QUICK = Patience(storage_s=(0.1, 0.1), busy_s=30.0, poll_s=0.05)
 PROFILE = {"signal_s": 120, "time_min": 5}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm.testbed.cluster import Testbed
-from suite.store import RunFolder, Store
+from suite.store.store import RunFolder, Store
 from tests.slurm.queue import detail, wait_until
 from tests.slurm.sweeps import LIMIT_S, TASK, Sweep
 from tests.slurm.test_faults import in_peace, running

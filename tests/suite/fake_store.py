@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from suite.entries.registry import Registry
+from suite.entries.select import select
 from suite.metric import Description
-from suite.registry import Registry
-from suite.schema import (
+from suite.records.schema import (
     Cost,
     Estimate,
     Failure,
@@ -30,7 +31,6 @@ from suite.schema import (
     pack_right,
     to_document,
 )
-from suite.select import select
 from suite.spec import EntryRef, RunSpec
 
 TASKS = (

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.batch import Batch
+from suite.engine.group import join, lead
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
-from suite.group import join, lead
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
 from suite.problem import Problem
 from suite.ranks import Ranks
-from suite.registry import Registry
 from suite.seeds import NormalStream, Streams
 from suite.spec import BuildContext
 
@@ -141,7 +141,7 @@ def leaves(ranks: Ranks) -> str:
 def together(what: str, n: int = N) -> list[Any]:
     """What n fresh processes return from the function of that name; a tensor would need its sender alive."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["suite.train", "suite.sharpness.lambda_max", "torch._dynamo"])
+    context.set_forkserver_preload(["suite.engine.train", "suite.sharpness.lambda_max", "torch._dynamo"])
     pipes = [context.Pipe() for _ in range(n)]
     processes = [context.Process(target=_member, args=(r, n, pipes[r][1], what)) for r in range(n)]
     for process, (_, theirs) in zip(processes, pipes, strict=True):

@@ -8,11 +8,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from suite.registry import Registry
-from suite.schema import Sources
-from suite.select import expand
+from suite.entries.registry import Registry
+from suite.entries.select import expand
+from suite.records.schema import Sources
 from suite.spec import RunSpec
-from suite.store import RunFolder, Store
+from suite.store.store import RunFolder, Store
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "tiny.py"
 
@@ -35,7 +35,7 @@ def make_run(root: Path, spec: RunSpec) -> RunFolder:
 
 
 def train(root: Path, run_id: str, plugin: Path = PLUGIN, **options: Any) -> str:
-    from suite.train import run_one
+    from suite.engine.train import run_one
 
     return run_one(Store(root).run(run_id), Registry([plugin]), None, **options)
 
@@ -60,7 +60,7 @@ def killed(root: Path, run_id: str, die_at: int, checkpoint_s: float, plugin: Pa
     """Exit code of a fresh process that trains the run until the kill; -9 if the kill struck."""
     context = multiprocessing.get_context("forkserver")
     # torch imports its compiler when the first optimizer is made: seconds, here once for all children.
-    context.set_forkserver_preload(["suite.train", "suite.sharpness.lambda_max", "torch._dynamo"])
+    context.set_forkserver_preload(["suite.engine.train", "suite.sharpness.lambda_max", "torch._dynamo"])
     process = context.Process(target=_train_and_die, args=(root, run_id, die_at, checkpoint_s, plugin))
     process.start()
     process.join(120)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from suite.code_hash import ROOT, code_hash, source_hash
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
-from suite.registry import Registry
 
 PLUGIN = '''
 """A plugin: {words}."""

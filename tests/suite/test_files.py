@@ -12,7 +12,7 @@ import pytest
 
 from suite.errors import SteppeError
 from suite.files import read_json, storage_error, write_whole
-from suite.lines import LineWriter, finite, read_lines
+from suite.store.lines import LineWriter, finite, read_lines
 
 
 def test_write_whole_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:

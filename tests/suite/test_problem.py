@@ -14,7 +14,7 @@ from suite.data.dataset import Generated
 from suite.errors import SteppeError
 from suite.metric import ACCURACY, LOSS, Metric
 from suite.problem import Classification, InMemory, ModelAt, Splits, widened
-from tests.suite.problems import make_problem, make_task
+from tests.suite.fake_problems import make_problem, make_task
 
 
 def some(n: int = 10, seed: int = 0) -> Batch:

@@ -16,7 +16,7 @@ from suite.metric import LOSS, Metric
 from suite.problem import Classification
 from suite.spec import BuildContext, OptimizerSpec
 from suite.task import Task, check_fit
-from tests.suite.problems import make_task
+from tests.suite.fake_problems import make_task
 
 TRAIN = {"train": Batch(inputs=torch.zeros(20, 3), targets=torch.arange(20) % 2)}
 

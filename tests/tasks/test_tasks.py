@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 from suite.data.batches import Augmentation
 from suite.data.choose import choose_data
+from suite.engine.evaluate import evaluate
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
-from suite.evaluate import evaluate
-from suite.image_task import ImageTask
 from suite.problem import Setting, Splits
-from suite.registry import Registry
+from suite.problems.image_task import ImageTask
 from suite.schedule import lr_factor
 from suite.seeds import Streams
 from suite.spec import TIERS

@@ -11,8 +11,8 @@ import torch
 from suite.conformance.check import Check, judge, judge_all
 from suite.conformance.tasks import abilities, data, evaluation, form, images, loss, model
 from suite.conformance.tasks.case import TaskCase
-from suite.image_task import ImageTask
-from suite.registry import Found
+from suite.entries.registry import Found
+from suite.problems.image_task import ImageTask
 from suite.space import Value
 from suite.task import TaskSpec
 

@@ -18,8 +18,8 @@ from suite.conformance.check import Broken
 from suite.conformance.tasks.standin import stand_in
 from suite.data.choose import choose_data
 from suite.data.dataset import Data
-from suite.image_task import ImageTask
 from suite.problem import Evaluation, Problem, Setting, Splits
+from suite.problems.image_task import ImageTask
 from suite.seeds import Streams
 from suite.space import Value
 from suite.spec import resolve_params

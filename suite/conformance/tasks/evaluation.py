@@ -14,10 +14,10 @@ from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
 from suite.conformance.tasks.data import noted
 from suite.conformance.tasks.unchanged import unchanged
-from suite.evaluate import check_number, check_value, evaluate
+from suite.engine.evaluate import check_number, check_value, evaluate
+from suite.engine.record import concluded, watched
 from suite.metric import PERCENT, Metric
 from suite.problem import Evaluation, check_score_names
-from suite.record import concluded, watched
 
 TOLERANCE = 1e-5
 """Of means over some examples: float32 sums in another order, or of another width."""

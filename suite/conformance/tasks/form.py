@@ -8,9 +8,9 @@ from suite.conformance.tasks import images
 from suite.conformance.tasks.case import TaskCase
 from suite.data.choose import choose_data
 from suite.errors import unknown
-from suite.image_task import ImageTask
 from suite.metric import Metric
 from suite.problem import Setting, Splits
+from suite.problems.image_task import ImageTask
 from suite.spec import TIERS
 
 

@@ -14,9 +14,9 @@ from suite.data.batches import Augmentation
 from suite.data.dataset import Dataset
 from suite.data.splits import NOISE_KINDS, TrainingData
 from suite.errors import unknown
-from suite.image_problem import ImageClassification
-from suite.image_task import ImageTask
 from suite.problem import Problem, Setting, Splits
+from suite.problems.image_problem import ImageClassification
+from suite.problems.image_task import ImageTask
 
 FIRST = 16
 """Images on which the first loss is taken."""

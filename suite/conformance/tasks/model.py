@@ -14,9 +14,9 @@ from suite.conformance.check import Broken
 from suite.conformance.tasks.case import TaskCase
 from suite.conformance.tasks.unchanged import unchanged
 from suite.conformance.trial import difference
-from suite.image_task import ImageTask
 from suite.parameters import Parameters
 from suite.problem import ClassificationLoss, ModelAt, Problem, mapped
+from suite.problems.image_task import ImageTask
 from suite.seeds import Streams
 
 ROW_TOLERANCE = 1e-3

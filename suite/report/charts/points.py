@@ -16,11 +16,11 @@ from suite.report.columns import Column
 from suite.report.leaderboard import Table
 from suite.report.notes import in_rows
 from suite.report.rows import Row
-from suite.stats import Word
+from suite.report.stats import Word
 
 VERDICTS = {Word.BEST: "circle", Word.TIE: "diamond", Word.UNRESOLVED: "square", Word.WORSE: "triangle-down",
             Word.UNDECIDED: "triangle-right", Word.ALONE: "triangle-up", Word.FAILED: "cross"}  # fmt: skip
-"""Symbol of each word of a comparison (`suite.stats.Verdict`)."""
+"""Symbol of each word of a comparison (`suite.report.stats.Verdict`)."""
 
 _DONE = {"filter": "isValid(datum.mean)"}
 _LOST = {"filter": "!isValid(datum.mean)"}

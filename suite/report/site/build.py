@@ -10,15 +10,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from suite.lines import finite
+from suite.records.schema import Record
 from suite.report import csv_, latex, markdown, text
 from suite.report.leaderboard import Leaderboard, names
 from suite.report.site import pages, plots
 from suite.report.site.folder import INDEX, SiteFolder
 from suite.report.site.groups import Group, groups, pages_of_runs
 from suite.report.site.runs import Material, RunData, read, score_of, shown
-from suite.schema import Record
 from suite.spec import RunSpec
+from suite.store.lines import finite
 
 _ASSETS = ("style.css", "theme.js", "site.js", "charts.js", "runs.js", "run.js", "compare.js", "icon.svg")
 
@@ -133,6 +133,6 @@ def write_assets(folder: SiteFolder) -> None:
     # In a function of its own: the bundle would leave its one-letter names to every other script.
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     folder.write("assets/vega.js", f"(function () {{\n{bundle}\n}})();\n")
-    source = resources.files("suite") / "templates" / "site"
+    source = resources.files("suite.report.site") / "templates"
     for name in _ASSETS:
         folder.write(f"assets/{name}", (source / name).read_bytes())

@@ -8,15 +8,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from suite import __version__
+from suite.records.schema import Record
 from suite.report import notes, text
 from suite.report.leaderboard import Leaderboard, Table
 from suite.report.markdown import UNTUNED, VIEW_TITLES
 from suite.report.site.groups import Group
 from suite.report.site.plots import CurveTable, Plot
 from suite.report.site.runs import RunData
+from suite.report.stats import Interval, Verdict, Word
 from suite.report.views import REPORT_VIEWS
-from suite.schema import Record
-from suite.stats import Interval, Verdict, Word
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -101,7 +101,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("suite", "templates/site"),
+        loader=PackageLoader("suite.report.site", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

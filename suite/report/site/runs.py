@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from suite.errors import SteppeError
-from suite.index import slim
+from suite.records.schema import Record
 from suite.report.columns import columns
 from suite.report.site.plots import kind
-from suite.schema import Record
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.store.index import slim
+from suite.store.store import Store
 
 _EVENT = ("attempt", "event", "why", "status", "step")
 

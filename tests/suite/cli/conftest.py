@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from suite.cli import main
-from suite.schema import Record
+from suite.records.schema import Record
 from suite.spec import RunSpec
-from suite.store import Store
-from tests.suite.records import N_TEST, TASK, make_record
+from suite.store.store import Store
+from tests.suite.fake_records import N_TEST, TASK, make_record
 from tests.suite.runner import PLUGIN, tiny_specs
 
 

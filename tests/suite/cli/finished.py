@@ -7,10 +7,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from suite.schema import Estimate, Record, Sharpness, Sources, SplitResult
+from suite.records.schema import Estimate, Record, Sharpness, Sources, SplitResult
 from suite.spec import RunSpec
-from suite.store import RunFolder, Store
-from tests.suite.report.records import description, record, right
+from suite.store.store import RunFolder, Store
+from tests.suite.report.fake_records import description, record, right
 from tests.suite.runner import tiny_specs
 
 N_TEST = 50

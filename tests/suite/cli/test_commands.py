@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from suite.cli import commands, options
-from suite.registry import Registry
-from suite.select import arguments, expand, parse_seeds
+from suite.entries.registry import Registry
+from suite.entries.select import arguments, expand, parse_seeds
 from tests.suite.cli.conftest import Cli
 from tests.suite.runner import PLUGIN
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from suite import schema
-from suite.registry import Registry
-from suite.select import expand
-from suite.store import RunFolder, Store
+from suite.entries.registry import Registry
+from suite.entries.select import expand
+from suite.records import schema
+from suite.store.store import RunFolder, Store
 from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.runner import killed, make_run
 

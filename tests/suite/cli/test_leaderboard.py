@@ -13,11 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from suite.cli.leaderboard import ranges, run_commands
-from suite.published import read_records
-from suite.registry import Registry
-from suite.schema import Origin, to_line
+from suite.entries.registry import Registry
+from suite.publishing.published import read_records
+from suite.records.schema import Origin, to_line
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.cli.finished import record_of, stored, tiny_records
 from tests.suite.runner import PLUGIN, tiny_specs
@@ -186,7 +186,7 @@ def test_tables_of_built_in_optimizers_load_no_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from suite import declared
+from suite.entries import declared
 declared.CACHE = Path({str(tmp_path)!r}) / "declared.json"
 from suite.cli import main
 code = main(["leaderboard", "--store", {str(tmp_path / "store")!r}, "-o", sys.argv[1]])

@@ -28,8 +28,9 @@ def loaded_by(statement: str) -> list[str]:
     "statement",
     [
         "import suite",
-        "import suite.spec, suite.errors, suite.store, suite.registry, suite.select, suite.schedule",
-        "import suite.published",
+        "import suite.spec, suite.errors, suite.store.store, suite.schedule",
+        "import suite.entries.registry, suite.entries.select",
+        "import suite.publishing.published",
         "from suite.cli import main; assert main(['--help']) == 0",
         "from suite.cli import main; assert main([]) == 0",
         "from suite.cli import main; assert main(['--version']) == 0",

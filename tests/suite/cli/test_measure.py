@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from suite import sharpness
 from suite.errors import SteppeError
-from suite.schema import Estimate, Record
+from suite.records.schema import Estimate, Record
 from suite.sharpness import Point
-from suite.store import RunFolder, Store
+from suite.store.store import RunFolder, Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.runner import PLUGIN, make_run, tiny_specs, train
 

@@ -10,7 +10,7 @@ import torch
 from msgspec.structs import replace
 
 from suite.cli import options
-from tests.suite.records import make_spec
+from tests.suite.fake_records import make_spec
 
 AUTO = argparse.Namespace(device="auto")
 

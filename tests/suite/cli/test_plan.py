@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from suite.registry import Registry
-from suite.select import expand
-from suite.store import Store
+from suite.entries.registry import Registry
+from suite.entries.select import expand
+from suite.store.store import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
 from tests.suite.runner import PLUGIN, tiny_specs
 

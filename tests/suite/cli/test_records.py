@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from suite.schema import Record, to_line
+from suite.records.schema import Record, to_line
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
-from tests.suite.records import make_record
+from tests.suite.fake_records import make_record
 from tests.suite.runner import sources_of, tiny_specs
 
 BOTH = ("-o", "sgd", "-s", "0-1", "--device", "cpu", "--wandb", "off", "--workers", "1")

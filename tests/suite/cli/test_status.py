@@ -10,18 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from suite import index
-from suite.attempt import Attempt
 from suite.cli import status
-from suite.local.screen import Screen
-from suite.local.table import width_of
-from suite.local.watch import Watch
 from suite.metric import LOSS, Description, Metric
-from suite.schema import Record
+from suite.records.schema import Record
 from suite.spec import RunSpec
-from suite.store import Store
+from suite.status.watch import Watch
+from suite.store import index
+from suite.store.attempt import Attempt
+from suite.store.store import Store
+from suite.terminal.screen import Screen
+from suite.terminal.table import width_of
 from tests.suite.cli.conftest import Cli, finish
-from tests.suite.records import TASK, make_record, make_spec
+from tests.suite.fake_records import TASK, make_record, make_spec
 from tests.suite.runner import tiny_specs
 
 Moves = list[Callable[[], object]]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.local.table import width_of
+from suite.terminal.table import width_of
 from tests.plugins.tiny import SLOW
 from tests.suite.runner import PLUGIN
 from tests.tmux import MISSING, Tmux, environment_for
@@ -140,8 +140,8 @@ def test_a_signal_leaves_the_terminal_in_order(
 
 HOSTILE = """
 import time
-from suite.local.screen import Screen
-from suite.local.table import RunRow
+from suite.terminal.screen import Screen
+from suite.terminal.table import RunRow
 NAMES = ["<script>", "[bold]markup[/bold]", "🔥" * 60, "x" * 300]
 NAMES += ["\\x1b[31mred\\x1b[2J", "日本語のタスク", "a\\r\\nb", "sgd"]
 with Screen() as screen:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from suite.cli.wandb import typed
-from suite.store import Store
+from suite.store.store import Store
 from suite.track import reader
 from suite.track.state import MirrorFolder
 from tests.suite.cli.conftest import TINY, Cli

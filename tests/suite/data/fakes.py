@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from suite.data.dataset import Dataset
 from suite.data.source import Arrays
 from suite.data.splits import TrainingData
-from suite.image_task import ImageTask
+from suite.problems.image_task import ImageTask
 
 
 @dataclass(frozen=True)

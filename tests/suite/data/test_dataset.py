@@ -49,7 +49,7 @@ def test_listing_and_choosing_load_no_heavy_package() -> None:
     code = """
 import sys
 from suite.data.choose import choose_data
-from suite.registry import Registry
+from suite.entries.registry import Registry
 registry = Registry()
 for name in registry.tasks:
     registry.resolve_task(registry.reference("task", name, {}))

@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from suite.metric import LOSS, Description, Metric, Profile
-from suite.schema import CurveResult, Sharpness, SplitResult
-from tests.suite.report.records import EPOCHS, record, right, wavy
+from suite.records.schema import CurveResult, Sharpness, SplitResult
+from tests.suite.report.fake_records import EPOCHS, record, right, wavy
 
 RECOVERY = Metric("recovery_error", "lower", scale="log", margin=0.1, floor=1e-8)
 RECALL = Metric("recall_at_1", "higher", "%", margin=0.01)

@@ -7,7 +7,7 @@ import pytest
 from suite.metric import LOSS, Metric
 from suite.report.columns import LEARNING_RATE, RowColumn
 from suite.report.curves import curves
-from suite.stats import mean_interval
+from suite.report.stats import mean_interval
 
 TRAIN = RowColumn("train_loss", "training loss", LOSS)
 

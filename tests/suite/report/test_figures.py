@@ -9,7 +9,7 @@ from suite.metric import LOSS
 from suite.report import figures
 from suite.report.columns import row_column
 from suite.report.curves import curves
-from tests.suite.report.records import board, record, seeds, wavy
+from tests.suite.report.fake_records import board, record, seeds, wavy
 
 SMALL = [*seeds("sgd", wavy(0.6)), *seeds("sam", wavy(0.7))]
 

@@ -7,7 +7,7 @@ import pytest
 
 from suite import ENGINE, PROTOCOL
 from suite.report import latex
-from tests.suite.report.records import board, record, seeds, wavy
+from tests.suite.report.fake_records import board, record, seeds, wavy
 
 HOSTILE = [
     "\\input{x}", "100%", "a&b", "a_b", "#1", "$x$", "~tilde^hat", "}{", "{", "\\\\", "[h!]", "*", "]",

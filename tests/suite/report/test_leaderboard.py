@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from suite import PROTOCOL
-from suite.index import slim
 from suite.report import csv_, markdown
-from tests.suite.report.records import EPOCHS, N_TRAIN, board, changed, description, record, seeds, wavy
+from suite.store.index import slim
+from tests.suite.report.fake_records import EPOCHS, N_TRAIN, board, changed, description, record, seeds, wavy
 
 ACC = "test_accuracy"
 

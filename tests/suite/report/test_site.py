@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from suite.records.schema import Record
 from suite.report import site, text
 from suite.report.site import pages
 from suite.report.site.groups import groups
-from suite.schema import Record
 from tests.browser import sites
 from tests.browser.places import known, page_of, runs_of
-from tests.suite.report.records import record, seeds
+from tests.suite.report.fake_records import record, seeds
 
 
 @pytest.fixture(scope="module")

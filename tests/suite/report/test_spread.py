@@ -6,13 +6,13 @@ import statistics
 import pytest
 from msgspec.structs import replace
 
-from suite import schema
 from suite.cli import main
 from suite.errors import SteppeError
 from suite.metric import Metric
+from suite.records import schema
+from suite.records.schema import SplitResult, pack_right
 from suite.report.spread import render, spreads
-from suite.schema import SplitResult, pack_right
-from tests.suite.report.records import N_TEST, PARAMS, TASKS, description, record
+from tests.suite.report.fake_records import N_TEST, PARAMS, TASKS, description, record
 
 SPLITS = ("test", "validation")
 HERE, THERE = [0.65, 0.66, 0.64, 0.70], [0.65, 0.655, 0.65, 0.70]

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from suite.report import csv_, markdown
+from suite.report.stats import Interval
 from suite.report.text import geometric, grid, measured, spreadsheet
 from suite.report.text import markdown as escape
 from suite.report.text import seconds as seconds_of
-from suite.stats import Interval
-from tests.suite.report.records import board, record, seeds, wavy
+from tests.suite.report.fake_records import board, record, seeds, wavy
 
 HOSTILE = [
     "a|b",

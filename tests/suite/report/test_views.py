@@ -7,7 +7,7 @@ import pytest
 from suite.report import csv_, markdown
 from suite.report.leaderboard import names
 from suite.report.views import NEAR
-from tests.suite.report.records import EPOCHS, board, record, seeds, wavy
+from tests.suite.report.fake_records import EPOCHS, board, record, seeds, wavy
 
 
 def timed(records):

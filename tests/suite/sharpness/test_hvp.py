@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from suite.sharpness.evaluation import trainable
 from suite.sharpness.hvp import Hessian
-from tests.suite.problems import point as make_point
+from tests.suite.fake_problems import point as make_point
 
 LAYERS = {
     "batchnorm-eval": (lambda: nn.BatchNorm1d(6), False),

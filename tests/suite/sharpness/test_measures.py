@@ -24,8 +24,8 @@ from suite.sharpness import (
 )
 from suite.sharpness.evaluation import pooled
 from suite.sharpness.hvp import Hessian
-from tests.suite.problems import make_problem, make_task
-from tests.suite.problems import point as make_point
+from tests.suite.fake_problems import make_problem, make_task
+from tests.suite.fake_problems import point as make_point
 
 SIZE = 12
 

@@ -13,7 +13,7 @@ from suite.sharpness.evaluation import flat_copy
 from suite.sharpness.hvp import Hessian
 from suite.sharpness.lambda_max import lanczos
 from suite.sharpness.lpf import noisy_losses
-from tests.suite.problems import point as make_point
+from tests.suite.fake_problems import point as make_point
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TIGHT = 1e-10

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.store import Store
+from suite.store.store import Store
 from suite.track.launch import Mirror
 from suite.track.mode import Target
 from suite.track.reader import OfflineRun, read

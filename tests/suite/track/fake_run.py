@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from suite.attempt import Attempt
-from suite.schema import Record
+from suite.records.schema import Record
 from suite.spec import RunSpec
-from suite.store import RunFolder, Store
-from tests.suite.records import TASK, make_record, make_run
+from suite.store.attempt import Attempt
+from suite.store.store import RunFolder, Store
+from tests.suite.fake_records import TASK, make_record, make_run
 
 N_ROWS = 8
 
@@ -73,7 +73,7 @@ def run_one(
 
 def train_and_tell(folder: RunFolder, *arguments: Any, **options: Any) -> str:
     """Train as `steppe run` does, then write down what the process has loaded."""
-    from suite.train import run_one as train
+    from suite.engine.train import run_one as train
 
     outcome = train(folder, *arguments, **options)
     (folder.path / "modules.json").write_text(json.dumps(sorted(sys.modules)))

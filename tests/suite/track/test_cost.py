@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from suite.local.pool import run_pool
-from suite.registry import Registry
-from suite.select import expand
+from suite.entries.registry import Registry
+from suite.entries.select import expand
 from suite.track.launch import Mirror
+from suite.workers.pool import run_pool
 from tests.suite.runner import PLUGIN, make_run
 from tests.suite.track.conftest import OFFLINE, end
 

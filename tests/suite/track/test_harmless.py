@@ -18,12 +18,11 @@ import pytest
 import torch
 
 from suite.errors import SteppeError
-from suite.local.pool import run_pool
-from suite.store import Store
+from suite.store.store import Store
 from suite.track.launch import WAIT_S, Mirror
 from suite.track.mode import Target, choose
-from tests.suite.local.test_sweep import deterministic
-from tests.suite.records import make_run, make_spec
+from suite.workers.pool import run_pool
+from tests.suite.fake_records import make_run, make_spec
 from tests.suite.runner import PLUGIN, tiny_specs
 from tests.suite.runner import make_run as make_tiny_run
 from tests.suite.track.conftest import (
@@ -38,6 +37,7 @@ from tests.suite.track.conftest import (
 )
 from tests.suite.track.fake_run import done
 from tests.suite.track.stub import MODES, Stub
+from tests.suite.workers.test_sweep import deterministic
 
 FAKE = "tests.suite.track.fake_run:run_one"
 
@@ -234,7 +234,7 @@ def test_a_sidecar_that_was_killed_is_said(tmp_path: Path) -> None:
 MAIN = """
 import sys
 from pathlib import Path
-from suite.local.pool import run_pool
+from suite.workers.pool import run_pool
 from suite.track.launch import Mirror
 from suite.track.mode import choose
 root, entry, run_id = Path(sys.argv[1]), *sys.argv[2:]
@@ -272,7 +272,12 @@ def _is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "modules", ["suite.local.worker, suite.train, suite.record", "suite.local.pool", "suite.track.launch"]
+    "modules",
+    [
+        "suite.workers.worker, suite.engine.train, suite.engine.record",
+        "suite.workers.pool",
+        "suite.track.launch",
+    ],
 )
 def test_neither_worker_nor_pool_loads_wandb(modules: str) -> None:
     code = f"import sys, json\nimport {modules}\nprint(json.dumps(sorted(sys.modules)))"

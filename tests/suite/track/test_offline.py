@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from suite.spec import EntryRef, RunSpec
-from suite.store import Store
+from suite.store.store import Store
 from suite.track import reader
 from suite.track.content import Caption
 from suite.track.state import MirrorFolder
-from tests.suite.records import make_run, make_spec
+from tests.suite.fake_records import make_run, make_spec
 from tests.suite.runner import killed, tiny_specs, train
 from tests.suite.runner import make_run as make_tiny_run
 from tests.suite.track.conftest import (

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from suite.store import Store
+from suite.store.store import Store
 from suite.track.content import Caption
 from suite.track.mode import choose
 from suite.track.state import MirrorFolder
-from tests.suite.records import make_run, make_spec
+from tests.suite.fake_records import make_run, make_spec
 from tests.suite.track.conftest import (
     OFFLINE,
     mirror_all,

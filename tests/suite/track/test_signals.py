@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from suite.local.signals import held
-from suite.store import Store
+from suite.store.store import Store
 from suite.track.launch import Mirror
 from suite.track.state import MirrorFolder
-from tests.suite.records import make_spec
+from suite.workers.signals import held
+from tests.suite.fake_records import make_spec
 from tests.suite.track.conftest import LIMIT_S, OFFLINE, end, offline_run, session_of, wait_for
 from tests.suite.track.fake_run import N_ROWS, done
 

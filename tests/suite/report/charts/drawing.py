@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import vl_convert
 
 from suite.report import charts
-from tests.suite.report.records import board, record, seeds, wavy
+from tests.suite.report.fake_records import board, record, seeds, wavy
 
 LONG = "x" * 300
 HOSTILE = ["<script>alert(1)</script>", "🚀 emoji", LONG, "b|c\n$x$ \\input{y}", "quote\"and's", "datum['x']"]

@@ -11,7 +11,7 @@ from suite.report import charts
 from suite.report.charts.points import VERDICTS
 from suite.report.leaderboard import names
 from tests.suite.report.charts.drawing import HOSTILE, LONG, count, odd_board, spoken, svg, texts
-from tests.suite.report.records import board, record, seeds, wavy
+from tests.suite.report.fake_records import board, record, seeds, wavy
 
 
 def values(spec):

@@ -1,0 +1,1 @@
+"""Entries: finds tasks and optimizers by name, resolves selectors to runs, writes new files of either."""

@@ -1,1 +1,0 @@
-"""Running a sweep on this machine: worker processes that outlive a run, and the table that shows them."""

@@ -1,0 +1,1 @@
+"""Numerics of the objective: dropout by counters, passes to differentiate twice, counted operations."""

@@ -1,0 +1,1 @@
+"""Kinds of problem that several tasks share: image classification."""

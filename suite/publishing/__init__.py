@@ -1,0 +1,1 @@
+"""Publishing: which records may be committed, and what can be checked of them."""

@@ -1,0 +1,127 @@
+"""Who may work on a run: one attempt at a time, claimed by one rename, taken over only from the dead.
+
+An attempt is a folder attempts/N/ that appears complete with its heartbeat. A newcomer leaves while the
+newest attempt's owner lives (`RunBusy`); else it takes the next number, and the older one is superseded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from suite.errors import SteppeError
+from suite.files import make_folder, storing
+from suite.store.heartbeat import STALE_S, Owner, Pulse, read_pulse
+from suite.store.lines import to_line
+
+
+class RunDone(SteppeError):  # noqa: N818 - a state of the run, not a mistake
+    """The run has a result: there is nothing left to do."""
+
+
+class RunBusy(SteppeError):  # noqa: N818 - a state of the run, not a mistake
+    """Another process works on the run, and lives."""
+
+
+class RunSuperseded(SteppeError):  # noqa: N818 - a state of the run, not a mistake
+    """A newer attempt owns the run: this one must stop, and may not save."""
+
+
+def attempt_numbers(run: Path) -> list[int]:
+    """List the attempts of a run folder in the order of their starts."""
+    try:
+        return sorted(int(name) for name in os.listdir(run / "attempts") if name.isdecimal())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def latest_pulse(run: Path) -> Pulse | None:
+    """Read the heartbeat of the newest attempt; None where nobody holds the run."""
+    numbers = attempt_numbers(run)
+    return read_pulse(run / "attempts" / str(numbers[-1]) / "heartbeat") if numbers else None
+
+
+def claim(run: Path, restart_count: int, job: str) -> int:
+    """Own the next attempt of `run` and return its number; raises RunBusy while the newest one's owner lives.
+
+    A scheduler that restarts a job has ended its earlier copy or lost sight of it, so a higher restart count
+    of the same job takes over.
+    """
+    attempts = run / "attempts"
+    make_folder(attempts)
+    owner = Owner.current(job, restart_count)
+    while True:
+        with storing(attempts):
+            numbers = attempt_numbers(run)
+            number = numbers[-1] + 1 if numbers else 1
+            why = _may_start(run, number - 1, owner)
+        event = {"event": "start", "attempt": number, "why": why, "job": job, "restart_count": restart_count}
+        if _take(attempts, number, owner, event):
+            _sweep(attempts)
+            return number
+
+
+def _may_start(run: Path, latest: int, owner: Owner) -> str:
+    """Say why the run may be started although attempt `latest` exists; raises RunBusy where it may not."""
+    if latest == 0:
+        return "new"
+    pulse = read_pulse(run / "attempts" / str(latest) / "heartbeat")
+    if pulse is None:
+        return "resumed"
+    holder = pulse.owner
+    if not pulse.alive:
+        return "its process ended" if holder and holder.is_dead() else "its heartbeat stopped"
+    if owner.job and holder and holder.job == owner.job and owner.restart_count > holder.restart_count:
+        return "restarted by the scheduler"
+    who = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
+    raise RunBusy(
+        f"run {run.name} is being worked on by {who} (attempt {latest}, last sign of life "
+        f"{max(0.0, pulse.age_s):.0f} s ago): wait for it, or stop it and start again"
+    )
+
+
+def _take(attempts: Path, number: int, owner: Owner, event: Mapping[str, Any]) -> bool:
+    """Create attempts/N with its heartbeat in one rename, so that no attempt is ever seen without one."""
+    fresh, target = attempts / f".new-{owner.token}", attempts / str(number)
+    with storing(target):
+        try:
+            fresh.mkdir(exist_ok=True)
+            (fresh / "heartbeat").write_bytes(owner.encode())
+            (fresh / "events.jsonl").write_bytes(to_line({"time": time.time(), **event}))
+            os.rename(fresh, target)  # refused where the target is a folder with something in it
+        except OSError:
+            # On a network the answer to a rename may be lost although it took place.
+            if not fresh.exists() and _token(target) == owner.token:
+                return True
+            shutil.rmtree(fresh, ignore_errors=True)
+            if target.exists():
+                return False  # somebody else was first
+            raise
+    return True
+
+
+def _token(attempt: Path) -> str | None:
+    pulse = read_pulse(attempt / "heartbeat")
+    return pulse.owner.token if pulse and pulse.owner else None
+
+
+def _sweep(attempts: Path) -> None:
+    """Remove what claims killed half-way left behind."""
+    try:
+        left = [*attempts.glob(".new-*"), *attempts.glob(".clock-*")]
+    except OSError:  # the next claim sweeps
+        return
+    for path in left:
+        try:
+            if time.time() - path.stat().st_mtime < 10 * STALE_S:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError:  # somebody else removes it, too
+            continue

@@ -1,0 +1,298 @@
+"""The local store, which is the truth: a folder a run, one index of records, and pinned entries.
+
+    runs/RUN_ID/  spec.json  attempts/N/...  result.json (its presence means done)
+                  error.json (why there is no record, where somebody has to look into it)
+    entries/      the source hash of each built-in entry and version, pinned at its first use
+    index.jsonl   a cache of the records, see suite.store.index
+
+Nothing here loads torch, and nothing is created by looking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from suite.errors import SteppeError
+from suite.files import StorageError, locked, make_folder, read_json, storing, write_whole
+from suite.metric import Description
+from suite.records.schema import Record, to_document
+from suite.spec import EntryRef, RunSpec
+from suite.store import index
+from suite.store.attempt import Attempt, description_of, last_state
+from suite.store.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
+from suite.store.lines import read_lines
+
+__all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
+
+STATUSES = ("done", "failed", "running", "error", "interrupted", "queued")
+_SPECS = msgspec.json.Decoder(RunSpec)
+_PACKAGES = {"optimizer": "baselines", "task": "tasks"}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a run ended without a record; it stands until another attempt at the run starts."""
+
+    outcome: str
+    """One of `suite.workers.worker.OUTCOMES`: mistake, error, lost or storage."""
+    message: str
+    """One line."""
+    log: str
+    """Path of what the run printed; empty where it printed nothing."""
+    job: str
+    """The scheduler's name of the job; empty outside one."""
+    time: float
+    """Seconds since the epoch."""
+    attempt: int
+    """The newest attempt there was."""
+
+
+class Store:
+    """A folder of runs; made when something is first written."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of that run, existing or not."""
+        return RunFolder(self.root / "runs" / run_id)
+
+    def find(self, prefix: str) -> RunFolder:
+        """Return the only run whose id starts so; SteppeError where there is none or more than one."""
+        names = [name for name in self.run_ids() if name.startswith(prefix)]
+        if len(names) == 1:
+            return self.run(names[0])
+        if names:
+            raise SteppeError(f"run {prefix!r} is ambiguous: {', '.join(names[:5])}; give more digits")
+        raise SteppeError(f"no run {prefix!r} in the store {self.root}; `steppe status` lists the runs")
+
+    def run_ids(self) -> list[str]:
+        """List every run of which there is a folder, in order."""
+        try:
+            return sorted(name for name in os.listdir(self.root / "runs") if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def is_done(self, run_id: str) -> bool:
+        """Whether the run has a record, which is not read: thousands are asked for."""
+        return os.path.exists(f"{self.root}/runs/{run_id}/result.json")
+
+    def index(self) -> index.Records:
+        """List every record, slim, by run id; damaged ones are skipped, see `.skipped` of the answer."""
+        return index.load(self.root)
+
+    def pin_entry(self, kind: str, name: str, version: str, source_hash: str) -> None:
+        """Hold an entry to the code that runs here were made with; SteppeError where it changed since.
+
+        `kind` is optimizer or task. While no run of it has trained an epoch, its code may change.
+        """
+        package = _PACKAGES[kind]
+        path = self.root / "entries" / package / quote(f"{name}@{version}", safe="@")
+        content = source_hash.encode() + b"\n"
+        if not path.exists():
+            make_folder(path.parent)
+            fresh = path.with_name(f".{uuid.uuid4().hex}")
+            write_whole(fresh, content)
+            with storing(path):
+                try:
+                    os.link(fresh, path)
+                except FileExistsError:
+                    pass  # pinned by somebody else just now
+                finally:
+                    fresh.unlink(missing_ok=True)
+        pinned = path.read_text(encoding="utf-8", errors="replace").strip()
+        if not re.fullmatch("[0-9a-f]{64}", pinned):
+            raise SteppeError(f"{path} is corrupt: delete it to pin the {package} entry {name} anew")
+        if pinned != source_hash and not self._has_trained(kind, name, version):
+            write_whole(path, content)
+        elif pinned != source_hash:
+            raise SteppeError(
+                f"{package} entry {name} changed under version {version} (pinned in this store): "
+                f"raise its version, or restore the file"
+            )
+
+    def _has_trained(self, kind: str, name: str, version: str) -> bool:
+        """Whether a run of that entry is at work or left anything that its code made; if in doubt, yes."""
+        done: dict[str, EntryRef] = {record.run_id: getattr(record.spec, kind) for record in self.index()}
+        if any((ref.name, ref.version) == (name, version) for ref in done.values()):
+            return True
+        for folder in (self.run(run_id) for run_id in self.run_ids() if run_id not in done):
+            try:
+                ref: EntryRef = getattr(folder.spec(), kind)
+                used = (ref.name, ref.version) == (name, version)
+                if used and (
+                    folder.status() not in ("queued", "interrupted", "error") or folder.has_progress()
+                ):
+                    return True
+            except SteppeError:
+                return True
+        return False
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Write spec.json whole, unless it is there already; a damaged one is mended."""
+        if spec.run_id != self.run_id:
+            raise SteppeError(f"run folder {self.path} cannot take the spec of run {spec.run_id}")
+        text = json.dumps(spec.to_dict(), indent=1, sort_keys=True) + "\n"
+        path = self.path / "spec.json"
+        try:
+            if path.read_bytes() == text.encode():
+                return
+        except OSError:
+            make_folder(self.path)
+        write_whole(path, text.encode(), flush=False)
+
+    def spec(self) -> RunSpec:
+        """Read spec.json; SteppeError where it is missing, damaged, or does not give this run's id."""
+        path = self.path / "spec.json"
+        hint = "give the same `steppe run` again, which writes it anew"
+        try:
+            spec = _SPECS.decode(path.read_bytes())
+        except FileNotFoundError:
+            raise SteppeError(f"no {path}: {hint}") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        except msgspec.ValidationError as error:
+            raise SteppeError(f"{path} is corrupt ({error}): {hint}") from None
+        except (msgspec.DecodeError, RecursionError):
+            raise SteppeError(f"{path} is half-written or corrupt: {hint}") from None
+        if spec.run_id != self.run_id:
+            raise SteppeError(f"{path} is corrupt (it gives run id {spec.run_id}): {hint}")
+        return spec
+
+    def description(self) -> Description | None:
+        """Read what the task declares, from the record or the attempt that counts; None without either."""
+        record = self.record()
+        if record is not None:
+            return record.task
+        folder = self.attempt_path()
+        return None if folder is None else description_of(folder)
+
+    def record(self) -> Record | None:
+        """Read the whole record, None where the run is not done; SteppeError where it is damaged."""
+        return index.read_record(self.path)
+
+    def replace_record(self, record: Record) -> None:
+        """Put another record in the place of this one, for the same run; the attempt keeps the first."""
+        if record.run_id != self.run_id:
+            raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
+        write_whole(self.path / "result.json", to_document(record))
+
+    def amend_record(self, change: Callable[[Record], Record]) -> None:
+        """Replace the record by what `change` makes of it, while nobody else does; the run must be done."""
+        path = self.path / ".lock"
+        with locked(path, lambda _: None, ""):  # held for milliseconds: no word about it
+            record = self.record()
+            if record is None:
+                raise SteppeError(
+                    f"run {self.run_id} has no record any more: give the same `steppe run` again"
+                )
+            self.replace_record(change(record))
+
+    def status(self) -> str:
+        """One of `STATUSES`; an attempt that ended without result or trouble leaves the run interrupted."""
+        record = self.record()
+        if record is not None:
+            return "failed" if record.failed else "done"
+        pulse = latest_pulse(self.path)
+        if pulse is not None and pulse.alive:
+            return "running"
+        if self.trouble() is not None:
+            return "error"
+        return "interrupted" if attempt_numbers(self.path) else "queued"
+
+    def trouble(self) -> Trouble | None:
+        """Read why the newest attempt gave no record; None where nothing is known of that."""
+        try:
+            trouble = Trouble(**read_json(self.path / "error.json", ""))
+            current = trouble.attempt >= max(attempt_numbers(self.path), default=0)
+        except (FileNotFoundError, SteppeError, TypeError):  # damaged, it tells nothing
+            return None
+        return trouble if current else None
+
+    def note_trouble(self, outcome: str, message: str, log: str = "", job: str = "") -> None:
+        """Write down why there is no record; SteppeError where the disk refuses that, too."""
+        path = self.path / "error.json"
+        with storing(path):
+            newest = max(attempt_numbers(self.path), default=0)
+        trouble = Trouble(outcome, message, log, job, time.time(), newest)
+        write_whole(path, json.dumps(asdict(trouble), indent=1).encode() + b"\n")
+
+    def start(self, restart_count: int = 0, job: str = "") -> Attempt:
+        """Own the run's next attempt.
+
+        Args:
+            restart_count: how often the scheduler restarted `job`; higher than the holder's, it takes over.
+            job: the scheduler's name for the job, empty outside one.
+
+        Raises RunDone where there is a result, RunBusy where a living process works on the run, SteppeError
+        where the result is damaged or the store cannot be written.
+
+        """
+        if self.record() is not None:
+            raise RunDone(f"run {self.run_id} is done")
+        with contextlib.ExitStack() as stack:  # left open, an attempt that nobody has would keep others out
+            attempt = stack.enter_context(Attempt(self.path, claim(self.path, restart_count, job)))
+            if self.record() is not None:  # published between the look and the claim
+                raise RunDone(f"run {self.run_id} is done")
+            stack.pop_all()
+        return attempt
+
+    def last_state(self) -> dict[str, Any] | None:
+        """Return the state of the newest sound checkpoint without starting an attempt, or None."""
+        return last_state(self.path)
+
+    def attempt_path(self) -> Path | None:
+        """Find the attempt that made the record; while there is none, the newest that has rows of metrics.
+
+        An attempt has none while it loads, so those before it show the run. Without any rows it is the newest
+        attempt, and None before the first.
+        """
+        numbers = attempt_numbers(self.path)
+        folders = [self.path / "attempts" / str(number) for number in reversed(numbers)]
+        published = (folder for folder in folders if (folder / "result.json").exists())
+        begun = (folder for folder in folders if any(read_lines(folder / "metrics.jsonl")))
+        return next(chain(published, begun, folders), None)
+
+    def has_progress(self) -> bool:
+        """Whether an attempt left a checkpoint or an epoch's metrics."""
+        left = (
+            path
+            for name in ("checkpoint*.pt", "metrics.jsonl")
+            for path in self.path.glob(f"attempts/*/{name}")
+        )
+        return any(path.stat().st_size for path in left)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the rows of metrics.jsonl of the attempt that counts; a torn last line is passed over."""
+        return self._rows("metrics.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        folder = self.attempt_path()
+        return list(read_lines(folder / name)) if folder is not None else []
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of every attempt, in order, each with its attempt's number."""
+        for number in attempt_numbers(self.path):
+            for row in read_lines(self.path / "attempts" / str(number) / "events.jsonl"):
+                yield {"attempt": number, **row}

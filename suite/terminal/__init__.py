@@ -1,0 +1,1 @@
+"""The terminal: tables of runs, redrawn in place or as plain lines."""

@@ -1,0 +1,1 @@
+"""Workers: a pool of processes on this machine that execute runs."""
