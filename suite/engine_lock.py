@@ -34,60 +34,6 @@ from suite.files import write_whole
 NAME = "suite/engine.lock"
 """Place of the lock, from the folder that holds the packages."""
 
-LOCKED = (
-    "suite.batch",
-    "suite.data",
-    "suite.data.batches",
-    "suite.data.cache",
-    "suite.data.choose",
-    "suite.data.dataset",
-    "suite.data.source",
-    "suite.data.sources",
-    "suite.data.sources.decode",
-    "suite.data.sources.digits",
-    "suite.data.sources.image_folder",
-    "suite.data.sources.parquet",
-    "suite.data.sources.torchvision_batches",
-    "suite.data.splits",
-    "suite.engine",
-    "suite.engine.context",
-    "suite.engine.evaluate",
-    "suite.engine.follow",
-    "suite.engine.group",
-    "suite.engine.precision",
-    "suite.engine.record",
-    "suite.engine.remeasure",
-    "suite.engine.steps",
-    "suite.engine.train",
-    "suite.entries",
-    "suite.entries.registry",
-    "suite.metric",
-    "suite.models",
-    "suite.numerics",
-    "suite.numerics.dropout",
-    "suite.numerics.flops",
-    "suite.numerics.smooth",
-    "suite.objective",
-    "suite.parameters",
-    "suite.params",
-    "suite.problem",
-    "suite.problems",
-    "suite.problems.image_problem",
-    "suite.problems.image_task",
-    "suite.ranks",
-    "suite.records",
-    "suite.records.schema",
-    "suite.schedule",
-    "suite.seeds",
-    "suite.spec",
-    "suite.store",
-    "suite.store.attempt",
-    "suite.store.checkpoint",
-    "suite.store.lines",
-    "suite.task",
-)
-"""Modules that can change what a run trains or scores."""
-
 UNLOCKED = {
     "suite": "names and numbers by which versions are known",
     "suite.code_hash": "names code",
@@ -103,14 +49,14 @@ UNLOCKED = {
     "suite.store.index": "lists records",
     "suite.store.store": "keeps files; the spec that it reads is held to the run's id",
 }
-"""Modules that a run loads and that cannot change a number, each with the reason."""
+"""Modules that a run loads and that cannot change a number, each with the reason. All others are locked."""
 
 MEASURES = "suite.sharpness"
 """The package of the measures: each is locked with the modules of the package that it runs through."""
 
 STARTS = ("suite.engine.train", "suite.engine.follow", "suite.engine.remeasure", MEASURES)
-"""Where a run starts. All that can be reached by imports from here, and from the files of tasks/ and
-baselines/, must be in one of the lists; what is part of the code of those files is known by its own hash.
+"""Where a run starts. All that imports reach from here and from the files of tasks/ and baselines/ is locked,
+but for what is part of the code of those files, which has a hash of its own.
 What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""
 
 _HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
@@ -211,16 +157,17 @@ class _Tree:
     @cached_property
     def lock(self) -> Lock:
         """The lock of this code."""
-        modules = {name: self._code(name) for name in LOCKED if name in self.files}
+        modules = {name: self._code(name) for name in self._reached_by_runs - UNLOCKED.keys()}
         estimators = {name: self._estimator(name, measures) for name, measures in self._measures.items()}
         return Lock(_whole(self.files["suite"], "ENGINE"), modules, estimators)
 
     @cached_property
-    def reached(self) -> set[str]:
-        """Modules that a run can load, without those that are part of the code of its entries alone."""
+    def _reached_by_runs(self) -> set[str]:
+        """Modules that a run can load, without measures and what is part of the code of its entries alone."""
         entries = self._reached(name for path in self._entries for name in self._imports(path, ""))
-        engine = self._reached([*STARTS, *LOCKED, *self._measures])
-        return engine | {module for module in entries if not is_helper(module)}
+        engine = self._reached([*STARTS, *self._measures])
+        found = engine | {module for module in entries if not is_helper(module)}
+        return {module for module in found if not _is_of_measures(module)}
 
     @cached_property
     def _measures(self) -> dict[str, tuple[str, ...]]:
@@ -302,15 +249,9 @@ def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
 
 
 def _misplaced(tree: _Tree) -> Iterator[_Difference]:
-    """Modules that are in none of the lists, and names in them that are no modules."""
-    for module in sorted(tree.reached - {*LOCKED, *UNLOCKED}):
-        if not _is_of_measures(module):
-            yield _Difference(
-                f"{module} is in neither list of suite/engine_lock.py: add it to LOCKED, or to UNLOCKED with "
-                "the reason why it cannot change a number"
-            )
-    for module in sorted({*LOCKED, *UNLOCKED} - tree.files.keys()):
-        yield _Difference(f"{module} does not exist: take it out of the lists of suite/engine_lock.py")
+    """Names in the list of what is not locked that are no modules."""
+    for module in sorted(UNLOCKED.keys() - tree.files.keys()):
+        yield _Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
 
 
 def _of_engine(now: Lock, then: Lock) -> Iterator[_Difference]:
@@ -330,7 +271,9 @@ def _of_engine(now: Lock, then: Lock) -> Iterator[_Difference]:
     )
     for module in sorted(now.modules.keys() | then.modules.keys()):
         if module not in then.modules:
-            what = "is new in the lock"
+            what = (
+                "can be reached by a run and is not locked (if it can change no number, add it to UNLOCKED)"
+            )
         elif module not in now.modules:
             what = "is no longer in the lock"
         elif now.modules[module] != then.modules[module]:

@@ -14,7 +14,9 @@ from suite.code_hash import ROOT
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
-    shutil.copytree(ROOT / "suite", root / "suite", ignore=shutil.ignore_patterns("__pycache__", "templates"))
+    for package in ("suite", "tasks", "baselines"):
+        ignored = shutil.ignore_patterns("__pycache__", "templates")
+        shutil.copytree(ROOT / package, root / package, ignore=ignored)
     return root
 
 
