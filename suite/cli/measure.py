@@ -15,6 +15,7 @@ import argparse
 import msgspec
 
 from suite.cli import options
+from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError, unknown
 from suite.records.schema import Estimate
 from suite.store.store import Store
@@ -59,8 +60,8 @@ def execute(args: argparse.Namespace) -> int:
         raise SteppeError(f"run {folder.run_id} is {state}: only a run that is done has final weights")
     from suite.engine.remeasure import remeasure
 
-    where = (options.registry(args), options.data_root(args))
-    measured = remeasure(folder, record, names, *where, n_examples=args.examples, write=args.write)
+    run = StoredRun(folder, options.registry(args), options.data_root(args))
+    measured = remeasure(run, record, names, n_examples=args.examples, write=args.write)
     recorded = {} if record.sharpness is None else record.sharpness.measures
     if args.json:
         plain = {name: msgspec.to_builtins(one) for name, one in measured.items()}

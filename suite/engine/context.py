@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,12 +10,11 @@ from torch import nn
 from suite import ENGINE, PROTOCOL
 from suite.data.choose import choose_data
 from suite.engine.precision import autocast_dtype, configure, dtype_of
-from suite.entries.registry import Registry
+from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError
 from suite.problem import Problem, Setting, Splits
 from suite.seeds import Streams
-from suite.spec import OptimizerSpec, Param, RunSpec
-from suite.store.store import RunFolder, Store
+from suite.spec import OptimizerSpec, RunSpec
 from suite.task import Task, check_fit
 
 
@@ -27,8 +24,8 @@ class Context:
 
     spec: RunSpec
     task: Task
-    task_params: Mapping[str, Param]
     entry: OptimizerSpec
+    labels: dict[str, str]
     problem: Problem
     device: torch.device
     dtype: torch.dtype
@@ -37,26 +34,26 @@ class Context:
     source_hashes: dict[str, str]
 
 
-def prepare(spec: RunSpec, folder: RunFolder, registry: Registry, data_root: Path | None) -> Context:
-    """Resolve the spec's entries and data and set the process up; raises SteppeError on any disagreement."""
+def prepare(run: StoredRun) -> Context:
+    """Resolve the run's entries and data and set the process up; raises SteppeError on any disagreement."""
+    spec = run.spec
     if (spec.engine, spec.protocol) != (ENGINE, PROTOCOL):
         raise SteppeError(
             f"run {spec.run_id} is of engine {spec.engine} and protocol {spec.protocol}, this code of "
             f"{ENGINE} and {PROTOCOL}: check out code of that engine, or specify the run again"
         )
-    task, entry = registry.resolve_task(spec.task), registry.resolve_optimizer(spec.optimizer)
+    task, entry = run.task, run.optimizer
     check_fit(task, entry, spec.optimizer.params, spec.ranks, spec.precision)
-    store = Store(folder.path.parent.parent)
-    source_hashes = registry.pin(spec, store)
+    source_hashes = run.pin_entries()
     device = configure(spec)
-    data = choose_data(task, data_root, spec.data)
+    data = choose_data(task, run.data_root, spec.data)
     if data.source.checksum != spec.data_checksum:
         raise SteppeError(
             f"data set {data.name} has checksum {data.source.checksum[:12]}, but the run was specified "
             f"with {spec.data_checksum[:12]}: specify the run again"
         )
     dtype, autocast = dtype_of(spec), autocast_dtype(spec)
-    splits = Splits(data, data_root, store.root / "cache", sealed=task.tests)
+    splits = Splits(data, run.data_root, run.folder.store.root / "cache", sealed=task.tests)
     problem = task.problem(Setting(task, data, splits, spec.seed, device, dtype, autocast))
     declared = task.training_examples(data.name)
     if declared is not None and declared != problem.n_train:
@@ -67,8 +64,8 @@ def prepare(spec: RunSpec, folder: RunFolder, registry: Registry, data_root: Pat
     return Context(
         spec=spec,
         task=task,
-        task_params=registry.task(spec.task.name).entry.params,
         entry=entry,
+        labels=run.labels,
         problem=problem,
         device=device,
         dtype=dtype,

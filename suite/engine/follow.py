@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from suite.engine.context import prepare
 from suite.engine.group import join
 from suite.engine.steps import Steps
-from suite.entries.registry import Registry
-from suite.store.store import RunFolder
+from suite.entries.stored_run import StoredRun
 
 
-def follow(
-    folder: RunFolder, registry: Registry, data_root: Path | None, *, rank: int, address: str, port: int
-) -> str:
+def follow(run: StoredRun, *, rank: int, address: str, port: int) -> str:
     """Take the steps of a run that rank 0, at address and port, leads, until it says that all is done.
 
     Writes nothing of the run. Raises RankLostError where rank 0 or another process is lost.
     """
-    spec = folder.spec()
-    context = prepare(spec, folder, registry, data_root)
-    with join(rank, spec.ranks, spec.device, address, port) as ranks:
+    context = prepare(run)
+    with join(rank, run.spec.ranks, run.spec.device, address, port) as ranks:
         steps = Steps(context, ranks)
         state = ranks.share()
         if state is not None:

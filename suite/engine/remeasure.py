@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -12,19 +11,16 @@ from suite.engine.context import build_model, prepare
 from suite.engine.evaluate import reestimate_batchnorm
 from suite.engine.record import measure_point, statistics_batches
 from suite.engine.steps import with_weights
-from suite.entries.registry import Registry
+from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError
 from suite.records.provenance import origin
 from suite.records.schema import Estimate, Record, Sharpness
-from suite.store.store import RunFolder
 
 
 def remeasure(
-    folder: RunFolder,
+    run: StoredRun,
     record: Record,
     names: Sequence[str],
-    registry: Registry,
-    data_root: Path | None,
     *,
     n_examples: int | None = None,
     write: bool = False,
@@ -32,11 +28,9 @@ def remeasure(
     """Estimate the named measures at the final point of a run that has this record.
 
     Args:
-        folder: the run.
+        run: the run.
         record: its record.
         names: the measures.
-        registry: where its entries come from.
-        data_root: folder of the data sets; None where they need none.
         n_examples: training examples; None is the task's own number.
         write: whether the estimates go into the record, each with what made it.
 
@@ -44,7 +38,7 @@ def remeasure(
         SteppeError: its final weights are not kept, or the entries or the data are others now.
 
     """
-    point = _final_point(folder, registry, data_root, n_examples)
+    point = _final_point(run, n_examples)
     found = sharpness.measure(point, names)
     if not write:
         return found
@@ -55,7 +49,7 @@ def remeasure(
         loss = sharpness.subset_loss(point)
         subset = Sharpness(loss.n, {name: float(value) for name, value in loss.metrics.items()}, {})
     blank = replace(subset, measures={})
-    folder.amend_record(lambda now: with_measures(now, blank, found))
+    run.folder.amend_record(lambda now: with_measures(now, blank, found))
     return found
 
 
@@ -66,15 +60,14 @@ def with_measures(record: Record, blank: Sharpness, found: Mapping[str, Estimate
     return replace(record, sharpness=whole)
 
 
-def _final_point(
-    folder: RunFolder, registry: Registry, data_root: Path | None, n_examples: int | None
-) -> sharpness.Point:
+def _final_point(run: StoredRun, n_examples: int | None) -> sharpness.Point:
     """Load the final weights and re-estimate BatchNorm as the run did."""
-    state = folder.last_state()
-    context = prepare(folder.spec(), folder, registry, data_root)
+    state = run.folder.last_state()
+    context = prepare(run)
     if state is None or state["step"] != context.total_steps:
         raise SteppeError(
-            f"run {folder.run_id} keeps no final weights: delete {folder.path} and run it again to have them"
+            f"run {run.spec.run_id} keeps no final weights: delete {run.folder.path} and run it again to "
+            f"have them"
         )
     model = build_model(context)
     model.load_state_dict(state["model"])

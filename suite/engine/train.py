@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from torch import nn
 from suite.engine.context import Context, prepare
 from suite.engine.evaluate import check_number, evaluate, reestimate_batchnorm
 from suite.engine.group import lead
+from suite.engine.host import Host
 from suite.engine.record import (
     Trained,
     build_record,
@@ -29,62 +28,41 @@ from suite.engine.record import (
     watched,
 )
 from suite.engine.steps import Steps
-from suite.entries.registry import Registry
+from suite.entries.stored_run import StoredRun
 from suite.ranks import Ranks
 from suite.records.provenance import attempt_provenance, fingerprint
 from suite.records.schema import Estimate
 from suite.store.attempt import Attempt
 from suite.store.claim import RunDone, RunSuperseded
 from suite.store.lines import finite
-from suite.store.store import RunFolder
-
-CHECKPOINT_S = 60.0
-"""Seconds between checkpoints on the timer, unless the caller says otherwise."""
 
 PROGRESS_S = 0.5
 """Seconds between progress messages inside an epoch."""
 
-Progress = Callable[[dict[str, Any]], None]
 
-
-def run_one(
-    folder: RunFolder,
-    registry: Registry,
-    data_root: Path | None,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    progress: Progress = lambda _: None,
-    checkpoint_s: float = CHECKPOINT_S,
-    restart_count: int = 0,
-    job: str = "",
-    address: str = "127.0.0.1",
-    meet: Callable[[int], None] = lambda _: None,
-) -> str:
-    """Train, evaluate and measure one run, resuming what an earlier attempt left.
-
-    Of a run's several processes this is rank 0: `meet` is told the port at `address` on which the others are
-    awaited (see `suite.engine.follow`).
+def run_one(run: StoredRun, host: Host) -> str:
+    """Train, evaluate and measure one run as its rank 0, resuming what an earlier attempt left.
 
     Returns "done" (a record stands, also if another attempt wrote it), "failed" (the record says that
     the run diverged) or "interrupted" (`stop` asked, or a newer attempt owns the run; it can be resumed).
     Raises RunBusy if a live attempt is at work, RankLostError if another process of the run is lost,
     SteppeError on a mistake in the input.
     """
+    folder, spec = run.folder, run.spec
     if folder.record() is not None:
         return folder.status()
-    spec = folder.spec()
-    context = prepare(spec, folder, registry, data_root)
+    context = prepare(run)
     try:
-        attempt = folder.start(restart_count, job)
+        attempt = folder.start(host.restart_count, host.job)
     except RunDone:
         return folder.status()
     with attempt:
         attempt.provenance(attempt_provenance(spec, context.task.description))
         try:
-            with lead(spec.ranks, spec.device, address, meet, stop) as ranks:
+            with lead(spec.ranks, spec.device, host.address, host.rendezvous, host.stop) as ranks:
                 if ranks is None:
                     return "interrupted"
-                trainer = Trainer(context, attempt, stop, progress, checkpoint_s, ranks)
+                trainer = Trainer(context, attempt, host, ranks)
                 if not trainer.train():
                     return "interrupted"
             return trainer.finish()  # alone: the others are free meanwhile
@@ -96,18 +74,9 @@ def run_one(
 class Trainer:
     """The state of one run and the loop over its steps."""
 
-    def __init__(
-        self,
-        context: Context,
-        attempt: Attempt,
-        stop: Callable[[], bool],
-        progress: Progress,
-        checkpoint_s: float,
-        ranks: Ranks,
-    ) -> None:
+    def __init__(self, context: Context, attempt: Attempt, host: Host, ranks: Ranks) -> None:
         self.context, self.attempt = context, attempt
-        self._stop, self._progress, self._checkpoint_s = stop, progress, checkpoint_s
-        self._ranks = ranks
+        self._host, self._ranks = host, ranks
         self._measured: dict[str, Estimate] = {}
         self.steps = Steps(context, ranks)
         self.seconds = {"train_s": 0.0, "evaluate_s": 0.0, "measure_s": 0.0}
@@ -190,8 +159,8 @@ class Trainer:
             elif clock() - last_told >= PROGRESS_S:
                 last_told = clock()
                 self._report("running")
-            stopping = self._stop()
-            if at_end or stopping or clock() - last_saved >= self._checkpoint_s:
+            stopping = self._host.stop()
+            if at_end or stopping or clock() - last_saved >= self._host.checkpoint_s:
                 self._wait()
                 self.seconds["train_s"] += clock() - started
                 self.attempt.checkpoint(self.state())
@@ -286,11 +255,10 @@ class Trainer:
         units = float(steps.sums["units"])
         if units:
             self._last_loss = float(steps.sums["loss"]) / units
-        self._progress(
+        self._host.progress(
             {
                 "run_id": spec.run_id,
-                "task": spec.task.label(context.task_params),
-                "optimizer": spec.optimizer.label(context.entry.params),
+                **context.labels,
                 "seed": spec.seed,
                 "epoch": steps.step // context.problem.steps_per_epoch,
                 "epochs": spec.epochs,

@@ -68,7 +68,7 @@ class Store:
 
     def run(self, run_id: str) -> RunFolder:
         """Return the folder of that run, existing or not."""
-        return RunFolder(self.root / "runs" / run_id)
+        return RunFolder(self, run_id)
 
     def find(self, prefix: str) -> RunFolder:
         """Return the only run whose id starts so; SteppeError where there is none or more than one."""
@@ -145,9 +145,10 @@ class Store:
 class RunFolder:
     """The folder of one run."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.run_id = path.name
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.path = store.root / "runs" / run_id
 
     def write_spec(self, spec: RunSpec) -> None:
         """Write spec.json whole, unless it is there already; a damaged one is mended."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from suite.engine.host import CHECKPOINT_S
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.store import Store
@@ -24,7 +25,7 @@ from suite.workers.network import pick_up, towards
 from suite.workers.process import Event, Process, Worker, environment, visible_gpus, worker_command
 from suite.workers.signals import counted
 from suite.workers.team import Team
-from suite.workers.worker import CHECKPOINT_S, ENTRY, NO_FAULT, outcome_of
+from suite.workers.worker import ENTRY, NO_FAULT, outcome_of
 
 _POLL_S = 0.2
 
@@ -164,7 +165,10 @@ class _Pool:
                     self._start(team, 0)
                 names = {"task": spec.task.name, "optimizer": spec.optimizer.name, "seed": spec.seed}
                 self._on_event({"event": "started", "run_id": run_id, **names})
-                team.start(run_id, {"run": str(folder.path.resolve() / "spec.json")})
+                team.start(run_id, self._line(run_id))
+
+    def _line(self, run_id: str) -> Event:
+        return {"store": str(self._store.root.resolve()), "run_id": run_id}
 
     def _check_ranks(self, spec: RunSpec) -> None:
         if spec.ranks != self._place.ranks:
@@ -206,7 +210,7 @@ class _Pool:
             self._bury(team, rank, worker)
             return
         for event in events:
-            if event["event"] == "meet":
+            if event["event"] == "rendezvous":
                 self._meet(team, event)
             elif event["event"] == "ended":
                 self._ended(team, rank, event)
@@ -224,8 +228,8 @@ class _Pool:
             for rank in range(1, self._place.ranks):
                 if rank not in team.workers:
                     self._start(team, rank)
-        path = self._store.run(event["run_id"]).path.resolve() / "spec.json"
-        team.meet({"run": str(path), "address": self._place.address, "port": event["port"]})
+        line = self._line(event["run_id"])
+        team.meet({**line, "address": self._place.address, "port": event["port"]})
 
     def _ended(self, team: Team, rank: int, event: Event) -> None:
         team.workers[rank].run_id = None

@@ -1,9 +1,9 @@
 """A worker process: takes runs one after the other and tells what happens to them.
 
-Each line of stdin is JSON, {"run": path of a spec.json}; each line of stdout is an event, a JSON object:
+Each line of stdin is JSON, {"store": its root, "run_id"}; each line of stdout is an event, a JSON object:
 
     {"event": "progress", ...}                       what the training loop tells
-    {"event": "meet", "run_id", "port"}              rank 0 of several processes awaits the others there
+    {"event": "rendezvous", "run_id", "port"}        rank 0 of several processes awaits the others there
     {"event": "ended", "run_id", "outcome", "message", "log", "last"}  outcome as in `OUTCOMES`
 
 `last` says that the process ends now. A process that is called to the run of another has {"rank", "address",
@@ -32,11 +32,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from suite.engine.host import CHECKPOINT_S, Host
 from suite.entries.registry import Registry
+from suite.entries.stored_run import StoredRun
 from suite.errors import RankLostError, SteppeError
 from suite.files import StorageError
 from suite.store.claim import RunBusy
-from suite.store.store import RunFolder
+from suite.store.store import RunFolder, Store
 from suite.workers.signals import SAVE, release
 
 OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "lost", "mistake", "error")
@@ -48,7 +50,6 @@ NO_FAULT = frozenset({"done", "failed", "interrupted", "busy"})
 """Outcomes that need nobody to look into."""
 
 ENTRY = "suite.engine.train:run_one"
-CHECKPOINT_S = 60.0
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Emit = Callable[[dict[str, Any]], None]
@@ -82,9 +83,9 @@ def main() -> int:
     registry = Registry(args.plugin)
     for line in _lines():
         order = json.loads(line)
-        folder = RunFolder(Path(order["run"]).parent)
+        folder = Store(order["store"]).run(order["run_id"])
         with _log(folder, order.get("rank", 0)) as log:
-            event = _serve(folder, order, registry, args, stop, emit)
+            event = _serve(StoredRun(folder, registry, args.data), order, args, stop, emit)
         gc.collect()
         where = str(log) if log and log.exists() else ""
         last = event["outcome"] in ("error", "lost") or stop()
@@ -115,22 +116,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def _serve(
-    folder: RunFolder,
-    order: Mapping[str, Any],
-    registry: Registry,
-    args: argparse.Namespace,
-    stop: Stop,
-    emit: Emit,
+    run: StoredRun, order: Mapping[str, Any], args: argparse.Namespace, stop: Stop, emit: Emit
 ) -> dict[str, str]:
     following = "rank" in order
     if stop() and not following:
         return {"outcome": "interrupted", "message": ""}
     try:
-        _set_threads(folder.spec().threads)
-        if following:
-            outcome = _follow(folder, order, registry, args)
-        else:
-            outcome = _lead(folder, registry, args, stop, emit)
+        _set_threads(run.spec.threads)
+        outcome = _follow(run, order) if following else _lead(run, args, stop, emit)
     except RankLostError as error:
         traceback.print_exc()
         return {"outcome": "lost", "message": str(error)}
@@ -145,31 +138,27 @@ def _serve(
     return {"outcome": outcome, "message": ""}
 
 
-def _lead(folder: RunFolder, registry: Registry, args: argparse.Namespace, stop: Stop, emit: Emit) -> str:
+def _lead(run: StoredRun, args: argparse.Namespace, stop: Stop, emit: Emit) -> str:
     """Execute the run, alone or as rank 0."""
     module, _, function = args.entry.partition(":")
     run_one = getattr(importlib.import_module(module), function)  # here torch is loaded
-    outcome: str = run_one(
-        folder,
-        registry,
-        args.data,
+    host = Host(
         stop=stop,
         progress=lambda row: emit({"event": "progress", **row}),
         checkpoint_s=args.checkpoint_s,
         restart_count=args.restart_count,
         job=args.job,
         address=args.address,
-        meet=lambda port: emit({"event": "meet", "run_id": folder.run_id, "port": port}),
+        rendezvous=lambda port: emit({"event": "rendezvous", "run_id": run.folder.run_id, "port": port}),
     )
-    return outcome
+    return str(run_one(run, host))
 
 
-def _follow(folder: RunFolder, order: Mapping[str, Any], registry: Registry, args: argparse.Namespace) -> str:
+def _follow(run: StoredRun, order: Mapping[str, Any]) -> str:
     """Take part in the run of another process."""
     from suite.engine.follow import follow  # here torch is loaded
 
-    place = {key: order[key] for key in ("rank", "address", "port")}
-    return follow(folder, registry, args.data, **place)
+    return follow(run, **{key: order[key] for key in ("rank", "address", "port")})
 
 
 def outcome_of(error: SteppeError) -> str:
@@ -207,7 +196,7 @@ def _log(folder: RunFolder, rank: int) -> Iterator[Path | None]:
     A log that stayed empty is removed.
     """
     name = f"{folder.run_id}.{rank}.log" if rank else f"{folder.run_id}.log"
-    path = folder.path.parent.parent / "logs" / name
+    path = folder.store.root / "logs" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

@@ -8,8 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from suite.engine.host import Host
 from suite.entries.registry import Registry
 from suite.entries.select import expand
+from suite.entries.stored_run import StoredRun
 from suite.records.schema import Sources
 from suite.spec import RunSpec
 from suite.store.store import RunFolder, Store
@@ -37,7 +39,7 @@ def make_run(root: Path, spec: RunSpec) -> RunFolder:
 def train(root: Path, run_id: str, plugin: Path = PLUGIN, **options: Any) -> str:
     from suite.engine.train import run_one
 
-    return run_one(Store(root).run(run_id), Registry([plugin]), None, **options)
+    return run_one(StoredRun(Store(root).run(run_id), Registry([plugin])), Host(**options))
 
 
 def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float, plugin: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from suite.engine.host import Host
 from suite.engine.train import run_one
 from suite.entries.registry import Registry
 from suite.entries.select import expand
+from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError
 from suite.records.schema import Record
 from tests.suite.runner import make_run
@@ -86,7 +88,7 @@ def run(
     registry = Registry([path, *plugins])
     (spec,) = expand(registry, ["sums"], [optimizer], [0])
     folder = make_run(root / "store", spec)
-    assert run_one(folder, registry, None) == "done"
+    assert run_one(StoredRun(folder, registry), Host()) == "done"
     record = folder.record()
     assert record is not None
     metrics = folder.path / "attempts" / "1" / "metrics.jsonl"

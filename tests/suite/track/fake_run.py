@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from suite.engine.host import Host
+from suite.entries.stored_run import StoredRun
 from suite.records.schema import Record
 from suite.spec import RunSpec
 from suite.store.attempt import Attempt
@@ -56,14 +57,13 @@ def record_of(spec: RunSpec) -> Record:
     return make_record(spec, n=100)
 
 
-def run_one(
-    folder: RunFolder, *_: object, stop: Callable[[], bool], progress: Callable[..., None], **__: object
-) -> str:
+def run_one(run: StoredRun, host: Host) -> str:
+    folder = run.folder
     with folder.start() as attempt:
         if folder.spec().optimizer.name == "waits":
             write_rows(attempt, 1, 3)
-            while not stop():
-                progress({"run_id": folder.run_id})
+            while not host.stop():
+                host.progress({"run_id": folder.run_id})
                 time.sleep(0.02)
             return "interrupted"
         write_rows(attempt, 1, N_ROWS)
@@ -71,12 +71,12 @@ def run_one(
     return "done"
 
 
-def train_and_tell(folder: RunFolder, *arguments: Any, **options: Any) -> str:
+def train_and_tell(run: StoredRun, host: Host) -> str:
     """Train as `steppe run` does, then write down what the process has loaded."""
     from suite.engine.train import run_one as train
 
-    outcome = train(folder, *arguments, **options)
-    (folder.path / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+    outcome = train(run, host)
+    (run.folder.path / "modules.json").write_text(json.dumps(sorted(sys.modules)))
     return outcome
 
 

@@ -8,36 +8,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from suite.entries.registry import Registry
+from suite.engine.host import Host
+from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError
 from suite.files import storage_error
-from suite.store.store import RunFolder
 from tests.suite.fake_records import make_record
 
 STEPS = 10
 
 
-def run_one(
-    folder: RunFolder,
-    registry: Registry,
-    data_root: Path | None,
-    *,
-    stop: Callable[[], bool],
-    progress: Callable[[dict[str, Any]], None],
-    checkpoint_s: float,
-    restart_count: int,
-    job: str,
-    **_: object,
-) -> str:
-    spec = folder.spec()
+def run_one(run: StoredRun, host: Host) -> str:
+    folder, spec, stop, progress = run.folder, run.spec, host.stop, host.progress
     kind = spec.optimizer.name
-    with folder.start(restart_count, job) as attempt:
-        attempt.event("worker", pid=os.getpid(), threads=os.environ["OMP_NUM_THREADS"], data=str(data_root))
-        attempt.event("where", gpu=os.environ.get("CUDA_VISIBLE_DEVICES"), checkpoint_s=checkpoint_s)
+    with folder.start(host.restart_count, host.job) as attempt:
+        threads = os.environ["OMP_NUM_THREADS"]
+        attempt.event("worker", pid=os.getpid(), threads=threads, data=str(run.data_root))
+        attempt.event("where", gpu=os.environ.get("CUDA_VISIBLE_DEVICES"), checkpoint_s=host.checkpoint_s)
         for step in range(STEPS):
             while kind == "waits" and not stop():
                 progress(_progress(spec, step))
