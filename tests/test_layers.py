@@ -48,6 +48,7 @@ BELOW_ENTRIES = RANK["store"]
 """Tasks and optimizers import what lies below this layer."""
 
 LOADERS = {
+    "suite/__init__.py",  # the public functions, by name
     "suite/entries/registry.py",  # entries: the only place that loads tasks/ and baselines/, by name
     "suite/cli/__init__.py",  # commands, by name
     "suite/sharpness/__init__.py",  # measures, by name
@@ -120,7 +121,7 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     pairs = {(module_of(found.source), found.module) for found in ALL}
     assert ("baselines.sam", "suite.spec") in pairs
     assert ("suite.objective", "suite.numerics.dropout") in pairs
-    assert ("suite.entries.select", "suite.data.choose") in pairs
+    assert ("suite.entries.selection", "suite.data.choose") in pairs
     assert ("suite.spec", "suite.seeds") not in pairs  # only for the type checker
 
 

@@ -18,6 +18,7 @@ from slurm.lock import alone
 from slurm.state import Task, in_queue
 from slurm.submission import submissions
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.errors import unknown
 from suite.store.store import Store
 
@@ -36,9 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_store(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Cancel what is in the queue; 0 also where there is nothing."""
-    root = options.store_root(args)
+    root = args.store.root
     runs, names = _targets(root, args)
     if not submissions(root):
         options.put(f"nothing of the store {root} was handed to a cluster")
@@ -58,17 +59,17 @@ def execute(args: argparse.Namespace) -> int:
         if not asks:
             options.put(_described(root, found, runs))
         _cancel(every, found)
-    retry = options.command(args.store, "retry", "--cancelled")
+    retry = args.command("retry", "--cancelled")
     options.put(f"cancelled; what was in work saves and stops. `{retry}` goes on with it")
     return 0
 
 
-def _targets(root: Path, args: argparse.Namespace) -> tuple[set[str], set[str]]:
+def _targets(root: Path, args: Arguments) -> tuple[set[str], set[str]]:
     """Tell runs from submissions; SteppeError where something is neither."""
     known = {one.name for one in submissions(root)}
     names = {name for name in args.what if "-" in name}  # no run has a hyphen
     for name in names - known:
-        listing = options.command(args.store, "status", "--json")
+        listing = args.command("status", "--json")
         raise unknown("submission", name, known, f"`{listing}` lists them")
     store = Store(root)
     return {store.find(name).run_id for name in args.what if name not in names}, names

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from slurm.profiles import Profile, load
 from slurm.submission import Order, Submission, submissions
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
 from suite.status.asker import Asker
 from suite.status.sight import Seen, Sight
@@ -55,14 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_store(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Submit the runs; 0 also where there is nothing to retry."""
     wanted = {word for option, word in CHOICES.items() if getattr(args, option)}
     if args.run and wanted:
         raise SteppeError(
             "give either runs or --failed, --lost, --cancelled: runs are taken whatever they are"
         )
-    store = Store(Path(os.path.abspath(options.store_root(args))))  # logs are named by whole paths
+    store = Store(args.store.root.absolute())  # logs are named by whole paths
     if not submissions(store.root):
         raise SteppeError(
             f"nothing of the store {store.root} was ever handed to a cluster: `steppe submit` does that, and "
@@ -80,7 +79,7 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     _submit(store, groups, dry_run=args.dry_run)
     if not args.dry_run:
-        options.put(f"`{options.command(args.store, 'status', '--watch')}` follows them")
+        options.put(f"`{args.command('status', '--watch')}` follows them")
     return 0
 
 
@@ -101,14 +100,14 @@ def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
     return chosen
 
 
-def _named(store: Store, sight: Sight, args: argparse.Namespace) -> list[Seen]:
+def _named(store: Store, sight: Sight, args: Arguments) -> list[Seen]:
     """Choose by name, and say why not where a run cannot be retried."""
     seen = {run.run_id: run for run in sight.runs}
     chosen = []
     for run_id in dict.fromkeys(store.find(name).run_id for name in args.run):
         run = seen.get(run_id)
         if run is None:
-            show = options.command(args.store, "show", run_id)
+            show = args.command("show", run_id)
             raise SteppeError(f"run {run_id} cannot be read: `{show}` says why")
         if run.status in ("done", "failed"):
             options.put(f"{run_id} is {run.status}: it has its record and is not repeated")
@@ -118,14 +117,14 @@ def _named(store: Store, sight: Sight, args: argparse.Namespace) -> list[Seen]:
             )
         elif run.status == "running" or run.placed.state != "left":
             where = f" ({run.placed.job})" if run.placed.job else ""
-            cancel = options.command(args.store, "cancel", run_id)
+            cancel = args.command("cancel", run_id)
             options.put(f"{run_id} is {run.status} and stays where it is{where}; `{cancel}` takes it back")
         else:
             chosen.append(run)
     return chosen
 
 
-def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse.Namespace) -> list[Group]:
+def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: Arguments) -> list[Group]:
     """Put together what is submitted alike: as the last time, but for a profile given now.
 
     `known` is listed after the look that chose them: what is not there was taken back in between.
@@ -151,10 +150,10 @@ def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse
     ]
 
 
-def _command(args: argparse.Namespace) -> str:
+def _command(args: Arguments) -> str:
     words = ["retry", *args.run, *(f"--{option}" for option in CHOICES if getattr(args, option))]
     words += ["--profile", args.profile] if args.profile else []
-    return options.command(args.store, *words)
+    return args.command(*words)
 
 
 def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:

@@ -13,7 +13,6 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from slurm import dispatch, profiles
@@ -21,11 +20,12 @@ from slurm.dispatch import Plan
 from slurm.profiles import Profile
 from slurm.submission import Order, Submission
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.cli.run import say
-from suite.entries.declared import Declared
 from suite.entries.registry import Registry
-from suite.entries.select import declared_cost
+from suite.entries.selection import declared_cost
 from suite.errors import SteppeError
+from suite.publishing.recorded import recorded
 from suite.spec import RunSpec
 from suite.store.store import Store
 from suite.track import mode
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Submit what is not done; 0 if all of it is in the queue, or nothing is left to do."""
     profile = _profile(args)
     wandb = _wandb(args.wandb)
@@ -72,12 +72,12 @@ def execute(args: argparse.Namespace) -> int:
     if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
         args.device = profile.device
     args.ranks = _ranks(args.ranks, profile)
-    registry = Declared(args.plugin)
-    specs = {spec.run_id: spec for spec in options.specs(args, registry)}
-    store = Store(Path(os.path.abspath(options.store_root(args))))
+    registry = args.cached_registry
+    specs = {spec.run_id: spec for spec in args.selection.expand(registry)}
+    store = Store(args.store.root.absolute())
     order = _order(args, profile, wandb)
     gradients = _gradients(specs, registry)
-    recorded = options.recorded(args, specs.values(), store, registry)
+    elsewhere = recorded(args.records, specs.values(), store, registry)
     if args.dry_run:
         planned = dispatch.plan(
             store,
@@ -87,10 +87,10 @@ def execute(args: argparse.Namespace) -> int:
             cluster=cluster,
             specs=specs,
             gradients=gradients,
-            recorded=recorded,
+            recorded=elsewhere,
         )
         return _show(planned, store, as_json=args.json)
-    _pin(store, {run_id: spec for run_id, spec in specs.items() if run_id not in recorded}, registry)
+    _pin(store, {run_id: spec for run_id, spec in specs.items() if run_id not in elsewhere}, registry)
     planned, submission = dispatch.send(
         store,
         list(specs),
@@ -100,7 +100,7 @@ def execute(args: argparse.Namespace) -> int:
         say=say,
         specs=specs,
         gradients=gradients,
-        recorded=recorded,
+        recorded=elsewhere,
     )
     say(_summary(planned, store))
     if submission is not None:
@@ -111,7 +111,7 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(args: argparse.Namespace) -> Profile:
+def _profile(args: Arguments) -> Profile:
     """Return the profile with what the command line puts in its place."""
     profile = profiles.load(args.profile)
     given = {key: getattr(args, key) for key in ("pack", "workers") if getattr(args, key) is not None}
@@ -136,8 +136,8 @@ def _wandb(requested: str | None) -> str:
     return "offline" if requested is None else target.mode
 
 
-def _order(args: argparse.Namespace, profile: Profile, wandb: str) -> Order:
-    data = options.data_root(args)
+def _order(args: Arguments, profile: Profile, wandb: str) -> Order:
+    data = args.data_root
     return Order(
         command=shlex.join(["steppe", *sys.argv[1:]]),
         profile=profile.to_dict(),
@@ -204,12 +204,12 @@ def _number(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def _tell(submission: Submission, args: argparse.Namespace) -> None:
+def _tell(submission: Submission, args: Arguments) -> None:
     jobs = [str(batch.job) for batch in submission.batches]
     shown = ", ".join(jobs[:5]) + (", …" if len(jobs) > 5 else "")
     say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
-    say(f"follow them: {options.command(args.store, 'status', '--watch')}")
-    say(f"stop them:   {options.command(args.store, 'cancel', submission.name)}")
+    say(f"follow them: {args.command('status', '--watch')}")
+    say(f"stop them:   {args.command('cancel', submission.name)}")
 
 
 def _show(planned: Plan, store: Store, *, as_json: bool) -> int:

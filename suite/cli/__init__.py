@@ -3,7 +3,7 @@
 A command is a module of this package, or of the `cli` of a package beside suite/ (slurm/), that defines
 
     configure(parser: argparse.ArgumentParser) -> None     declares its arguments (shared ones: options.py)
-    execute(args: argparse.Namespace) -> int               does it and returns the exit code
+    execute(args: Arguments) -> int                        does it and returns the exit code
 
 The first line of its docstring is its help, read from the file's text: `steppe --help` imports no command,
 and a command is imported only when it is called. Exit codes: 0 all well, 1 some runs failed, 2 usage.
@@ -19,12 +19,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from suite import __version__
 from suite.errors import SteppeError, unknown
 
-HELPERS = frozenset({"__init__", "options"})
+if TYPE_CHECKING:
+    from suite.cli.arguments import Arguments
+
+HELPERS = frozenset({"__init__", "arguments", "options"})
 """Modules of this package that are no commands."""
 
 PACKAGES = ("suite", "slurm")
@@ -116,6 +119,17 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in available:
         kind = "option" if name.startswith("-") else "command"
         raise unknown(kind, name, available if kind == "command" else ("--help", "--version"))
+    try:
+        args = parse(name, arguments[1:])
+    except SystemExit as exit_of_help:  # only --help leaves this way
+        return int(exit_of_help.code or 0)
+    return int(importlib.import_module(modules()[name]).execute(args))
+
+
+def parse(name: str, arguments: Sequence[str]) -> Arguments:
+    """Parse the arguments of a command."""
+    from suite.cli.arguments import Arguments
+
     module = importlib.import_module(modules()[name])
     parser = Parser(
         prog=f"steppe {name}",
@@ -125,11 +139,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     module.configure(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    try:
-        args = parser.parse_args(arguments[1:])
-    except SystemExit as exit_of_help:  # only --help leaves this way
-        return int(exit_of_help.code or 0)
-    return int(module.execute(args))
+    return parser.parse_args(arguments, namespace=Arguments())
 
 
 def _help(available: dict[str, str]) -> str:

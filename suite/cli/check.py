@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict
 
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.entries.registry import Registry
 from suite.entries.select import parse_selector
 from suite.errors import SteppeError
@@ -31,10 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Run the battery, print its verdict and return the exit code."""
     name, overrides = _single(args.name)
-    registry: Registry = options.registry(args)
+    registry: Registry = args.registry
     found = registry.optimizer(name) if args.kind == "optimizer" else registry.task(name)
     resolve_params(found.entry.params, overrides, f"{args.kind} {name}")  # a mistyped override is usage
     from suite.conformance import check_optimizer, check_task
@@ -42,8 +43,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.kind == "optimizer":
         checks = check_optimizer(found, overrides)
     else:
-        cache = options.store_root(args) / "cache"
-        checks = check_task(found, options.data_root(args), overrides, cache, args.data_set)
+        cache = args.store.root / "cache"
+        checks = check_task(found, args.data_root, overrides, cache, args.data_set)
     broken = sum(not check.ok for check in checks)
     if args.json:
         options.print_json({"kind": args.kind, "name": args.name, "checks": [asdict(c) for c in checks]})

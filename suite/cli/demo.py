@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from suite.cli import Parser, leaderboard, options, run, wandb
+from suite.cli import leaderboard, options, parse, run, wandb
+from suite.cli.arguments import Arguments
 
 RUNS = ["-t", "digits-cnn", "-o", "*", "-s", "0-2"]
 
@@ -21,18 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     wandb.add_mode(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Run what is missing, write the leaderboard into the store and print the heart of it."""
-    store = options.store_root(args)
-    shared = ["--store", str(store)] if args.store else []
+    store = args.store.root
+    shared = args.store_option
     workers = ["--workers", str(args.workers)] if args.workers else []
     mirror = ["--wandb", args.wandb] if args.wandb else []
-    parser = Parser(prog="steppe run")
-    run.configure(parser)
-    code = run.run_selected(
-        parser.parse_args([*RUNS, *shared, *workers, *mirror]),
-        shlex.join(["steppe", "demo", *shared, *mirror]),
-    )
+    selected = parse("run", [*RUNS, *shared, *workers, *mirror])
+    code = run.run_selected(selected, shlex.join(["steppe", "demo", *shared, *mirror]))
     if code == run.INTERRUPTED:
         return code
     page = store / "leaderboard.md"
@@ -43,18 +40,17 @@ def execute(args: argparse.Namespace) -> int:
     return code
 
 
-def _leaderboard(*arguments: str) -> argparse.Namespace:
-    parser = Parser(prog="steppe leaderboard")
-    leaderboard.configure(parser)
-    return parser.parse_args(["-t", "digits-cnn", *arguments])
+def _leaderboard(*arguments: str) -> Arguments:
+    return parse("leaderboard", ["-t", "digits-cnn", *arguments])
 
 
-def summary(args: argparse.Namespace) -> str:
+def summary(args: Arguments) -> str:
     """Write what fits a terminal of each table that the options of `steppe leaderboard` choose."""
-    from suite.report import text
+    from suite.report import boards, text
     from suite.report.markdown import UNTUNED
 
-    board = leaderboard.build(leaderboard.chosen_records(args), options.registry(args), args)
+    records = leaderboard.chosen_records(args)
+    board = boards.leaderboard(records, args.cached_registry, view=args.view)
     parts = []
     for table in board.tables:
         score = table.score

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.data.dataset import Data
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Print the findings; 1 if something needed is wrong, else 0."""
     all_ok = True
     findings = []
@@ -67,21 +68,21 @@ def line(finding: Finding) -> str:
     return f"{mark} {finding.what:<17} {finding.found}{mend}"
 
 
-def diagnose(args: argparse.Namespace) -> Iterator[Finding]:
+def diagnose(args: Arguments) -> Iterator[Finding]:
     """Yield the findings one by one, the quick ones first."""
     yield Finding("python", sys.version_info >= (3, 11), platform.python_version(), "")
     yield from (_package(name, minimum) for name, minimum in MINIMUM.items())
     yield _guard("device", _device)
-    yield _guard("store", lambda: _store(Store(options.store_root(args))))
+    yield _guard("store", lambda: _store(args.store))
     root = None
     try:
-        root = options.data_root(args)
+        root = args.data_root
         told = str(root) if root else "no folder named: only built-in data can be used"
         mend = "" if root else "export STEPPE_DATA=DIR, then `steppe prepare TASK`"
         yield Finding("data folder", True if root else None, told, mend)
     except SteppeError as error:
         yield Finding("data folder", False, str(error))
-    for dataset, task in _datasets(options.registry(args)):
+    for dataset, task in _datasets(args.registry):
         yield _guard(f"data {dataset.name}", partial(_data, dataset, task, root, quick=args.quick))
     sbatch = shutil.which("sbatch")
     yield Finding(

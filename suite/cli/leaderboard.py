@@ -7,42 +7,21 @@ a folder of pages that opens from a disk.
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import gc
 import shlex
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from suite.cli import options, show
-from suite.entries.declared import Declared
-from suite.entries.registry import Registry
-from suite.entries.select import arguments
+from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.errors import SteppeError, unknown
 from suite.files import write_whole
-from suite.publishing.published import read_records
 from suite.records.schema import Record
-from suite.report.runs import set_ups
+from suite.report import boards
 from suite.report.views import REPORT_VIEWS
-from suite.spec import RunSpec
 from suite.store.store import Store
 
-if TYPE_CHECKING:
-    from suite.report.leaderboard import Leaderboard
-    from suite.report.site import Material
-
-FORMATS = ("md", "csv", "tex", "html")
-
-_WHY = {
-    "epochs": "no run has the epochs of a task's budget.",
-    "sample-gradients": "no run costs what a task's budget costs at one gradient a step.",
-    "seconds": "no two rows have a median training time near each other on one machine, one of them with one "
-    "gradient a step at the task's epochs.",
-}
-"""Why a view may have no table, though others have."""
+FORMATS = (*boards.TEXT_FORMATS, "html")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,24 +53,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_plugins(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Write the tables of all records that the options let through."""
-    registry = Declared(args.plugin)
     records = chosen_records(args)
     gc.freeze()  # they live to the end: nothing to search for cycles, again and again
     try:
-        return _write(records, registry, args)
+        return write(records, args)
     finally:
         gc.unfreeze()
 
 
-def _write(records: list[Record], registry: Declared, args: argparse.Namespace) -> int:
-    board = build(records, registry, args)
+def write(records: list[Record], args: Arguments) -> int:
+    """Write the leaderboard of these records as the options say."""
+    registry = args.cached_registry
+    board = boards.leaderboard(records, registry, command=command(args), view=args.view)
+    chosen = chosen_format(args)
+    if args.figures is not None or chosen == "html":
+        material = boards.material(records, registry, _store(args))
     if args.figures is not None:
-        _figures(args.figures, board, _material(records, registry, args))
-    if chosen_format(args) == "html":
-        return _site(board, _material(records, registry, args), args)
-    content = render(board, records, registry, args).encode()
+        written = boards.write_figures(args.figures, board, material)
+        print(f"steppe: {len(written)} figures in {args.figures}", file=sys.stderr)
+    if chosen == "html":
+        print(boards.write_site(_site_folder(args), board, material))
+        return 0
+    content = boards.render(board, chosen, records, registry).encode()
     if args.output is None:
         sys.stdout.write(content.decode())
     else:
@@ -99,53 +84,29 @@ def _write(records: list[Record], registry: Declared, args: argparse.Namespace) 
     return 0
 
 
-def _site(board: Leaderboard, material: Material, args: argparse.Namespace) -> int:
-    from suite.report import site
-
-    print(site.write(_site_folder(args), board, material))
-    return 0
-
-
-def _site_folder(args: argparse.Namespace) -> Path:
+def _site_folder(args: Arguments) -> Path:
     """Return the folder of the site: -o, else `site` in the store that it shows."""
-    if args.output is None and args.records:
+    output: Path | None = args.output
+    root = args.store.root
+    if output is None and args.records:
         raise SteppeError("a site of published records needs a folder of its own: name one with -o")
-    store = options.store_root(args)
-    if args.output is not None and args.output.suffix == ".html":
-        folder = args.output.with_suffix("")
+    if output is not None and output.suffix == ".html":
+        folder = output.with_suffix("")
         raise SteppeError(f"HTML is a folder of pages, not a file: give `--format html -o {folder}`")
-    if args.output is not None and args.output.resolve().is_relative_to((store / "runs").resolve()):
-        raise SteppeError(f"{args.output} is among the runs of the store: name another folder with -o")
-    return args.output or store / "site"
+    if output is not None and output.resolve().is_relative_to((root / "runs").resolve()):
+        raise SteppeError(f"{output} is among the runs of the store: name another folder with -o")
+    return output or root / "site"
 
 
-def _figures(folder: Path, board: Leaderboard, material: Material) -> None:
-    from suite.report import figures
-    from suite.report.site.plots import table_curves
-    from suite.report.site.runs import read
-
-    def rows(run_id: str) -> Sequence[Mapping[str, Any]]:
-        return read(material, run_id).rows
-
-    written = figures.write(folder, board, [table_curves(table, rows) for table in board.tables])
-    print(f"steppe: {len(written)} figures in {folder}", file=sys.stderr)
-
-
-def _material(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Material:
-    from suite.report.leaderboard import once
-    from suite.report.site import Material
-
-    return Material(
-        records=once(records),
-        store=Store(options.store_root(args)) if _has_store(args) else None,
-        command=lambda spec: show.command(spec, registry),
-        commands=lambda specs: run_commands(specs, registry),
-    )
-
-
-def chosen_records(args: argparse.Namespace) -> list[Record]:
+def chosen_records(args: Arguments) -> list[Record]:
     """Return the records that the options let through; SteppeError where there is none."""
-    records = [record for record in _records(args) if _wanted(record, args)]
+    records = boards.load_records(
+        args.records or (),
+        store=_store(args),
+        tasks=args.task or (),
+        optimizers=args.optimizer or (),
+        say=lambda line: print(f"steppe: {line}", file=sys.stderr),
+    )
     if not records:
         if args.task or args.optimizer:
             raise SteppeError("no finished run is of these tasks and optimizers (-t, --optimizer)")
@@ -153,57 +114,12 @@ def chosen_records(args: argparse.Namespace) -> list[Record]:
     return records
 
 
-def _has_store(args: argparse.Namespace) -> bool:
-    """Whether the store is shown: not where published records are, unless it is named beside them."""
-    return not args.records or args.store is not None
+def _store(args: Arguments) -> Store | None:
+    """Return the store that is shown: none next to published records, unless it is named."""
+    return args.store if not args.records or args.store_folder is not None else None
 
 
-def _records(args: argparse.Namespace) -> Iterable[Record]:
-    published = [record for path in args.records or () for record in read_records(path)]
-    if not _has_store(args):
-        return published
-    found = Store(options.store_root(args)).index()
-    for line in found.skipped:
-        print(f"steppe: {line}", file=sys.stderr)
-    return [*found, *published]
-
-
-def _wanted(record: Record, args: argparse.Namespace) -> bool:
-    asked = ((record.spec.task, args.task), (record.spec.optimizer, args.optimizer))
-    return all(any(fnmatch.fnmatchcase(ref.name, glob) for glob in globs) for ref, globs in asked if globs)
-
-
-def build(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Leaderboard:
-    """Sort the records into the tables asked for."""
-    from suite.report import leaderboard, markdown
-
-    tasks = {name: found.entry.params for name, found in registry.tasks.items()}
-    optimizers = {name: found.entry.params for name, found in registry.optimizers.items()}
-    board = leaderboard.build(records, tasks, optimizers, command(args))
-    if args.view is None:
-        return board
-    tables = tuple(table for table in board.tables if table.view == args.view)
-    if tables or not board.tables:
-        return replace(board, tables=tables)
-    sentence = f"No table at {markdown.VIEW_TITLES[args.view]}: {_WHY[args.view]}"
-    return replace(board, tables=tables, left_out=(*board.left_out, sentence))
-
-
-def render(
-    board: Leaderboard, records: Sequence[Record], registry: Registry, args: argparse.Namespace
-) -> str:
-    """Write the leaderboard as text in the format asked for."""
-    from suite.report import csv_, latex, markdown
-
-    if chosen_format(args) == "csv":
-        return csv_.render(board)
-    if chosen_format(args) == "tex":
-        return latex.render(board)
-    origin = run_commands([record.spec for record in records], registry)
-    return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
-
-
-def chosen_format(args: argparse.Namespace) -> str:
+def chosen_format(args: Arguments) -> str:
     """Return --format, else the ending of the output file, else md."""
     if args.format is not None:
         return str(args.format)
@@ -215,7 +131,7 @@ def chosen_format(args: argparse.Namespace) -> str:
     return ending
 
 
-def command(args: argparse.Namespace) -> str:
+def command(args: Arguments) -> str:
     """Write the command line out again, as it gives this leaderboard.
 
     A site is for others to open: its command says nothing of where things lie on this machine.
@@ -230,7 +146,7 @@ def command(args: argparse.Namespace) -> str:
     out += ["--records", *records] if records else []
     if public:
         return shlex.join([*out, "--format", "html"])
-    out += ["--store", str(args.store)] if args.store else []
+    out += args.store_option
     out += ["--format", args.format] if args.format else []
     out += ["--figures", str(args.figures)] if args.figures else []
     return shlex.join([*out, "-o", str(args.output)] if args.output else out)
@@ -239,54 +155,3 @@ def command(args: argparse.Namespace) -> str:
 def _name(path: str) -> str:
     """Keep of a path what does not tell of the machine: relative ones whole, of others the last part."""
     return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else str(path)
-
-
-def run_commands(specs: Sequence[RunSpec], registry: Registry) -> list[str]:
-    """Write `steppe run` commands that span the runs, and a comment on those whose entries are not known."""
-    settings: dict[bytes, tuple[RunSpec, set[int]]] = {}
-    for spec, set_up in zip(specs, set_ups(specs), strict=True):
-        settings.setdefault(set_up, (spec, set()))[1].add(spec.seed)
-    return _commands(settings.values(), registry)
-
-
-def _commands(settings: Iterable[tuple[RunSpec, set[int]]], registry: Registry) -> list[str]:
-    seeds: dict[tuple[str, ...], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    missing = set()
-    for spec, which in settings:
-        try:
-            given = arguments(spec, registry)
-        except SteppeError as error:
-            missing.add(f"# {spec.optimizer.label()} on {spec.task.label()}, seeds {ranges(which)}: {error}")
-            continue
-        optimizer = given[given.index("-o") + 1]
-        left_out = _pair(given, "-o", "-s")
-        rest = tuple(piece for at, piece in enumerate(given) if at not in left_out)
-        seeds[rest][optimizer] |= which
-    commands = []
-    for rest, by_optimizer in sorted(seeds.items()):
-        together: dict[str, list[str]] = defaultdict(list)
-        for optimizer, which in sorted(by_optimizer.items()):
-            together[ranges(which)].append(optimizer)
-        for span, optimizers in together.items():
-            given = [*rest[:2], "-o", ",".join(optimizers), "-s", span, *rest[2:]]
-            commands.append(shlex.join(["steppe", "run", *given]))
-    return [*commands, *sorted(missing)]
-
-
-def _pair(given: Sequence[str], *flags: str) -> set[int]:
-    return {at + shift for flag in flags for at in (given.index(flag),) for shift in (0, 1)}
-
-
-def ranges(seeds: Iterable[int]) -> str:
-    """Write seeds as `parse_seeds` reads them, for instance 0-9,12."""
-    spans: list[list[int]] = []
-    for seed in sorted(seeds):
-        if spans and seed == spans[-1][1] + 1:
-            spans[-1][1] = seed
-        else:
-            spans.append([seed, seed])
-    return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in spans)
-
-
-def _fenced(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"\n{title}\n\n```sh\n", *(f"{line}\n" for line in lines), "```\n"]

@@ -9,7 +9,7 @@ import msgspec
 
 from suite import space
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.cli.arguments import Arguments
 from suite.entries.registry import Found, Registry, match
 from suite.metric import Description, Metric
 from suite.spec import OptimizerSpec, Param, cost_of, needs_of, resolve_params
@@ -28,9 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Print the names with a line each, or the parameters of those that match."""
-    rows = describe(Declared(args.plugin), args.kind)
+    rows = describe(args.cached_registry, args.kind)
     if args.name is not None:
         names = match(args.name, [row["name"] for row in rows], args.kind.removesuffix("s"))
         rows = [row for row in rows if row["name"] in names]

@@ -15,10 +15,10 @@ import argparse
 import msgspec
 
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError, unknown
 from suite.records.schema import Estimate
-from suite.store.store import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Load the final weights, re-estimate BatchNorm as the run did, measure, print, and write if asked to."""
     from suite.sharpness import MEASURES
 
@@ -53,14 +53,14 @@ def execute(args: argparse.Namespace) -> int:
             raise unknown("measure", name, MEASURES, mend="`steppe list measures` describes them")
     if args.write and args.examples is not None:
         raise SteppeError("--write records estimates on the task's own examples: leave --examples out")
-    folder = Store(options.store_root(args)).find(args.run)
+    folder = args.store.find(args.run)
     record = folder.record()
     if record is None or record.failed:
         state = folder.status()
         raise SteppeError(f"run {folder.run_id} is {state}: only a run that is done has final weights")
     from suite.engine.remeasure import remeasure
 
-    run = StoredRun(folder, options.registry(args), options.data_root(args))
+    run = StoredRun(folder, args.registry, args.data_root)
     measured = remeasure(run, record, names, n_examples=args.examples, write=args.write)
     recorded = {} if record.sharpness is None else record.sharpness.measures
     if args.json:

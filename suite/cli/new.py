@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.entries.scaffold import scaffold, shown
 
 TO_FILL = {"optimizer": "update", "task": "model"}
@@ -28,9 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_plugins(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Write the file and say what to do next."""
-    path = scaffold(args.kind, args.name, args.file, options.registry(args))
+    path = scaffold(args.kind, args.name, args.file, args.registry)
     plugin = f" --plugin {shown(path)}" if args.file is not None else ""
     print(f"wrote {shown(path)}")
     print(f"next: fill in `{TO_FILL[args.kind]}`, then run `steppe check {args.kind} {args.name}{plugin}`")

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import math
-import os
-import shlex
 import shutil
 import sys
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from suite.entries.registry import Registry
-from suite.entries.select import VIEWS, expand, parse_seeds
-from suite.errors import SteppeError
-from suite.spec import PRECISIONS, RunSpec
+from suite.cli.arguments import STORE
+from suite.entries.selection import VIEWS
+from suite.spec import PRECISIONS
 from suite.store.lines import finite
 from suite.terminal.table import clean, fit, width_of
-
-if TYPE_CHECKING:
-    from suite.store.store import Store
-
-STORE = "runs"
-"""The store where neither --store nor STEPPE_STORE names one."""
-
-IN_RECORDS = ("done in records", "failed in records")
-"""States of runs that published records hold, and that the store need not hold too."""
-
-GPU_TRACES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")
-"""What drivers of GPUs leave where torch could use one: Linux, Jetson, WSL, ROCm."""
 
 
 def add_selectors(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +92,11 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add --store: where runs and records lie."""
     parser.add_argument(
-        "--store", type=Path, metavar="DIR", help=f"the store (default: $STEPPE_STORE, else ./{STORE})"
+        "--store",
+        type=Path,
+        dest="store_folder",
+        metavar="DIR",
+        help=f"the store (default: $STEPPE_STORE, else ./{STORE})",
     )
 
 
@@ -171,131 +158,6 @@ def positive(text: str) -> float:
     if not 0.0 < value <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to a million")
     return value
-
-
-def selector_arguments(args: argparse.Namespace) -> list[str]:
-    """Write the options of the commands that run selected runs out again, defaults left out."""
-    out = [piece for task in args.task for piece in ("-t", task)]
-    out += [piece for optimizer in args.optimizer for piece in ("-o", optimizer)]
-    out += ["-s", args.seeds]
-    defaults = {
-        "budget": 1.0,
-        "view": "epochs",
-        "precision": "",
-        "device": "auto",
-        "threads": 1,
-        "ranks": 1,
-        "data": None,
-        "data_set": "",
-        "store": None,
-        "workers": None,
-    }
-    for name, default in defaults.items():
-        value = getattr(args, name)
-        if value != default:
-            out += [f"--{name.replace('_', '-')}", str(value)]
-    out += ["--compile"] if args.compile else []
-    out += ["--records", *map(str, args.records)] if args.records else []
-    return out + [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
-
-
-def default_workers(spec: RunSpec) -> int:
-    """Count runs at a time: as many as have a core for each thread, or a GPU for each process."""
-    if spec.device == "cuda":
-        from suite.workers.process import visible_gpus
-
-        return max(1, len(visible_gpus()) // spec.ranks)
-    return max(1, len(os.sched_getaffinity(0)) // (spec.threads * spec.ranks))
-
-
-def registry(args: argparse.Namespace) -> Registry:
-    """Return the entries, plugins of the command line included."""
-    return Registry(args.plugin)
-
-
-def store_root(args: argparse.Namespace) -> Path:
-    """Return the folder of the store: --store, STEPPE_STORE, or ./runs."""
-    given: Path | None = args.store
-    return given or Path(os.environ.get("STEPPE_STORE") or STORE)
-
-
-def command(store: Path | None, *words: str) -> str:
-    """Write a command of `steppe` for a message; it takes along the --store that was given, if one was."""
-    return shlex.join(["steppe", *words, *(["--store", str(store)] if store else [])])
-
-
-def data_root(args: argparse.Namespace) -> Path | None:
-    """Return the folder of the data sets: --data, STEPPE_DATA, or None; it must exist."""
-    text = args.data or os.environ.get("STEPPE_DATA") or None
-    if text is None:
-        return None
-    root = Path(text)
-    if not root.is_dir():
-        named_by = "--data" if args.data else "STEPPE_DATA"
-        raise SteppeError(f"no folder {root}, which {named_by} names; create it, then `steppe prepare TASK`")
-    return root
-
-
-def device(args: argparse.Namespace) -> str:
-    """Return the device kind of the runs; `auto` asks torch, where there may be a GPU, whether it sees it."""
-    chosen = str(args.device)
-    if chosen != "auto":
-        return chosen
-    if not _gpu_possible():
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _gpu_possible() -> bool:
-    """Whether there are traces of a driver and GPUs are not hidden: no torch sees one elsewhere."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return False
-    traces = (path for pattern in GPU_TRACES for path in glob.iglob(pattern))
-    return any(traces) or shutil.which("nvidia-smi") is not None
-
-
-def specs(args: argparse.Namespace, entries: Registry) -> list[RunSpec]:
-    """Return the runs that the options of `add_selectors` span."""
-    return expand(
-        entries,
-        args.task,
-        args.optimizer,
-        parse_seeds(args.seeds),
-        data_root=data_root(args),
-        data_name=args.data_set,
-        budget=args.budget,
-        view=args.view,
-        precision=args.precision,
-        device=device(args),
-        threads=args.threads,
-        compile=args.compile,
-        ranks=args.ranks,
-    )
-
-
-def recorded(
-    args: argparse.Namespace, wanted: Iterable[RunSpec], store: Store, entries: Registry
-) -> dict[str, str]:
-    """Return the runs that the files of --records hold and the store does not, each with its state.
-
-    A state is one of `IN_RECORDS`. A run that completed in one of the files is done, whatever others say.
-    Raises SteppeError where the code of its entries is not that which made the record.
-    """
-    if not args.records:
-        return {}
-    from suite.publishing.published import read_records
-
-    run_ids = {spec.run_id for spec in wanted if not store.is_done(spec.run_id)}
-    states: dict[str, str] = {}
-    for path in args.records:
-        for record in read_records(path):
-            if record.run_id in run_ids:
-                entries.hold(record, path)
-                state = IN_RECORDS[record.failed]
-                states[record.run_id] = min(state, states.get(record.run_id, state), key=IN_RECORDS.index)
-    return states
 
 
 def print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.data.dataset import Data
 from suite.entries.select import select
 from suite.errors import SteppeError, unknown
@@ -20,9 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_plugins(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Prepare the data set of each task: the one named, else one that is there, else the task's first."""
-    registry = options.registry(args)
+    registry = args.registry
     given = args.data or os.environ.get("STEPPE_DATA") or None
     root = Path(given) if given else None
     chosen: dict[str, tuple[Data, list[str]]] = {}

@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from suite.cli import options, wandb
+from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
+from suite.publishing.recorded import IN_RECORDS, recorded
 from suite.spec import RunSpec
 from suite.status.sight import FINAL
 from suite.store.store import Store
@@ -41,24 +43,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Run what is not done; 0 if every run has a completed record, here or published, 1 if some have not."""
     return run_selected(args, shlex.join(["steppe", *sys.argv[1:]]))
 
 
-def run_selected(args: argparse.Namespace, resume_with: str) -> int:
+def run_selected(args: Arguments, resume_with: str) -> int:
     """Bring every selected run to a record and say how it went; `resume_with` is the command that goes on."""
     target = mode.choose(args.wandb)
-    registry = options.registry(args)
-    specs = options.specs(args, registry)
+    registry, store = args.registry, args.store
+    specs = args.selection.expand(registry)
     _check_gpus(specs, args.ranks)
-    store = Store(options.store_root(args))
-    elsewhere = options.recorded(args, specs, store, registry)
+    elsewhere = recorded(args.records, specs, store, registry)
     mine = [spec for spec in specs if spec.run_id not in elsewhere]
     for spec in mine:  # also of those that are done: an entry edited since is not silently "done"
         registry.pin(spec, store)
     before = {spec.run_id: prepare(store, spec) for spec in mine}
-    todo = [spec.run_id for spec in mine if before[spec.run_id] not in FINAL]
+    todo = [spec for spec in mine if before[spec.run_id] not in FINAL]
     counts = Counter(elsewhere.get(spec.run_id) or before[spec.run_id] for spec in specs)
     say(
         f"{len(specs)} run{'' if len(specs) == 1 else 's'} in {store.root}: "
@@ -66,13 +67,12 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     )
     result, mirrored = PoolResult(), ""
     if todo:
-        chosen = [spec for spec in specs if spec.run_id in todo]
-        mirror = wandb.sidecar(store, target, chosen, registry, args.plugin)
+        mirror = wandb.sidecar(store, target, todo, registry, args.plugin)
         try:
-            result = run_todo(store, todo, args, options.default_workers(specs[0]), mirror)
+            result = run_todo([spec.run_id for spec in todo], args, args.n_workers(specs[0]), mirror)
         finally:
             mirrored = mirror.close() if mirror is not None else ""
-    code = summarize(store, specs, elsewhere, result, args, resume_with)
+    code = summarize(specs, elsewhere, result, args, resume_with)
     if mirrored:
         say(mirrored)
     return code
@@ -90,9 +90,7 @@ def _check_gpus(specs: Sequence[RunSpec], ranks: int) -> None:
         )
 
 
-def run_todo(
-    store: Store, todo: list[str], args: argparse.Namespace, default_workers: int, mirror: Mirror | None
-) -> PoolResult:
+def run_todo(todo: list[str], args: Arguments, n_workers: int, mirror: Mirror | None) -> PoolResult:
     """Run what is to do under the live table; the mirror, if any, is told what starts and ends."""
     with Display(len(todo)) as display:
 
@@ -102,11 +100,11 @@ def run_todo(
                 mirror(event)
 
         return run_pool(
-            store.root,
+            args.store.root,
             todo,
-            workers=args.workers or default_workers,
+            workers=n_workers,
             plugins=args.plugin,
-            data_root=options.data_root(args),
+            data_root=args.data_root,
             checkpoint_s=args.checkpoint_s,
             on_event=tell,
             place=Place(args.ranks),
@@ -121,18 +119,19 @@ def prepare(store: Store, spec: RunSpec) -> str:
 
 
 def summarize(
-    store: Store,
     specs: list[RunSpec],
     elsewhere: Mapping[str, str],
     result: PoolResult,
-    args: argparse.Namespace,
+    args: Arguments,
     resume_with: str,
 ) -> int:
     """Say what is done, what failed and what comes next; return the exit code.
 
     `elsewhere` has the state of those runs that are in published records and not in the store.
     """
-    states = {spec.run_id: elsewhere.get(spec.run_id) or store.run(spec.run_id).status() for spec in specs}
+    states = {
+        spec.run_id: elsewhere.get(spec.run_id) or args.store.run(spec.run_id).status() for spec in specs
+    }
     counts = Counter(states.values())
     if args.json:
         options.print_json({"runs": states, "errors": result.errors})
@@ -142,7 +141,7 @@ def summarize(
     if result.interrupted:
         say(f"stopped; nothing is lost. To go on: {resume_with}")
         return INTERRUPTED
-    return 0 if counts["done"] + counts[options.IN_RECORDS[False]] == len(specs) else 1
+    return 0 if counts["done"] + counts[IN_RECORDS[False]] == len(specs) else 1
 
 
 def say(text: str) -> None:

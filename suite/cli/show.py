@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -18,17 +17,16 @@ from typing import Any
 import msgspec
 
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.cli.arguments import Arguments
 from suite.entries.registry import Registry
-from suite.entries.select import arguments
-from suite.errors import SteppeError
 from suite.metric import PERCENT, Description, Metric
 from suite.records.schema import Record, Sharpness
+from suite.report.commands import run_command
 from suite.report.sparkline import levels, sparkline
 from suite.spec import EntryRef, RunSpec
 from suite.status.asker import Answer, Asker, glance
 from suite.status.scheduler import Placed
-from suite.store.store import RunFolder, Store
+from suite.store.store import RunFolder
 from suite.terminal.table import clean
 
 Row = Mapping[str, Any]
@@ -95,12 +93,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Print everything that the store knows about the run, and where the scheduler has it."""
-    store = Store(options.store_root(args))
+    store = args.store
     folder = store.find(args.run)
     answer = Answer({}) if store.is_done(folder.run_id) else Asker(store.root, ask=glance)()
-    known = gather(folder, Declared(args.plugin), answer)
+    known = gather(folder, args.cached_registry, answer)
     if args.json:
         options.print_json(known.to_dict())
     else:
@@ -116,7 +114,7 @@ def gather(folder: RunFolder, registry: Registry, answer: Answer) -> Known:
         path=str(folder.path),
         status=folder.status(),
         spec=spec,
-        command=command(spec, registry),
+        command=run_command(spec, registry),
         record=record,
         task=record.task if record else folder.description(),
         rows=folder.metrics(),
@@ -133,14 +131,6 @@ def _trouble(folder: RunFolder) -> dict[str, Any]:
         return {}
     when = datetime.fromtimestamp(trouble.time).astimezone().isoformat(timespec="seconds")
     return {key: value for key, value in {**asdict(trouble), "time": when}.items() if value != ""}
-
-
-def command(spec: RunSpec, registry: Registry) -> str:
-    """Write the command that gives exactly this run, or why it cannot be given any more."""
-    try:
-        return shlex.join(["steppe", "run", *arguments(spec, registry)])
-    except SteppeError as error:
-        return f"none any more: {error}"
 
 
 def render(known: Known, *, numbers: bool = False) -> str:

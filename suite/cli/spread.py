@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.publishing.published import read_records
@@ -32,14 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_plugins(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Write the report."""
     from suite.report import spread
+    from suite.report.boards import declared
 
-    registry = Declared(args.plugin)
-    tasks = {name: found.entry.params for name, found in registry.tasks.items()}
-    optimizers = {name: found.entry.params for name, found in registry.optimizers.items()}
-    found = spread.spreads(_read(args.one), _read(args.other), tasks, optimizers)
+    found = spread.spreads(_read(args.one), _read(args.other), *declared(args.cached_registry))
     command = ["steppe", "spread", str(args.one), str(args.other)]
     command += [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
     content = spread.render(found, shlex.join([*command, *(["-o", str(args.output)] if args.output else [])]))

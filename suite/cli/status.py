@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from suite.cli import options
+from suite.cli.arguments import Arguments, command
 from suite.errors import SteppeError
 from suite.status.asker import Asker, glance
 from suite.status.sight import FINAL, WORDS, Seen, Sight
 from suite.status.watch import Watch
-from suite.store.store import Store
 from suite.terminal.screen import Screen
 from suite.terminal.table import (
     duration,
@@ -75,16 +75,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Print where the runs are; 1 if some run failed, is lost, or could not be read, else 0."""
     if args.watch and (args.json or args.runs):
         raise SteppeError(
             "--watch is for people and takes neither --json nor --runs; a program asks "
-            f"`{options.command(args.store, 'status', '--json')}`"
+            f"`{args.command('status', '--json')}`"
         )
-    store = Store(options.store_root(args))
+    store = args.store
     if args.watch:
-        return _code(follow(Watch(store, Asker(store.root)), Screen(sys.stdout), args.interval, args.store))
+        return _code(
+            follow(Watch(store, Asker(store.root)), Screen(sys.stdout), args.interval, args.store_folder)
+        )
     sight = Watch(store, Asker(store.root, ask=glance)).look()
     if args.json:
         options.print_json({"runs": [_plain(run) for run in sight.runs], **_totals(sight)})
@@ -93,7 +95,7 @@ def execute(args: argparse.Namespace) -> int:
     elif args.runs:
         options.put(_listing(sight))
     else:
-        options.put(_overview(sight, args.store))
+        options.put(_overview(sight, args.store_folder))
     for line in _warnings(sight):
         options.put(line, sys.stderr)
     return _code(sight)
@@ -181,7 +183,7 @@ def _at_work(running: list[Seen], given: Path | None) -> list[str]:
 
 
 def _more(n: int, given: Path | None) -> str:
-    return f"and {n} more, see `{options.command(given, 'status', '--runs')}`"
+    return f"and {n} more, see `{command(given, 'status', '--runs')}`"
 
 
 def _place(run: Seen) -> str:
@@ -249,10 +251,10 @@ def _further(run: Seen, given: Path | None) -> str:
     """Say where more is told, or what helps this very run."""
     if run.placed and run.placed.mend:
         program, *words = shlex.split(run.placed.mend)  # its dispatcher does not know how the store is named
-        return f"`{options.command(given, *words) if program == 'steppe' else run.placed.mend}`"
+        return f"`{command(given, *words) if program == 'steppe' else run.placed.mend}`"
     if run.log and run.status != "failed" and Path(run.log).exists():
         return f"log {run.log}"
-    return f"`{options.command(given, 'show', run.run_id)}`"
+    return f"`{command(given, 'show', run.run_id)}`"
 
 
 def _mends(sight: Sight, given: Path | None) -> list[str]:
@@ -262,14 +264,14 @@ def _mends(sight: Sight, given: Path | None) -> list[str]:
         some = sight.having(word)
         n_handed = sum(run.placed is not None for run in some)
         if n_handed:
-            retry = options.command(given, "retry", *choice)
+            retry = command(given, "retry", *choice)
             lines.append(f"{word}: `{retry}` hands them to the cluster again")
         if n_handed < len(some) and not sight.silent:  # else they may be the cluster's to go on with
             lines.append(_STARTED_HERE[word])
     if sight.having("cancelled"):
-        lines.append(f"cancelled runs go on with `{options.command(given, 'retry', '--cancelled')}`")
+        lines.append(f"cancelled runs go on with `{command(given, 'retry', '--cancelled')}`")
     if any(run.placed and run.placed.mend for run in sight.runs):
-        cancel, retry = (options.command(given, word, "RUN") for word in ("cancel", "retry"))
+        cancel, retry = (command(given, word, "RUN") for word in ("cancel", "retry"))
         lines.append(f"what is held for ever: `{cancel}`, then `{retry}`")
     return lines
 

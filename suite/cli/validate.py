@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from suite.cli import options
+from suite.cli.arguments import Arguments
 from suite.cli.publish import RECORDS
 from suite.errors import SteppeError
 from suite.publishing.lineage import checkable, compared
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Check every line of every file and name each that is wrong; 2 if there is one."""
     files = args.files or sorted(RECORDS.glob("*.jsonl"))
     if not files:

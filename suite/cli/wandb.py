@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.cli import Parser, options
-from suite.entries.declared import Declared
+from suite.cli import options, parse
+from suite.cli.arguments import STORE, Arguments
 from suite.entries.registry import Entry, Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
@@ -60,11 +60,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: Arguments) -> int:
     """Mirror what is not mirrored; 0 if everything is, 1 if some is not."""
     target = _target(args.wandb)
-    store = Store(options.store_root(args))
-    registry = Declared(args.plugin)
+    store = args.store
+    registry = args.cached_registry
     folders = [store.find(prefix) for prefix in args.run] or [store.run(name) for name in store.run_ids()]
     orders, counts = _orders(store, [folder.run_id for folder in folders], registry, target)
     if not args.run:
@@ -135,7 +135,7 @@ def _label(ref: EntryRef, entry: Entry | None) -> str:
 
 
 def _leaderboard(
-    store: Store, args: argparse.Namespace, target: Target, counts: dict[str, int]
+    store: Store, args: Arguments, target: Target, counts: dict[str, int]
 ) -> list[dict[str, Any]]:
     """Return the order for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
     try:
@@ -154,7 +154,7 @@ def _leaderboard(
     return [{"run": name, "table": str(payload)}]
 
 
-def _payload(store: Store, args: argparse.Namespace) -> Path | None:
+def _payload(store: Store, args: Arguments) -> Path | None:
     """Write the leaderboard as a table for W&B; None where there are no records."""
     from suite.cli import leaderboard
 
@@ -163,10 +163,8 @@ def _payload(store: Store, args: argparse.Namespace) -> Path | None:
     folder = store.root / state.FOLDER
     make_folder(folder)
     path = folder / "leaderboard.csv"
-    parser = Parser(prog="steppe leaderboard")
-    leaderboard.configure(parser)
     plugins = [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
-    leaderboard.execute(parser.parse_args(["--store", str(store.root), *plugins, "-o", str(path)]))
+    leaderboard.execute(parse("leaderboard", ["--store", str(store.root), *plugins, "-o", str(path)]))
     text = path.read_text(encoding="utf-8")
     columns, rows = typed(text)
     payload = folder / "leaderboard.json"
@@ -231,7 +229,7 @@ def sidecar(
     if target is None:
         return None
     captions = {spec.run_id: caption(spec, registry) for spec in specs}
-    named = ["--store", str(store.root)] if str(store.root) != options.STORE else []
+    named = ["--store", str(store.root)] if str(store.root) != STORE else []
     named += [piece for plugin in plugins for piece in ("--plugin", str(plugin))]
     sync = shlex.join(["steppe", "wandb", "sync", *named])
     return launch.Mirror(store.root, target, captions, sync)

@@ -14,10 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from suite.entries import select
+from suite.entries import selection
 from suite.report.runs import Run
 
-REPORT_VIEWS = (*select.VIEWS, "seconds")
+REPORT_VIEWS = (*selection.VIEWS, "seconds")
 """Views of a leaderboard, in its order: seconds are known after a run only, so none is planned by them."""
 
 BUDGETS = (1.0, 2.0, 4.0)

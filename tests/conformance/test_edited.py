@@ -7,7 +7,7 @@ import pytest
 from suite.cli import main
 from suite.entries import registry as registry_module
 from suite.entries.registry import Registry, load_file
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.store import Store
@@ -17,7 +17,7 @@ from tests.suite.runner import PLUGIN as TINY
 
 
 def specify(registry: Registry) -> RunSpec:
-    (spec,) = expand(registry, ["tiny"], ["mine"], [0])
+    (spec,) = Selection(["tiny"], ["mine"], [0]).expand(registry)
     return spec
 
 

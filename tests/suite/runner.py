@@ -10,7 +10,7 @@ from typing import Any
 
 from suite.engine.host import Host
 from suite.entries.registry import Registry
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.entries.stored_run import StoredRun
 from suite.records.schema import Sources
 from suite.spec import RunSpec
@@ -20,7 +20,7 @@ PLUGIN = Path(__file__).parents[1] / "plugins" / "tiny.py"
 
 
 def tiny_specs(optimizers: list[str], seeds: list[int], task: str = "tiny") -> list[RunSpec]:
-    return expand(Registry([PLUGIN]), [task], optimizers, seeds)
+    return Selection([task], optimizers, seeds).expand(Registry([PLUGIN]))
 
 
 def sources_of(spec: RunSpec) -> Sources:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli import commands, options
+from suite.cli import commands, parse
 from suite.entries.registry import Registry
-from suite.entries.select import arguments, expand, parse_seeds
+from suite.entries.selection import Selection, arguments
 from tests.suite.cli.conftest import Cli
 from tests.suite.runner import PLUGIN
 
@@ -134,18 +134,14 @@ def test_prepare_of_built_in_data_needs_no_folder(cli: Cli) -> None:
 )
 def test_command_of_a_run_gives_that_run(optimizer: str, options: dict[str, object]) -> None:
     registry = Registry([PLUGIN])
-    (spec,) = expand(registry, ["tiny[epochs=7]"], [optimizer], [5], **options)  # type: ignore[arg-type]
+    (spec,) = Selection(["tiny[epochs=7]"], [optimizer], [5], **options).expand(registry)  # type: ignore[arg-type]
     assert _specs_of(arguments(spec, registry), registry) == [spec.run_id]
 
 
 def _specs_of(given: list[str], registry: Registry) -> list[str]:
-    from suite.cli import Parser
-
-    parser = Parser()
-    options.add_selectors(parser)
-    args = parser.parse_args(given)
-    assert parse_seeds(args.seeds) == (5,)
-    return [spec.run_id for spec in options.specs(args, registry)]
+    selection = parse("run", given).selection
+    assert selection.seeds == (5,)
+    return [spec.run_id for spec in selection.expand(registry)]
 
 
 def test_doctor_ticks_what_is_there(cli: Cli) -> None:

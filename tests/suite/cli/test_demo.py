@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from suite.cli import Parser, demo, leaderboard
+from suite.cli import demo, parse
 from tests.suite.cli.finished import stored, tiny_records
 from tests.suite.runner import PLUGIN
 
 
 def test_the_summary_has_a_row_an_optimizer_and_fits_a_terminal(tmp_path: Path) -> None:
     store = stored(tmp_path / "store", tiny_records())
-    parser = Parser(prog="steppe leaderboard")
-    leaderboard.configure(parser)
     chosen = ["--view", "epochs", "--store", str(store.root), "--plugin", str(PLUGIN)]
-    text = demo.summary(parser.parse_args(chosen))
+    text = demo.summary(parse("leaderboard", chosen))
     title, header, *rows = [line for line in text.splitlines() if line]
     assert title.startswith("tiny")
     assert "untuned: not a ranking" in title

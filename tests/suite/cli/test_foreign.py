@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from suite.entries.registry import Registry
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.records import schema
 from suite.store.store import RunFolder, Store
 from tests.suite.cli.conftest import Answer, steppe
@@ -114,7 +114,7 @@ def test_the_pool_runs_it_and_says_how_it_goes(made: Made) -> None:
 
 
 def test_a_killed_run_ends_with_the_same_bytes(made: Made, tmp_path: Path) -> None:
-    (spec,) = expand(Registry([made.task.plugin]), [made.task.name], ["sgd"], [0])
+    (spec,) = Selection([made.task.name], ["sgd"], [0]).expand(Registry([made.task.plugin]))
     folder = make_run(tmp_path, spec)
     assert killed(tmp_path, spec.run_id, made.task.die_at, 0.0, made.task.plugin) == -9
     assert folder.record() is None

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from suite.cli.leaderboard import ranges, run_commands
 from suite.entries.registry import Registry
 from suite.publishing.published import read_records
 from suite.records.schema import Origin, to_line
+from suite.report.commands import ranges, run_commands
 from suite.spec import RunSpec
 from suite.store.store import Store
 from tests.suite.cli.conftest import Cli

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suite.entries.registry import Registry
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.store.store import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
 from tests.suite.runner import PLUGIN, tiny_specs
@@ -48,7 +48,7 @@ def test_plan_sees_the_store_and_its_timings(cli: Cli, store: Store) -> None:
 
 def test_plan_learns_from_unfinished_runs_and_counts_what_they_did(cli: Cli, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    spec = expand(Registry(), ["digits-cnn"], ["sgd"], [0])[0]
+    spec = Selection(["digits-cnn"], ["sgd"], [0]).expand(Registry())[0]
     folder = store.run(spec.run_id)
     folder.write_spec(spec)
     with folder.start() as attempt:  # 5 of 20 epochs in 50 s, 2 s of them evaluation
@@ -84,7 +84,7 @@ def test_plan_says_how_to_find_out_where_nothing_was_timed(cli: Cli, tmp_path: P
 
 def test_plan_scales_the_seconds_of_finished_runs(cli: Cli, tmp_path: Path) -> None:
     done = Store(tmp_path / "store")
-    for spec in expand(Registry(), ["digits-cnn"], ["sgd"], [0]):
+    for spec in Selection(["digits-cnn"], ["sgd"], [0]).expand(Registry()):
         finish(done, spec)
     options = ("--store", done.root, "--device", "cpu", "--workers", "2", "--json")
     plan = cli("plan", "-t", "digits-cnn", "-o", "sgd,sam", "-s", "0-2", *options).json

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from suite.cli import publish
+from suite.cli import parse, publish
 from suite.publishing.published import read_records
 from suite.records.schema import Estimate, Origin, Record, SplitResult
 from suite.spec import EntryRef
@@ -160,10 +159,10 @@ def test_who_publishes_at_the_same_time_loses_nothing(
         return found
 
     def publish_from(store: Store) -> int:
-        return publish.execute(Namespace(store=store.root, to=PATH.parent, task=None, json=False))
+        return publish.execute(parse("publish", ["--store", str(store.root), "--to", str(PATH.parent)]))
 
     cli("publish", "--store", store.root)
-    monkeypatch.setattr(publish, "read_records", slowly)
+    monkeypatch.setattr("suite.publishing.publish.read_records", slowly)
     stores = [stored(tmp_path / str(at), [one]) for at, one in enumerate(tiny_records()[2:4])]
     with ThreadPoolExecutor() as pool:
         assert [*pool.map(publish_from, stores)] == [0, 0]

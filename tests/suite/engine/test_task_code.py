@@ -12,7 +12,7 @@ import pytest
 from suite.engine.host import Host
 from suite.engine.train import run_one
 from suite.entries.registry import Registry
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.entries.stored_run import StoredRun
 from suite.errors import SteppeError
 from suite.records.schema import Record
@@ -86,7 +86,7 @@ def run(
     path = root / "sums.py"
     path.write_text(TASK + code, encoding="utf-8")
     registry = Registry([path, *plugins])
-    (spec,) = expand(registry, ["sums"], [optimizer], [0])
+    (spec,) = Selection(["sums"], [optimizer], [0]).expand(registry)
     folder = make_run(root / "store", spec)
     assert run_one(StoredRun(folder, registry), Host()) == "done"
     record = folder.record()

@@ -17,7 +17,7 @@ from suite.batch import Batch
 from suite.engine.context import Context
 from suite.engine.record import measure_along
 from suite.entries.registry import Registry
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.errors import SteppeError
 from suite.objective import BatchObjective
 from suite.records.schema import unpack_right
@@ -124,9 +124,9 @@ def test_measures_along_training_change_nothing_and_end_at_those_of_the_record(
     for optimizer in (*SIX, "nso[k=3]"):
         found = []
         for every in (0, 1):
-            (spec,) = expand(
-                Registry([PLUGIN]), [f"tiny[measure_every={every}]"], [optimizer], [3], precision=precision
-            )
+            (spec,) = Selection(
+                [f"tiny[measure_every={every}]"], [optimizer], [3], precision=precision
+            ).expand(Registry([PLUGIN]))
             folder = make_run(tmp_path, spec)
             batches.clear()
             assert train(tmp_path, spec.run_id) == "done"
@@ -258,7 +258,7 @@ def test_bf16_is_a_stratum_and_records_the_cosine_of_the_perturbation(tmp_path: 
     specs = [
         spec
         for precision in ("fp32", "bf16")
-        for spec in expand(registry, ["tiny[epochs=1]"], ["sam", "sgd"], [0], precision=precision)
+        for spec in Selection(["tiny[epochs=1]"], ["sam", "sgd"], [0], precision=precision).expand(registry)
     ]
     records = []
     for spec in specs:
@@ -276,7 +276,9 @@ def test_bf16_is_a_stratum_and_records_the_cosine_of_the_perturbation(tmp_path: 
 
 
 def test_a_fractional_budget_trains_that_many_steps(tmp_path: Path) -> None:
-    (spec,) = expand(Registry([PLUGIN]), ["tiny"], ["sam"], [0], view="sample-gradients", budget=0.25)
+    (spec,) = Selection(["tiny"], ["sam"], [0], view="sample-gradients", budget=0.25).expand(
+        Registry([PLUGIN])
+    )
     assert spec.epochs == 0.5
     make_run(tmp_path, spec)
     train(tmp_path, spec.run_id)

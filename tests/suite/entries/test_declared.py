@@ -15,7 +15,8 @@ import pytest
 from suite.entries import declared, declaring
 from suite.entries.declared import Answer, Declared, Pair
 from suite.entries.registry import Registry
-from suite.entries.select import declared_cost, select
+from suite.entries.select import select
+from suite.entries.selection import declared_cost
 from suite.errors import SteppeError
 from suite.space import LogUniform
 from suite.spec import OptimizerSpec

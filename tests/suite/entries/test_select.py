@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from suite.entries.registry import Registry
-from suite.entries.select import declared_cost, expand, parse_seeds, parse_selector, parse_selectors, select
+from suite.entries.select import parse_seeds, parse_selector, parse_selectors, select
+from suite.entries.selection import Selection, declared_cost
 from suite.errors import SteppeError
 
 SIX = {"sgd", "adam", "sam", "lpf-sgd", "nso", "adabelief"}
@@ -111,7 +112,7 @@ def test_nothing_selected_is_told(plugged: Registry, texts: list[str]) -> None:
 
 
 def test_expand_orders_by_seed_then_optimizer_and_drops_repeats() -> None:
-    specs = expand(Registry(), ["digits-cnn"], ["sgd", "sam", "sgd"], [1, 0])
+    specs = Selection(["digits-cnn"], ["sgd", "sam", "sgd"], [1, 0]).expand(Registry())
     assert [(s.seed, s.optimizer.name) for s in specs] == [(1, "sgd"), (1, "sam"), (0, "sgd"), (0, "sam")]
     assert len({s.run_id for s in specs}) == 4
     assert all(s.data_checksum and s.device == "cpu" for s in specs)
@@ -129,8 +130,10 @@ def test_a_cost_that_cannot_be_told_names_its_entry(tmp_path: Path) -> None:
 def test_views_hold_epochs_or_cost_equal() -> None:
     registry = Registry()
     task = registry.resolve_task(registry.reference("task", "digits-cnn", {}))
-    by_epochs = expand(registry, ["digits-cnn"], ["sgd", "sam"], [0], budget=2)
-    by_cost = expand(registry, ["digits-cnn"], ["sgd", "sam"], [0], budget=2, view="sample-gradients")
+    by_epochs = Selection(["digits-cnn"], ["sgd", "sam"], [0], budget=2).expand(registry)
+    by_cost = Selection(["digits-cnn"], ["sgd", "sam"], [0], budget=2, view="sample-gradients").expand(
+        registry
+    )
     assert [s.epochs for s in by_epochs] == [2 * task.epochs, 2 * task.epochs]
     assert [s.epochs for s in by_cost] == [2 * task.epochs, task.epochs]  # SAM takes two gradients a step
 
@@ -148,4 +151,4 @@ def test_views_hold_epochs_or_cost_equal() -> None:
 )
 def test_wrong_option_is_told(options: dict[str, object], says: str) -> None:
     with pytest.raises(SteppeError, match=says):
-        expand(Registry(), ["digits-cnn"], ["sgd"], [0], **options)  # type: ignore[arg-type]
+        Selection(["digits-cnn"], ["sgd"], [0], **options).expand(Registry())  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from suite.entries.registry import Registry
-from suite.entries.select import expand
+from suite.entries.selection import Selection
 from suite.track.launch import Mirror
 from suite.workers.pool import run_pool
 from tests.suite.runner import PLUGIN, make_run
@@ -22,7 +22,7 @@ from tests.suite.track.conftest import OFFLINE, end
 def test_a_run_tells_its_mirror_twice_however_long_it_is_and_knows_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
-    (spec,) = expand(Registry([PLUGIN]), [f"tiny[epochs={epochs}]"], ["sgd"], [0])
+    (spec,) = Selection([f"tiny[epochs={epochs}]"], ["sgd"], [0]).expand(Registry([PLUGIN]))
     assert spec.epochs == epochs
     folder = make_run(tmp_path, spec)
     mirror = Mirror(tmp_path, OFFLINE, {})

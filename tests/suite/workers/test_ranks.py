@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from suite.entries.registry import Registry
-from suite.entries.select import arguments, expand
+from suite.entries.selection import Selection, arguments
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.store import Store
@@ -138,7 +138,9 @@ def test_what_another_process_raised_is_told(tmp_path: Path) -> None:
     plugin = tmp_path / "raises.py"
     plugin.write_text(RAISES)
     registry = Registry([PLUGIN, plugin])
-    bad, good = (replace(expand(registry, ["tiny"], [name], [0])[0], ranks=2) for name in ("raises", "sgd"))
+    bad, good = (
+        replace(Selection(["tiny"], [name], [0]).expand(registry)[0], ranks=2) for name in ("raises", "sgd")
+    )
     for spec in (bad, good):
         make_run(tmp_path, spec)
     result = run_pool(tmp_path, [bad.run_id, good.run_id], workers=1, plugins=[PLUGIN, plugin], place=TWO)
@@ -165,4 +167,4 @@ def test_ranks_are_part_of_a_run() -> None:
 @pytest.mark.parametrize("ranks", [0, 17])
 def test_more_ranks_than_examples_are_refused(ranks: int) -> None:
     with pytest.raises(SteppeError, match=f"{ranks} ranks for task tiny; valid: 1 to 16"):
-        expand(Registry([PLUGIN]), ["tiny"], ["sgd"], [0], ranks=ranks)
+        Selection(["tiny"], ["sgd"], [0], ranks=ranks).expand(Registry([PLUGIN]))

@@ -1,0 +1,150 @@
+"""From records to leaderboards in every format: the functions behind `steppe leaderboard`."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.entries.registry import Registry
+from suite.errors import unknown
+from suite.publishing.published import read_records
+from suite.records.schema import Record
+from suite.report.commands import run_command, run_commands
+from suite.store.store import Store
+
+if TYPE_CHECKING:
+    from suite.report.leaderboard import Leaderboard
+    from suite.report.site import Material
+
+TEXT_FORMATS = ("md", "csv", "tex")
+
+_WHY = {
+    "epochs": "no run has the epochs of a task's budget.",
+    "sample-gradients": "no run costs what a task's budget costs at one gradient a step.",
+    "seconds": "no two rows have a median training time near each other on one machine, one of them with one "
+    "gradient a step at the task's epochs.",
+}
+"""Why a view may have no table, though others have."""
+
+
+def load_records(
+    files: Sequence[Path | str] = (),
+    *,
+    store: Store | None = None,
+    tasks: Sequence[str] = (),
+    optimizers: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Record]:
+    """Read the records of a store and of published files.
+
+    Args:
+        files: published files; each is checked as `steppe validate` does.
+        store: a store, whose records come first.
+        tasks: globs of the tasks wanted; none is all.
+        optimizers: globs of the optimizers wanted; none is all.
+        say: takes a line about each damaged record of the store, which is left out.
+
+    Raises:
+        SteppeError: a published file cannot be read, or is unsound.
+
+    """
+    published = [record for path in files for record in read_records(Path(path))]
+    found = store.index() if store is not None else None
+    for line in found.skipped if found is not None else ():
+        say(line)
+    asked = [(globs, kind) for globs, kind in ((tasks, "task"), (optimizers, "optimizer")) if globs]
+    return [
+        record
+        for record in (*(found or ()), *published)
+        if all(_matches(getattr(record.spec, kind).name, globs) for globs, kind in asked)
+    ]
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def leaderboard(
+    records: Sequence[Record], registry: Registry, *, command: str = "", view: str | None = None
+) -> Leaderboard:
+    """Sort records into tables, with intervals and verdicts.
+
+    Args:
+        records: of any tasks, optimizers and seeds.
+        registry: of the entries; it says which hyperparameters are at their defaults.
+        command: how the leaderboard can be had again, which it names at its end.
+        view: one of `suite.report.views.REPORT_VIEWS`; None is all of them.
+
+    """
+    from suite.report import leaderboard, markdown
+
+    board = leaderboard.build(records, *declared(registry), command)
+    if view is None:
+        return board
+    tables = tuple(table for table in board.tables if table.view == view)
+    if tables or not board.tables:
+        return replace(board, tables=tables)
+    sentence = f"No table at {markdown.VIEW_TITLES[view]}: {_WHY[view]}"
+    return replace(board, tables=tables, left_out=(*board.left_out, sentence))
+
+
+def declared(registry: Registry) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters that tasks and optimizers declare, by name."""
+    tasks = {name: found.entry.params for name, found in registry.tasks.items()}
+    return tasks, {name: found.entry.params for name, found in registry.optimizers.items()}
+
+
+def render(board: Leaderboard, format: str, records: Sequence[Record], registry: Registry) -> str:
+    """Write a leaderboard in one of `TEXT_FORMATS`; Markdown ends with the commands that make its records."""
+    from suite.report import csv_, latex, markdown
+
+    if format not in TEXT_FORMATS:
+        raise unknown("format", format, TEXT_FORMATS)
+    if format == "csv":
+        return csv_.render(board)
+    if format == "tex":
+        return latex.render(board)
+    origin = run_commands([record.spec for record in records], registry)
+    return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
+
+
+def _fenced(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"\n{title}\n\n```sh\n", *(f"{line}\n" for line in lines), "```\n"]
+
+
+def material(records: Sequence[Record], registry: Registry, store: Store | None) -> Material:
+    """Collect what a site or figures need next to the tables; a store gives curves and events."""
+    from suite.report.leaderboard import once
+    from suite.report.site import Material
+
+    return Material(
+        records=once(records),
+        store=store,
+        command=lambda spec: run_command(spec, registry),
+        commands=lambda specs: run_commands(specs, registry),
+    )
+
+
+def write_site(folder: Path, board: Leaderboard, material: Material) -> Path:
+    """Write the static site of a leaderboard into a folder; return its first page.
+
+    Raises SteppeError where the folder holds files of others, or cannot be written.
+    """
+    from suite.report import site
+
+    return site.write(folder, board, material)
+
+
+def write_figures(folder: Path, board: Leaderboard, material: Material) -> list[Path]:
+    """Write every chart of a leaderboard into a folder as SVG and PNG; return their paths."""
+    from suite.report import figures
+    from suite.report.site.plots import table_curves
+    from suite.report.site.runs import read
+
+    def rows(run_id: str) -> Sequence[Mapping[str, Any]]:
+        return read(material, run_id).rows
+
+    return figures.write(folder, board, [table_curves(table, rows) for table in board.tables])
