@@ -6,6 +6,7 @@ act on a terminal (escape sequences, line breaks, changes of direction) becomes 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -130,9 +131,8 @@ def width_of(text: str) -> int:
     """Count the cells of a terminal that clean text takes."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
+    shown = [c for c in text if not unicodedata.category(c).startswith("M")]  # marks stand on what they mark
+    return len(shown) + sum(unicodedata.east_asian_width(c) in "WF" for c in shown)
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
