@@ -20,25 +20,16 @@ _REFRESH_S = 0.25
 
 @dataclass
 class _Run:
-    """A run in work: its newest progress, and where and when this process first saw it move."""
+    """A run in work: its newest progress, and where and when it first moved in this process."""
 
     row: RunRow
     started: float
     step: int = 0
     steps: int = 0
+    """Steps of the whole run; 0 before its first progress."""
     first_step: int = 0
     first_time: float = 0.0
     told_epoch: int = 0
-
-    @property
-    def moved(self) -> bool:
-        """Whether it has told of a step."""
-        return self.steps > 0
-
-    @property
-    def fraction(self) -> float:
-        """How much of its training is done."""
-        return self.step / self.steps if self.moved else 0.0
 
     def left_s(self, now: float) -> float | None:
         """Return the seconds that it still trains at the pace seen so far, None before there is one."""
@@ -68,7 +59,7 @@ class Display:
         self._note = ""
         self._shown = clock()
         self._started: float | None = None  # when the first run moved: imports are no pace
-        self._before = 0.0
+        self._before = 0.0  # runs' worth of training that earlier attempts did
 
     def __enter__(self) -> Display:
         self._screen.__enter__()
@@ -82,92 +73,73 @@ class Display:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take up one event of the pool."""
-        kind = event["event"]
+        kind, now = event["event"], self._clock()
         if kind == "started":
-            row = RunRow(event["task"], event["optimizer"], event["seed"], state="loading")
-            self._runs[event["run_id"]] = _Run(row, self._clock())
+            self._runs[event["run_id"]] = _Run(_row(event), now)
         elif kind == "progress":
-            self._move(event)
+            self._move(event, now)
         elif kind == "ended":
-            self._end(event)
+            self._end(event, now)
         elif kind == "stopping":
             self._note = event["message"]
-            if not self._screen.live:
-                self._screen.say(event["message"])
-        if kind != "progress" or self._clock() - self._shown >= _REFRESH_S:
-            self._shown = self._clock()
-            self._screen.show(self._rows(), [self._overall()])
+            self._tell(self._note)
+        if kind != "progress" or now - self._shown >= _REFRESH_S:
+            self._shown = now
+            rows = [replace(run.row, left_s=run.left_s(now)) for run in self._runs.values()]
+            self._screen.show(rows, [self._overall()])
 
-    def _move(self, event: dict[str, Any]) -> None:
-        row = _row(event)
-        run = self._runs.setdefault(event["run_id"], _Run(row, self._clock()))
-        if not run.moved:
-            self._meet(run, row, event)
-        run.row, run.step, run.steps = row, event["step"], event["steps"]
-        if not self._screen.live and event["epoch"] > run.told_epoch:
+    def _tell(self, line: str) -> None:
+        """Say what a live table shows by itself."""
+        if not self._screen.live:
+            self._screen.say(line)
+
+    def _move(self, event: dict[str, Any], now: float) -> None:
+        row, step, steps = _row(event), event["step"], event["steps"]
+        run = self._runs.setdefault(event["run_id"], _Run(row, now))
+        if not run.steps:
+            resuming = event["state"] == "resuming"
+            run.first_step, run.first_time = step, now
+            if resuming or self._started is None:
+                self._before += step / steps
+            if self._started is None:
+                self._started = now
+            if resuming:
+                run.told_epoch = event["epoch"]
+                self._tell(f"{label(row)}  resuming at step {step} of {steps}")
+        run.row, run.step, run.steps = row, step, steps
+        if event["epoch"] > run.told_epoch:
             run.told_epoch = event["epoch"]
-            self._screen.say(f"{label(row)}  {progress(row)}  {self._overall()}")
+            self._tell(f"{label(row)}  {progress(row)}  {self._overall()}")
 
-    def _meet(self, run: _Run, row: RunRow, event: dict[str, Any]) -> None:
-        """Note where a run is when it first moves: what it did before tells nothing of the pace."""
-        resuming = event["state"] == "resuming"
-        run.first_step, run.first_time = event["step"], self._clock()
-        if resuming or self._started is None:
-            self._before += event["step"] / event["steps"]
-        if self._started is None:
-            self._started = self._clock()
-        if resuming:
-            run.told_epoch = event["epoch"]
-            if not self._screen.live:
-                self._screen.say(f"{label(row)}  resuming at step {event['step']} of {event['steps']}")
-
-    def _end(self, event: dict[str, Any]) -> None:
-        run = self._runs.pop(event["run_id"], None)
-        outcome = event["outcome"]
+    def _end(self, event: dict[str, Any], now: float) -> None:
+        run, outcome = self._runs.pop(event["run_id"], None), event["outcome"]
         self._ended[outcome if outcome in self._ended else "error"] += 1
-        line = f"{label(run.row) if run else event['run_id']}  {outcome}"
-        if run and run.moved:
-            line += f"  {progress(run.row)}"
+        parts = [label(run.row) if run else event["run_id"], outcome]
+        if run and run.steps:
+            parts.append(progress(run.row))
         if run:
-            line += f"  in {duration(self._clock() - run.started)}"
-        if event["message"]:
-            line += f": {event['message']}"
-        if event["log"] and outcome == "error":
-            line += f" (log: {event['log']})"
-        self._screen.say(line)
-
-    def _rows(self) -> list[RunRow]:
-        now = self._clock()
-        return [replace(run.row, left_s=run.left_s(now)) for run in self._runs.values()]
+            parts.append(f"in {duration(now - run.started)}")
+        message = f": {event['message']}" if event["message"] else ""
+        log = f" (log: {event['log']})" if event["log"] and outcome == "error" else ""
+        self._screen.say("  ".join(parts) + message + log)
 
     def _overall(self) -> str:
-        n_ended = sum(self._ended.values())
         parts = [f"{self._ended['done']} of {self._n_runs} done"]
         parts += [f"{n} {word}" for word, n in self._ended.items() if n and word != "done"]
         if self._runs:
             parts.append(f"{len(self._runs)} running")
-        worked = n_ended + sum(run.fraction for run in self._runs.values())
+        worked = sum(self._ended.values()) + sum(r.step / r.steps for r in self._runs.values() if r.steps)
         gained = worked - self._before
-        if self._runs and self._started is not None and gained > 0.0 and not self._note:
-            pace = (self._clock() - self._started) / gained
-            lefts = (run.left_s(self._clock()) or 0.0 for run in self._runs.values())
-            parts.append(f"{duration(max(pace * (self._n_runs - worked), *lefts))} left")
         if self._note:
             parts.append(self._note)
+        elif self._runs and self._started is not None and gained > 0.0:
+            now = self._clock()
+            left = (now - self._started) / gained * (self._n_runs - worked)
+            parts.append(f"{duration(max(left, *(r.left_s(now) or 0.0 for r in self._runs.values())))} left")
         return ", ".join(parts)
 
 
 def _row(event: dict[str, Any]) -> RunRow:
-    return RunRow(
-        task=str(event["task"]),
-        optimizer=str(event["optimizer"]),
-        seed=event["seed"],
-        epoch=event["epoch"],
-        epochs=event["epochs"],
-        loss=event["loss"],
-        score=event["score"],
-        metric=event["metric"],
-        unit=event["unit"],
-        sample_gradients=event["sample_gradients"],
-        state="saved" if event["state"] == "interrupted" else event["state"],
-    )
+    known = {name: value for name, value in event.items() if name in RunRow.__dataclass_fields__}
+    state = event.get("state", "loading")
+    return RunRow(**{**known, "state": "saved" if state == "interrupted" else state})

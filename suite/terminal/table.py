@@ -1,27 +1,27 @@
 """Runs as rows of a table whose columns keep their widths, and the same facts in plain words.
 
-A terminal counts cells, not characters: an emoji takes two. Names come from strangers, so whatever would
+A terminal counts cells, not characters: an emoji takes two. A name may come from anybody, so whatever would
 act on a terminal (escape sequences, line breaks, changes of direction) becomes a space.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from suite.metric import PERCENT
 
-Piece = tuple[str, str]
-"""Text and its style, one of `STYLES` or empty."""
+Line = tuple[tuple[str, str], ...]
+"""Cells, `GAP` apart: text, and its colour as a code of Select Graphic Rendition or empty."""
 
-Line = tuple[Piece, ...]
-
-STYLES = {"head": "1", "quiet": "2", "busy": "36", "good": "32", "bad": "1;31"}
-"""Select Graphic Rendition codes. A colour never says what no word says."""
-
+GAP = "  "
+_HEAD, QUIET = "1", "2"
+_STATES = {"running": "32", "failed": "1;31", "interrupted": "1;31", "loading": QUIET}
+"""A colour never says what no word says."""
+_OTHER_STATE = "36"
 _VARIATION = range(0xFE00, 0xFE10)  # they widen an emoji on some terminals and not on others
-_GAP = "  "
 
 
 @dataclass(frozen=True)
@@ -42,122 +42,6 @@ class RunRow:
     sample_gradients: float | None = None
     left_s: float | None = None
     state: str = ""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """`rank` says which columns go first where there is no room: the highest."""
-
-    name: str
-    width: int
-    rank: int
-    text: Callable[[RunRow], str]
-    right: bool = True
-
-
-_COLUMNS = (
-    _Column("task", 16, 7, lambda row: row.task, right=False),
-    _Column("optimizer", 12, 0, lambda row: row.optimizer, right=False),
-    _Column("seed", 4, 1, lambda row: str(row.seed)),
-    _Column("epoch", 8, 2, lambda row: epoch(row)),
-    _Column("loss", 7, 6, lambda row: number(row.loss)),
-    _Column("val", 7, 4, lambda row: narrow(row.score, row.unit)),
-    _Column("cost", 6, 8, lambda row: "-" if row.sample_gradients is None else count(row.sample_gradients)),
-    _Column("left", 7, 3, lambda row: brief(row.left_s)),
-    _Column("state", 9, 5, lambda row: row.state, right=False),
-)
-_GROWTH = (("optimizer", 16), ("task", 20), ("optimizer", 30), ("task", 32))
-"""What room beyond the narrowest table is spent on, in turn."""
-
-_STATE_STYLES = {"running": "good", "failed": "bad", "interrupted": "bad", "loading": "quiet"}
-
-
-@cache
-def _layout(width: int) -> tuple[tuple[_Column, int], ...]:
-    """Choose the columns that fit into `width` cells, and how wide each is: the same at every moment."""
-    chosen: dict[str, int] = {}
-    room = width + len(_GAP)
-    for column in sorted(_COLUMNS, key=lambda column: column.rank):
-        cells = column.width if column.rank else min(column.width, width)  # a name is always there
-        if cells + len(_GAP) <= room:
-            chosen[column.name] = cells
-            room -= cells + len(_GAP)
-    for name, limit in _GROWTH:
-        if name in chosen and room > 0:
-            more = min(room, max(0, limit - chosen[name]))
-            chosen[name] += more
-            room -= more
-    return tuple((column, chosen[column.name]) for column in _COLUMNS if column.name in chosen)
-
-
-def header(width: int) -> Line:
-    """Return the line above the rows of `run_line`."""
-    named = ((fit(column.name, cells, column.right), "head") for column, cells in _layout(width))
-    return _joined(list(named))
-
-
-def run_line(row: RunRow, width: int, encoding: str = "utf-8") -> Line:
-    """Lay a run out on at most `width` cells."""
-    return _joined(
-        [
-            (
-                fit(clean(column.text(row), encoding), cells, column.right),
-                _STATE_STYLES.get(row.state, "busy") if column.name == "state" else "",
-            )
-            for column, cells in _layout(width)
-        ]
-    )
-
-
-def _joined(pieces: list[Piece]) -> Line:
-    out: list[Piece] = []
-    for text, style in pieces[:-1]:
-        out += [(text, style), (_GAP, "")]
-    text, style = pieces[-1]
-    return (*out, (text.rstrip(), style))
-
-
-def text_of(line: Line) -> str:
-    """Return the line without styles."""
-    return "".join(text for text, _ in line).rstrip()
-
-
-# -- cells -------------------------------------------------------------------------------------------
-
-
-def clean(text: str, encoding: str = "utf-8") -> str:
-    """Make text harmless on a terminal: what does not print becomes a space, what `encoding` lacks a `?`."""
-    text = "".join(c if c.isprintable() else " " for c in text if ord(c) not in _VARIATION)
-    return text.encode(encoding, "replace").decode(encoding)
-
-
-def width_of(text: str) -> int:
-    """Count the cells of a terminal that the text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def fit(text: str, width: int, right: bool = False) -> str:
-    """Bring text to exactly `width` cells: filled up with spaces, or cut with a mark that says so."""
-    excess = width_of(text) - width
-    if excess > 0:
-        mark = "~" if text.isascii() else "…"  # what an ASCII terminal can show stays what it can show
-        if width <= 1:
-            return mark * width
-        cut = _head(text, width - 1)
-        return cut + mark + " " * (width - 1 - width_of(cut))
-    return " " * -excess + text if right else text + " " * -excess
-
-
-def _head(text: str, width: int) -> str:
-    """Return the longest beginning that takes at most `width` cells."""
-    cut = text[:width]
-    while width_of(cut) > width:
-        cut = cut[:-1]
-    return cut
 
 
 # -- words -------------------------------------------------------------------------------------------
@@ -232,3 +116,105 @@ def brief(seconds: float | None) -> str:
     if seconds is not None and seconds >= 100 * 86_400:
         return f"{round(seconds / 86_400)}d"
     return duration(seconds).replace(" min", "m").replace(" s", "s").replace(" h", "h").replace(" d", "d")
+
+
+# -- cells -------------------------------------------------------------------------------------------
+
+
+def clean(text: str, encoding: str = "utf-8") -> str:
+    """Make text harmless on a terminal: what does not print becomes a space, what `encoding` lacks a `?`."""
+    text = "".join(c if c.isprintable() else " " for c in text if ord(c) not in _VARIATION)
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def width_of(text: str) -> int:
+    """Count the cells of a terminal that clean text takes."""
+    if text.isascii():
+        return len(text)
+    shown = [c for c in text if not unicodedata.category(c).startswith("M")]  # marks stand on what they mark
+    return len(shown) + sum(unicodedata.east_asian_width(c) in "WF" for c in shown)
+
+
+def fit(text: str, width: int, right: bool = False) -> str:
+    """Bring text to exactly `width` cells: filled up with spaces, or cut with a mark that says so."""
+    if width_of(text) > width:
+        mark = ("~" if text.isascii() else "…")[:width]  # what an ASCII terminal can show stays that
+        text = text[: width - len(mark)]
+        while width_of(text + mark) > width:
+            text = text[:-1]
+        text += mark
+    filling = " " * (width - width_of(text))
+    return filling + text if right else text + filling
+
+
+# -- lines -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Column:
+    """`rank` says which columns go first where there is no room: the highest."""
+
+    name: str
+    width: int
+    rank: int
+    text: Callable[[RunRow], str]
+    right: bool = True
+
+
+_COLUMNS = (
+    _Column("task", 16, 7, lambda row: row.task, right=False),
+    _Column("optimizer", 12, 0, lambda row: row.optimizer, right=False),
+    _Column("seed", 4, 1, lambda row: str(row.seed)),
+    _Column("epoch", 8, 2, epoch),
+    _Column("loss", 7, 6, lambda row: number(row.loss)),
+    _Column("val", 7, 4, lambda row: narrow(row.score, row.unit)),
+    _Column("cost", 6, 8, lambda row: "-" if row.sample_gradients is None else count(row.sample_gradients)),
+    _Column("left", 7, 3, lambda row: brief(row.left_s)),
+    _Column("state", 9, 5, lambda row: row.state, right=False),
+)
+_GROWTH = (("optimizer", 16), ("task", 20), ("optimizer", 30), ("task", 32))
+"""What room beyond the narrowest table is spent on, in turn."""
+
+
+@cache
+def _layout(width: int) -> tuple[tuple[_Column, int], ...]:
+    """Choose the columns that fit into `width` cells, and how wide each is: the same at every moment."""
+    chosen: dict[str, int] = {}
+    room = width + len(GAP)
+    for column in sorted(_COLUMNS, key=lambda column: column.rank):
+        cells = column.width if column.rank else min(column.width, width)  # a name is always there
+        if cells + len(GAP) <= room:
+            chosen[column.name] = cells
+            room -= cells + len(GAP)
+    for name, limit in _GROWTH:
+        if name in chosen:
+            more = min(room, max(0, limit - chosen[name]))
+            chosen[name] += more
+            room -= more
+    return tuple((column, chosen[column.name]) for column in _COLUMNS if column.name in chosen)
+
+
+def header(width: int) -> Line:
+    """Return the line above the rows of `run_line`."""
+    return _trimmed([(fit(column.name, cells, column.right), _HEAD) for column, cells in _layout(width)])
+
+
+def run_line(row: RunRow, width: int, encoding: str = "utf-8") -> Line:
+    """Lay a run out on at most `width` cells."""
+    colours = {"state": _STATES.get(row.state, _OTHER_STATE)}
+    return _trimmed(
+        [
+            (fit(clean(column.text(row), encoding), cells, column.right), colours.get(column.name, ""))
+            for column, cells in _layout(width)
+        ]
+    )
+
+
+def _trimmed(cells: list[tuple[str, str]]) -> Line:
+    text, colour = cells[-1]
+    return (*cells[:-1], (text.rstrip(), colour))
+
+
+def text_of(line: Line) -> str:
+    """Return the line without colours."""
+    return GAP.join(text for text, _ in line).rstrip()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import sys
+import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from suite.terminal.screen import Screen, Size, is_terminal, terminal_size
-from suite.terminal.table import RunRow, text_of
+from suite.terminal.table import RunRow, text_of, width_of
 
 
 class Terminal(io.StringIO):
@@ -137,22 +141,89 @@ def test_columns_of_the_environment_make_it_smaller_only(monkeypatch: pytest.Mon
         assert terminal_size(io.StringIO()) == (columns, 24)
 
 
-def test_wide_characters_do_not_shift_what_follows() -> None:
+def cells_of(line: str, width: Callable[[str], int]) -> dict[int, str]:
+    """Return what stands in which column of a terminal that takes each character to be that wide."""
+    cells: dict[int, str] = {}
+    column = 1
+    for move, character in re.findall(r"\x1b\[(\d+)G|(.)", re.sub(r"\x1b\[\d*[mK]", "", line)):
+        column = int(move) if move else column
+        if character:
+            cells[column] = character
+            column += width(character)
+    return cells
+
+
+@pytest.mark.parametrize("width", [len, width_of, lambda character: 1 if character.isascii() else 2])
+def test_wide_characters_do_not_shift_what_follows(width: Callable[[str], int]) -> None:
     shown, out, _ = screen((160, 24))
-    shown.show([RunRow("🔥", "日本語", 1, state="running")], [])
-    line = out.getvalue().split("\n")[2]
-    assert "\x1b[" in line
-    column = text_of(shown._page(160, 24)[1]).index("state")
-    assert f"\x1b[{column + 1}G" in line  # said outright, as terminals disagree on widths
+    shown.show([RunRow(name, name, 1, state="running") for name in ("🔥☰", "日本語", "sgd")], [])
+    _, head, *lines, _ = out.getvalue().split("\n")
+    seed = min(column for column, character in cells_of(head, len).items() if character == "d")
+    tails = [{at: c for at, c in cells_of(line, width).items() if at >= seed} for line in lines]
+    assert tails[0] == tails[1] == tails[2]
+    assert "running" in "".join(tails[0].values())
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_a_reader_who_leaves_stops_nothing(live: bool) -> None:
+def test_a_stream_that_fails_stops_nothing(live: bool) -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    with Screen(Closed(), (lambda: (80, 24)) if live else None) as shown:
-        shown.say("a line")
-        shown.show(rows(2), ["2 running"])
-        shown.say("another")
+    reader, writer = os.pipe()
+    os.close(reader)
+    for stream in (Closed(), os.fdopen(writer, "w"), open("/dev/full", "w")):  # noqa: SIM115
+        with Screen(stream, (lambda: (80, 24)) if live else None) as shown:
+            shown.say("a line")
+            shown.show(rows(2), ["2 running"])
+            shown.say("another")
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
+def test_every_encoding_gets_what_it_can_show(encoding: str, live: bool) -> None:
+    out = io.BytesIO()
+    stream = io.TextIOWrapper(out, encoding=encoding)
+    with Screen(stream, (lambda: (160, 24)) if live else None) as shown:
+        shown.say("日é done")
+        shown.show([RunRow("é" * 99, "日" * 99, 1, state="running")], ["日é running"])
+    text = out.getvalue().decode(encoding)
+    expected = "日é".encode(encoding, "replace").decode(encoding)
+    assert f"{expected} done" in text
+    assert (f"{expected} running" in text) is live
+
+
+def test_threads_that_print_do_not_tear_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Terminal):
+        def write(self, text: str) -> int:
+            time.sleep(1e-4)  # another thread goes on meanwhile
+            return super().write(text)
+
+    out = Slow()
+    monkeypatch.setattr(sys, "stderr", out)
+
+    def print_lines(name: int) -> None:
+        for i in range(100):
+            sys.stderr.write(f"thread {name} line {i}\n")
+
+    with Screen(out, lambda: (80, 24)) as shown:
+        threads = [threading.Thread(target=print_lines, args=(name,)) for name in range(2)]
+        for thread in threads:
+            thread.start()
+        for i in range(100):
+            shown.show(rows(i % 4), [f"{i} of 100"])
+            shown.say(f"run {i}")
+        for thread in threads:
+            thread.join()
+        shown.show([], [])
+    lines: list[str] = []
+    for text in out.writes:
+        drawn = re.fullmatch(r"\x1b\[\?25l\r(?:\x1b\[(\d+)A)?(.*)\x1b\[J\x1b\[\?25h", text, re.DOTALL)
+        assert drawn
+        back, body = drawn.groups()
+        lines[len(lines) - int(back or 0) :] = body.replace("\x1b[K", "").split("\n")[:-1]
+    said = [f"run {i}" for i in range(100)]
+    assert sorted(lines) == sorted([*said, *(f"thread {n} line {i}" for n in range(2) for i in range(100))])
+    assert [line for line in lines if line.startswith("run")] == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rich.cells import cell_len
 
 from suite.terminal.table import (
     RunRow,
@@ -99,6 +100,25 @@ def test_a_cell_is_as_wide_as_it_should_be(text: str, width: int) -> None:
     cell = fit(clean(text), width)
     assert width_of(cell) == width
     assert cell.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("", 0),
+        ("sam", 3),
+        ("é", 1),
+        ("e\u0301", 1),
+        ("日本", 4),
+        ("か\u3099", 2),
+        ("🔥", 2),
+        ("हिन्दी", 3),
+        ("ｆ", 2),
+        ("ｱ", 1),
+    ],
+)
+def test_the_cells_of_a_text_are_counted(text: str, cells: int) -> None:
+    assert width_of(text) == cells == cell_len(text)
 
 
 def test_an_encoding_gets_what_it_can_show() -> None:
