@@ -22,7 +22,7 @@ from slurm.profiles import Profile
 from slurm.submission import Order, Submission
 from suite.cli import options
 from suite.cli.run import say
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Registry
 from suite.entries.select import declared_cost
 from suite.errors import SteppeError
@@ -72,7 +72,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
         args.device = profile.device
     args.ranks = _ranks(args.ranks, profile)
-    registry = Declared(args.plugin)
+    registry = CachedRegistry(args.plugin)
     specs = {spec.run_id: spec for spec in options.specs(args, registry)}
     store = Store(Path(os.path.abspath(options.store_root(args))))
     order = _order(args, profile, wandb)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.cli import options, show
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Registry
 from suite.entries.select import arguments
 from suite.errors import SteppeError, unknown
@@ -76,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the tables of all records that the options let through."""
-    registry = Declared(args.plugin)
+    registry = CachedRegistry(args.plugin)
     records = chosen_records(args)
     gc.freeze()  # they live to the end: nothing to search for cycles, again and again
     try:
@@ -85,7 +85,7 @@ def execute(args: argparse.Namespace) -> int:
         gc.unfreeze()
 
 
-def _write(records: list[Record], registry: Declared, args: argparse.Namespace) -> int:
+def _write(records: list[Record], registry: CachedRegistry, args: argparse.Namespace) -> int:
     board = build(records, registry, args)
     if args.figures is not None:
         _figures(args.figures, board, _material(records, registry, args))

@@ -9,7 +9,7 @@ import msgspec
 
 from suite import space
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Found, Registry, match
 from suite.metric import Description, Metric
 from suite.spec import OptimizerSpec, Param, cost_of, needs_of, resolve_params
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the names with a line each, or the parameters of those that match."""
-    rows = describe(Declared(args.plugin), args.kind)
+    rows = describe(CachedRegistry(args.plugin), args.kind)
     if args.name is not None:
         names = match(args.name, [row["name"] for row in rows], args.kind.removesuffix("s"))
         rows = [row for row in rows if row["name"] in names]

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Registry
 from suite.entries.select import declared_cost
 from suite.spec import RunSpec
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print what `steppe run` with the same options would do, and what it would cost."""
-    registry = Declared(args.plugin)
+    registry = CachedRegistry(args.plugin)
     specs = options.specs(args, registry)
     store = Store(options.store_root(args))
     sight = Watch(store).look()

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Registry
 from suite.entries.select import arguments
 from suite.errors import SteppeError
@@ -100,7 +100,7 @@ def execute(args: argparse.Namespace) -> int:
     store = Store(options.store_root(args))
     folder = store.find(args.run)
     answer = Answer({}) if store.is_done(folder.run_id) else Asker(store.root, ask=glance)()
-    known = gather(folder, Declared(args.plugin), answer)
+    known = gather(folder, CachedRegistry(args.plugin), answer)
     if args.json:
         options.print_json(known.to_dict())
     else:

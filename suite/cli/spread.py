@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from suite.cli import options
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.publishing.published import read_records
@@ -36,7 +36,7 @@ def execute(args: argparse.Namespace) -> int:
     """Write the report."""
     from suite.report import spread
 
-    registry = Declared(args.plugin)
+    registry = CachedRegistry(args.plugin)
     tasks = {name: found.entry.params for name, found in registry.tasks.items()}
     optimizers = {name: found.entry.params for name, found in registry.optimizers.items()}
     found = spread.spreads(_read(args.one), _read(args.other), tasks, optimizers)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.cli import Parser, options
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Entry, Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
@@ -64,7 +64,7 @@ def execute(args: argparse.Namespace) -> int:
     """Mirror what is not mirrored; 0 if everything is, 1 if some is not."""
     target = _target(args.wandb)
     store = Store(options.store_root(args))
-    registry = Declared(args.plugin)
+    registry = CachedRegistry(args.plugin)
     folders = [store.find(prefix) for prefix in args.run] or [store.run(name) for name in store.run_ids()]
     orders, counts = _orders(store, [folder.run_id for folder in folders], registry, target)
     if not args.run:
