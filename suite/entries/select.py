@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite import sharpness
-from suite.entries.registry import Found, Registry, match
+from suite.entries.registry import Registry, match
 from suite.errors import SteppeError, unknown
 from suite.spec import PRECISIONS, EntryRef, RunSpec, cost_of
 from suite.task import check_fit
@@ -84,19 +84,16 @@ def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[EntryRef
     entries = registry.tasks if kind == "task" else registry.optimizers
     references: dict[tuple[str, str], EntryRef] = {}
     for selector in parse_selectors(texts):
-        for name in _names(selector.pattern, entries, kind):
-            for overrides in selector.grid():
-                reference = registry.reference(kind, name, overrides)
-                references[name, repr(sorted(reference.params.items()))] = reference
+        if selector.pattern == "*":
+            names = [name for name, found in entries.items() if not found.plugin]
+        else:
+            names = match(selector.pattern, entries, kind)
+        for name, overrides in itertools.product(names, selector.grid()):
+            reference = registry.reference(kind, name, overrides)
+            references[name, repr(sorted(reference.params.items()))] = reference
     if not references:
         raise SteppeError(f"no {kind} is selected: name one or more; '*' is every built-in one")
     return list(references.values())
-
-
-def _names(pattern: str, entries: Mapping[str, Found], kind: str) -> list[str]:
-    if pattern == "*":
-        return [name for name in entries if not entries[name].plugin]
-    return match(pattern, entries, kind)
 
 
 def expand(
@@ -155,19 +152,16 @@ def expand(
                 f"precision tf32 needs a CUDA device, not {device}; valid there: fp32, bf16, fp64"
             )
         for optimizer in chosen:
-            entry = registry.resolve_optimizer(optimizer)
-            check_fit(task, entry, optimizer.params, ranks, own)
+            check_fit(task, registry.resolve_optimizer(optimizer), optimizer.params, ranks, own)
         for seed, optimizer in itertools.product(seeds, chosen):
-            epochs = task.epochs * budget
-            if view == "sample-gradients":
-                epochs /= declared_cost(registry, optimizer)
+            cost = declared_cost(registry, optimizer) if view == "sample-gradients" else 1
             spec = RunSpec(
                 task=task_ref,
                 optimizer=optimizer,
                 seed=seed,
                 data=dataset.name,
                 data_checksum=dataset.source.checksum,
-                epochs=float(epochs),
+                epochs=float(task.epochs * budget / cost),
                 precision=own,  # type: ignore[arg-type]
                 device=device,  # type: ignore[arg-type]
                 threads=threads,
