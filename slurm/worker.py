@@ -304,7 +304,7 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     if order.wandb == "off":
         return None
     from suite.cli import wandb
-    from suite.entries.declared import Declared
+    from suite.entries.cached_registry import CachedRegistry
     from suite.track import mode
 
     specs = []
@@ -314,7 +314,7 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     plugins = [Path(plugin) for plugin in order.plugins]
     try:
         with held():  # until the sidecar handles them
-            return wandb.sidecar(store, mode.choose(order.wandb), specs, Declared(plugins), plugins)
+            return wandb.sidecar(store, mode.choose(order.wandb), specs, CachedRegistry(plugins), plugins)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
         return None

@@ -10,7 +10,7 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
-from suite.entries.declared import Declared
+from suite.entries.cached_registry import CachedRegistry
 from suite.entries.registry import Registry
 from suite.entries.select import parse_seeds
 from suite.entries.selection import Selection
@@ -41,7 +41,7 @@ class Arguments(argparse.Namespace):
     @cached_property
     def cached_registry(self) -> Registry:
         """The same for commands that train nothing: it loads no torch where it can do without."""
-        return Declared(self.plugin)
+        return CachedRegistry(self.plugin)
 
     @cached_property
     def data_root(self) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from string import Template
+from string import Template, capwords
 
 from suite.code_hash import ROOT
 from suite.entries.registry import Registry
@@ -39,17 +39,14 @@ def scaffold(kind: str, name: str, file: Path | None, registry: Registry) -> Pat
     path = file if file is not None else FOLDERS[kind] / f"{name.replace('-', '_')}.py"
     if path.suffix != ".py":
         raise SteppeError(f"not a Python file: {path}; its name must end in .py")
-    exists = SteppeError(f"{path} exists and is not overwritten: choose another name, or --file PATH")
     if path.exists():
-        raise exists
+        raise SteppeError(f"{path} exists and is not overwritten: choose another name, or --file PATH")
     taken = (registry.optimizers if kind == "optimizer" else registry.tasks).get(name)
     if taken is not None:
         raise SteppeError(f"the name {name!r} is taken by {taken.path}: choose another")
     try:
         with path.open("x", encoding="utf-8") as out:
             out.write(render(kind, name, path))
-    except FileExistsError:
-        raise exists from None
     except OSError as error:
         raise SteppeError(f"cannot write {path}: {error.strerror}; name another place with --file") from None
     return path
@@ -57,12 +54,12 @@ def scaffold(kind: str, name: str, file: Path | None, registry: Registry) -> Pat
 
 def render(kind: str, name: str, path: Path) -> str:
     """Return the text of the file: the kind's template with the entry's names filled in."""
-    words = name.split("-")
+    title = capwords(name.replace("-", " "))
     template = Template((TEMPLATES / f"{kind}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
         name=name,
-        title=" ".join(word.capitalize() for word in words),
-        class_name="".join(word.capitalize() for word in words),
+        title=title,
+        class_name=title.replace(" ", ""),
         file=shown(path),
     )
 

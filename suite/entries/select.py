@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from suite.entries.registry import Found, Registry, match
+from suite.entries.registry import Registry, match
 from suite.errors import SteppeError
 from suite.spec import EntryRef
 
@@ -78,16 +78,13 @@ def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[EntryRef
     entries = registry.tasks if kind == "task" else registry.optimizers
     references: dict[tuple[str, str], EntryRef] = {}
     for selector in parse_selectors(texts):
-        for name in _names(selector.pattern, entries, kind):
-            for overrides in selector.grid():
-                reference = registry.reference(kind, name, overrides)
-                references[name, repr(sorted(reference.params.items()))] = reference
+        if selector.pattern == "*":
+            names = [name for name, found in entries.items() if not found.plugin]
+        else:
+            names = match(selector.pattern, entries, kind)
+        for name, overrides in itertools.product(names, selector.grid()):
+            reference = registry.reference(kind, name, overrides)
+            references[name, repr(sorted(reference.params.items()))] = reference
     if not references:
         raise SteppeError(f"no {kind} is selected: name one or more; '*' is every built-in one")
     return list(references.values())
-
-
-def _names(pattern: str, entries: Mapping[str, Found], kind: str) -> list[str]:
-    if pattern == "*":
-        return [name for name in entries if not entries[name].plugin]
-    return match(pattern, entries, kind)

@@ -72,19 +72,18 @@ class Selection:
                     f"precision tf32 needs a CUDA device, not {self.device}; valid there: fp32, bf16, fp64"
                 )
             for optimizer in chosen:
-                entry = registry.resolve_optimizer(optimizer)
-                check_fit(task, entry, optimizer.params, self.ranks, precision)
+                check_fit(
+                    task, registry.resolve_optimizer(optimizer), optimizer.params, self.ranks, precision
+                )
             for seed, optimizer in itertools.product(self.seeds, chosen):
-                epochs = task.epochs * self.budget
-                if self.view == "sample-gradients":
-                    epochs /= declared_cost(registry, optimizer)
+                cost = declared_cost(registry, optimizer) if self.view == "sample-gradients" else 1
                 spec = RunSpec(
                     task=task_ref,
                     optimizer=optimizer,
                     seed=seed,
                     data=dataset.name,
                     data_checksum=dataset.source.checksum,
-                    epochs=float(epochs),
+                    epochs=float(task.epochs * self.budget / cost),
                     precision=precision,  # type: ignore[arg-type]
                     device=self.device,  # type: ignore[arg-type]
                     threads=self.threads,

@@ -192,6 +192,11 @@ def test_what_is_published_is_not_submitted(
     assert seeds == [[1, 1], [2, 2]]
 
 
+CACHED = """
+from suite.cli import main
+assert main(["plan", "-t", "digits-cnn", "-o", "*", "-o", "nso[k=2]", "--store", "store"]) == 0
+"""
+
 ALONE = """
 import sys
 from slurm import dispatch, executor
@@ -208,8 +213,9 @@ sys.exit("torch" in sys.modules)
 
 def test_it_leaves_torch_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for code in (CACHED, ALONE):
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     assert len(Store(tmp_path / "store").run_ids()) == 14
     (submission,) = submissions(tmp_path / "store")
     assert [batch.job for batch in submission.batches] == ["100"]
