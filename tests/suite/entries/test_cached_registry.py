@@ -58,7 +58,7 @@ print(json.dumps([answer, "baselines.mine" in sys.modules]))
 
 SAME = """
 from dataclasses import asdict
-from suite.entries.select import declared_cost
+from suite.entries.selection import declared_cost
 GRID = ["nso[k=1|2|3,two_point=true|false,lambda=0|0.25]", "nso[clean_pass=true,sigma=0.02]",
         "sam[rho=0.1|0.2]", "lpf-sgd[M=1|2],sgd[lr=0.3],adabelief,adam"]
 def told(registry):
