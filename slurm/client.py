@@ -83,7 +83,7 @@ def absent(program: str) -> SteppeError:
     """Build the error for a machine without SLURM."""
     return SteppeError(
         f"no `{program}` on PATH, so this is no machine of a SLURM cluster: run it here with `steppe run`, "
-        f"log in where there is one, or bring up a cluster on this machine by `python -m slurm.testbed up`"
+        f"log in where there is one, or in a clone bring up a cluster by `python -m tests.testbed up`"
     )
 
 

@@ -17,13 +17,13 @@ from slurm import client, cluster, dispatch, executor, packing
 from slurm.cluster import Cluster
 from slurm.profiles import Profile
 from slurm.submission import Batch, Order, Submission, submissions
-from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from suite.spec import EntryRef, RunSpec
 from suite.store.store import Store
 from tests.slurm.queue import cancel_all
 from tests.suite.cli.conftest import finish
 from tests.suite.fake_records import make_spec
+from tests.testbed.cluster import Testbed
 
 HELD = Profile(name="held", memory="100M", pack=2, extra={"hold": ""})
 ORDER = Order(command="steppe submit", profile=HELD.to_dict(), workers=1, checkpoint_s=60.0)

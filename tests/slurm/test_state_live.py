@@ -12,7 +12,6 @@ import pytest
 from slurm import client, state
 from slurm.profiles import Profile
 from slurm.submission import Batch, Order, create, submissions
-from slurm.testbed.cluster import Testbed
 from suite.spec import RunSpec
 from suite.status.scheduler import Placed
 from suite.store.store import Store
@@ -21,6 +20,7 @@ from tests.slurm.fake_queue import handed, runs
 from tests.slurm.queue import lose, submit, wait_for, wait_until
 from tests.suite.cli.conftest import steppe
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
+from tests.testbed.cluster import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = "until [ -e go ]; do sleep 0.1; done"

@@ -14,7 +14,6 @@ from slurm import dispatch, executor
 from slurm.cluster import Cluster
 from slurm.executor import ROOT
 from slurm.submission import submissions
-from slurm.testbed.cluster import Testbed
 from suite.files import write_whole
 from suite.records.schema import to_line
 from suite.store.store import Store
@@ -22,6 +21,7 @@ from tests.slurm.queue import wait_until
 from tests.suite.cli.conftest import TINY, Cli, cli
 from tests.suite.fake_records import make_record
 from tests.suite.runner import PLUGIN, sources_of, tiny_specs
+from tests.testbed.cluster import Testbed
 
 __all__ = ["cli"]  # a fixture of another folder
 
@@ -164,7 +164,7 @@ def test_without_slurm_the_user_hears_where_to_go_on(cli: Cli, monkeypatch: pyte
     assert answer.code == 2
     assert "no `sbatch` on PATH" in answer.err
     assert "run it here with `steppe run`" in answer.err
-    assert "python -m slurm.testbed up" in answer.err
+    assert "python -m tests.testbed up" in answer.err
 
 
 def test_what_is_published_is_not_submitted(
