@@ -19,10 +19,10 @@ from slurm import packing
 from slurm.client import Silent
 from slurm.cluster import Cluster
 from slurm.executor import ArrayExecutor
-from slurm.lock import alone
-from slurm.packing import Load, Packed, Share
+from slurm.lock import exclusive
+from slurm.packing import ArrayJob, Packed, RunCost
 from slurm.profiles import Profile
-from slurm.submission import FOLDER, Batch, Order, Submission, create
+from slurm.submission import FOLDER, Batch, Submission, SubmissionConfig, create
 from suite.errors import SteppeError
 from suite.records.schema import Record
 from suite.spec import RunSpec
@@ -37,9 +37,9 @@ QUEUED = "in the queue"
 class Plan:
     """What is to be submitted, and what of the runs asked for is not."""
 
-    order: Order
+    config: SubmissionConfig
     profile: Profile
-    shares: tuple[Share, ...] = ()
+    arrays: tuple[ArrayJob, ...] = ()
     packed: Packed | None = None
     """None where nothing is left to submit."""
     needless: Mapping[str, str] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Plan:
     @property
     def n_runs(self) -> int:
         """Runs to submit."""
-        return sum(len(pack) for share in self.shares for pack in share.packs)
+        return sum(len(pack) for array in self.arrays for pack in array.packs)
 
     @property
     def n_tasks(self) -> int:
         """Array tasks that they are packed into."""
-        return sum(len(share.packs) for share in self.shares)
+        return sum(len(array.packs) for array in self.arrays)
 
 
 def survey(profile: Profile) -> Cluster:
@@ -74,7 +74,7 @@ def plan(
     store: Store,
     run_ids: Sequence[str],
     profile: Profile,
-    order: Order,
+    config: SubmissionConfig,
     *,
     cluster: Cluster,
     specs: Mapping[str, RunSpec] | None = None,
@@ -87,7 +87,7 @@ def plan(
         store: the store.
         run_ids: runs to bring to a record, each once.
         profile: what a task asks for.
-        order: what the workers are told.
+        config: what the workers are told.
         cluster: what `survey` found.
         specs: specs by run id; those not given are read from the store, those given written by `send`.
         gradients: each run's cost in sample-gradients, where known; only the order depends on it.
@@ -98,12 +98,12 @@ def plan(
     needless = _needless(store, run_ids, records, recorded or {})
     todo = [run_id for run_id in run_ids if run_id not in needless]
     if not todo:
-        return Plan(order, profile, needless=needless)
+        return Plan(config, profile, needless=needless)
     known = {run_id: (specs or {}).get(run_id) or store.run(run_id).spec() for run_id in todo}
     notes = _fitting(known.values(), profile)
-    packed = packing.pack(_loads(store, known, gradients or {}, records), profile, *cluster.room)
-    shares = packing.batches(packed.packs, cluster.max_array_size, profile.max_running)
-    return Plan(order, profile, tuple(shares), packed, needless, (*packed.notes, *notes))
+    packed = packing.pack(_run_costs(store, known, gradients or {}, records), profile, *cluster.room)
+    arrays = packing.batches(packed.packs, cluster.max_array_size, profile.max_running)
+    return Plan(config, profile, tuple(arrays), packed, needless, (*packed.notes, *notes))
 
 
 def _needless(
@@ -146,9 +146,9 @@ def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
     return []
 
 
-def _loads(
+def _run_costs(
     store: Store, specs: Mapping[str, RunSpec], gradients: Mapping[str, int], records: Sequence[Record]
-) -> list[Load]:
+) -> list[RunCost]:
     """Expect of each run what was measured of those like it; of those that differ in the seed only, once."""
     names = {spec.task.name for spec in specs.values()}
     finished = Finished(store)
@@ -156,7 +156,7 @@ def _loads(
     forecast = Forecast(one for one in measured if one is not None)
     counted = all(run_id in gradients for run_id in specs)
     expected: dict[tuple[object, ...], float | None] = {}
-    loads = []
+    costs = []
     for run_id, spec in specs.items():
         machine = spec.data, spec.precision, spec.device, spec.threads, spec.compile, spec.ranks
         key = id(spec.task), id(spec.optimizer), spec.epochs, *machine
@@ -165,36 +165,41 @@ def _loads(
             expected[key] = None if guess is None else guess.seconds
         cost = gradients[run_id] if counted else spec.epochs
         block = f"{spec.task.name} {sorted(spec.task.params.items())} {spec.data} {spec.seed}"
-        loads.append(Load(run_id, cost, expected[key], block))
-    return loads
+        costs.append(RunCost(run_id, cost, expected[key], block))
+    return costs
 
 
 def scripts(planned: Plan, root: Path) -> list[str]:
     """Return the text that `sbatch` would get for each batch, with placeholders for names not yet given."""
     texts = []
-    for number, share in enumerate(planned.shares):
+    for number, array in enumerate(planned.arrays):
         batch = Batch(root / FOLDER / "NAME" / str(number))
-        after = None if share.after is None else f"JOB_OF_{share.after}"
-        texts.append(ArrayExecutor(batch, planned.profile).script(len(share.packs), share.at_a_time, after))
+        after = None if array.after is None else f"JOB_OF_{array.after}"
+        texts.append(ArrayExecutor(batch, planned.profile).script(len(array.packs), array.at_a_time, after))
     return texts
 
 
 def submit(
-    store: Store, run_ids: Sequence[str], profile: Profile, order: Order, *, say: Callable[[str], None]
+    store: Store,
+    run_ids: Sequence[str],
+    profile: Profile,
+    config: SubmissionConfig,
+    *,
+    say: Callable[[str], None],
 ) -> Submission | None:
     """Submit what of these runs, whose specs are in the store, is not done, at work or in the queue.
 
     Returns None where nothing is left. Raises SteppeError where the cluster cannot take them; what was
     submitted before that stays, and its message says how far it came.
     """
-    return send(store, run_ids, profile, order, cluster=survey(profile), say=say)[1]
+    return send(store, run_ids, profile, config, cluster=survey(profile), say=say)[1]
 
 
 def send(
     store: Store,
     run_ids: Sequence[str],
     profile: Profile,
-    order: Order,
+    config: SubmissionConfig,
     *,
     cluster: Cluster,
     say: Callable[[str], None],
@@ -207,12 +212,12 @@ def send(
     The specs are written once all checks have passed, also of runs in the queue: one that was edited since
     it was submitted is mended before a worker refuses it.
     """
-    with alone(store.root, say):
+    with exclusive(store.root, say):
         planned = plan(
             store,
             run_ids,
             profile,
-            order,
+            config,
             cluster=cluster,
             specs=specs,
             gradients=gradients,
@@ -224,9 +229,9 @@ def send(
         for run_id, spec in (specs or {}).items():
             if planned.needless.get(run_id, QUEUED) == QUEUED:
                 store.run(run_id).write_spec(spec)
-        if not planned.shares:
+        if not planned.arrays:
             return planned, None
-        submission = create(store.root, order, [share.packs for share in planned.shares])
+        submission = create(store.root, config, [array.packs for array in planned.arrays])
         _hand_over(submission, planned)
         return planned, submission
 
@@ -234,10 +239,10 @@ def send(
 def _hand_over(submission: Submission, planned: Plan) -> None:
     jobs: list[str] = []
     batches = submission.batches
-    for batch, share in zip(batches, planned.shares, strict=True):
-        after = None if share.after is None else jobs[share.after]
+    for batch, array in zip(batches, planned.arrays, strict=True):
+        after = None if array.after is None else jobs[array.after]
         try:
-            job = ArrayExecutor(batch, planned.profile).submit_batch(share.at_a_time, after)
+            job = ArrayExecutor(batch, planned.profile).submit_batch(array.at_a_time, after)
         except SteppeError as error:
             # A batch of which the cluster said nothing may yet turn up in the queue: its packs are kept.
             unsent = batches[len(jobs) + isinstance(error, Silent) :]

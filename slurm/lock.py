@@ -1,4 +1,4 @@
-"""The lock of a store: who changes what of it is in the queue does so alone."""
+"""The lock of a store: one process at a time changes what of it is in the queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from suite.files import locked
 
 
 @contextlib.contextmanager
-def alone(root: Path, say: Callable[[str], None]) -> Iterator[None]:
+def exclusive(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the store's lock; who waits for it sees in the queue what the one before did.
 
     SLURM's commands inherit it (see `client.ask`): should this process be killed, it lasts until the `sbatch`

@@ -22,7 +22,7 @@ from suite.status.scheduler import WAIT_S, Placed
 from suite.store.store import Store
 
 GRACE_S = 15.0
-"""How long a state in `_FICKLE` has to last before it is believed."""
+"""How long a state in `_TRANSIENT` has to last before it is believed."""
 
 _PENDING = {
     "PENDING",
@@ -33,8 +33,8 @@ _PENDING = {
     "RESV_DEL_HOLD",
     "SPECIAL_EXIT",
 }
-_FICKLE = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
-_OVER = _FICKLE | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+_TRANSIENT = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
+_OVER = _TRANSIENT | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
 _HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
 _NEVER = {
     "AccountNotAllowed",
@@ -52,7 +52,7 @@ _NEVER = {
 
 _RANK = {"running": 2, "pending": 1, "left": 0}
 _QUEUE = ("squeue", "--all", "--array", "--states=all", "--noheader", "--format=%i|%j|%T|%e|%N|%r")
-_BOOK = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State,ExitCode")
+_ACCOUNTING = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State,ExitCode")
 
 _Key = tuple[str, int, int]  # submission, batch, array task
 
@@ -102,16 +102,16 @@ def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[s
     unfinished = {run_id for run_id in handed if not store.is_done(run_id)}
     coming = every[-1].name if patient and every and lock.taken(root) else ""
     # Looked at before the queue is: what is handed over in between is not in its answer.
-    unborn = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
+    unsubmitted = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
     tasks = _newest(_queued(every, batches, wait_s)) if unfinished else {}
     places = _places(batches, tasks)
     left = {key for run_id, key in places.items() if run_id in unfinished and key not in tasks}
-    book = _book({batches[key[:2]] for key in left}, until - time.monotonic())
+    accounting = _accounting({batches[key[:2]] for key in left}, until - time.monotonic())
     workers = {one.name: _workers(one) for one in every}
     placed: dict[_Key, Placed] = {}
     for key in set(places.values()):
         batch = batches[key[:2]]
-        task = tasks.get(key) or _gone(batch, key[2], book, unborn)
+        task = tasks.get(key) or _gone(batch, key[2], accounting, unsubmitted)
         placed[key] = _placed(task, workers[batch.submission])
     return {run_id: placed[key] for run_id, key in places.items()}
 
@@ -145,7 +145,7 @@ def _has_packs(batch: Batch) -> bool:
 def _workers(one: Submission) -> int:
     """Read how many runs are side by side in its tasks; 1 where it is being taken back."""
     try:
-        return one.order.workers
+        return one.config.workers
     except SteppeError:
         if (one.folder / "submission.json").exists():
             raise
@@ -218,7 +218,7 @@ def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Ta
         return None
     word, end, node, reason = fields
     reason = "" if reason == "None" else reason
-    if word in _PENDING or (word in _FICKLE and _age_s(end, now) < GRACE_S):
+    if word in _PENDING or (word in _TRANSIENT and _age_s(end, now) < GRACE_S):
         state, node = "pending", ""
         reason = reason or ("" if word == "PENDING" else word)
     elif word in _OVER:
@@ -250,19 +250,22 @@ def _newest(tasks: Iterable[Task]) -> dict[_Key, Task]:
 
 
 def _gone(
-    batch: Batch, number: int, book: Mapping[tuple[str, str], str], unborn: Collection[tuple[str, int]]
+    batch: Batch,
+    number: int,
+    accounting: Mapping[tuple[str, str], str],
+    unsubmitted: Collection[tuple[str, int]],
 ) -> Task:
     """Describe a task that the queue does not have."""
     job = batch.job
-    if (batch.submission, batch.number) in unborn:
+    if (batch.submission, batch.number) in unsubmitted:
         return Task(batch, number, "", "pending", "", "being submitted")
     if job is None:
         return Task(batch, number, "", "left", "", "never reached the queue")
-    reason = book.get((job, str(number))) or book.get((job, "")) or ""
+    reason = accounting.get((job, str(number))) or accounting.get((job, "")) or ""
     return Task(batch, number, f"{job}_{number}", "left", reason.partition(" ")[0], reason)
 
 
-def _book(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]:
+def _accounting(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]:
     """Ask sacct how the tasks of these batches ended, by job and task; nothing without accounting.
 
     Tasks that ended before they began stand in one line, 123_[0-3,7], which is that of the task "".
@@ -271,7 +274,7 @@ def _book(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]
     if not names:
         return {}
     try:
-        text = client.ask(*_BOOK, f"--jobs={','.join(sorted(names))}", timeout_s=wait_s)
+        text = client.ask(*_ACCOUNTING, f"--jobs={','.join(sorted(names))}", timeout_s=wait_s)
     except SteppeError:
         return {}
     return {(job, task): reason for job, task, name, reason in _lines(text) if names.get(job) == name}

@@ -1,7 +1,7 @@
 """What was submitted, on disk before the cluster hears of it: batches of packs of runs.
 
     STORE/slurm/NAME/                 NAME is the time and a random tail, so that names sort by time
-        submission.json               the order: profile, data, plugins, what every worker needs
+        submission.json               its config: profile, data, plugins, what every worker needs
         key                           a secret by which the processes of a task know each other
         N/                            batch N, one job array; its folder holds script and logs
             packs.json                the run ids of each array task, in the order in which they run
@@ -39,7 +39,7 @@ Pack = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Order:
+class SubmissionConfig:
     """What the workers of a submission need to know beside their runs."""
 
     command: str
@@ -126,13 +126,13 @@ class Submission:
         return self.folder.name
 
     @cached_property
-    def order(self) -> Order:
+    def config(self) -> SubmissionConfig:
         """What its workers need to know."""
         path = self.folder / "submission.json"
         try:
             raw = read_json(path, _MEND)
-            known = {field.name: raw[field.name] for field in fields(Order)}
-            return Order(**{**known, "plugins": tuple(known["plugins"])})
+            known = {field.name: raw[field.name] for field in fields(SubmissionConfig)}
+            return SubmissionConfig(**{**known, "plugins": tuple(known["plugins"])})
         except (FileNotFoundError, KeyError, TypeError):
             raise SteppeError(f"{path} is missing or damaged: {_MEND}") from None
 
@@ -151,7 +151,7 @@ class Submission:
         return [Batch(self.folder / str(number)) for number in names]
 
 
-def create(root: Path, order: Order, batches: Sequence[Sequence[Pack]]) -> Submission:
+def create(root: Path, config: SubmissionConfig, batches: Sequence[Sequence[Pack]]) -> Submission:
     """Write a submission whole, before anything of it is handed to the cluster."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     fresh, final = root / FOLDER / f".{name}", root / FOLDER / name
@@ -159,7 +159,7 @@ def create(root: Path, order: Order, batches: Sequence[Sequence[Pack]]) -> Submi
         make_folder(fresh / str(number))
         content = json.dumps({"packs": [list(pack) for pack in packs]}).encode()
         write_whole(fresh / str(number) / "packs.json", content)
-    text = json.dumps(asdict(order), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(asdict(config), indent=1, sort_keys=True) + "\n"
     write_whole(fresh / "submission.json", text.encode())
     write_whole(fresh / "key", secrets.token_hex(16).encode(), mode=0o600)
     with storing(final):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slurm import client
-from slurm.lock import alone
+from slurm.lock import exclusive
 from slurm.state import Task, in_queue
 from slurm.submission import submissions
 from suite.cli import options
@@ -49,7 +49,7 @@ def execute(args: argparse.Namespace) -> int:
         if found and not _agreed(root, found, runs):
             options.put("nothing was cancelled")
             return 0
-    with alone(root, options.put):
+    with exclusive(root, options.put):
         every = in_queue(root)
         found = _chosen(every, runs, names)
         if not found:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from slurm.profiles import Profile, load
-from slurm.submission import Order, Submission, submissions
+from slurm.submission import Submission, SubmissionConfig, submissions
 from suite.cli import options
 from suite.errors import SteppeError
 from suite.status.asker import Asker
@@ -35,7 +35,7 @@ _DEFAULT = ("error", "lost", "interrupted")
 class Group:
     """Runs that are submitted alike."""
 
-    order: Order
+    config: SubmissionConfig
     profile: Profile
     run_ids: tuple[str, ...]
 
@@ -132,22 +132,22 @@ def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse
     """
     profile = load(args.profile) if args.profile else None
     members: dict[str, list[str]] = defaultdict(list)
-    orders: dict[str, Order] = {}
+    configs: dict[str, SubmissionConfig] = {}
     for run in chosen:
         assert run.placed is not None
         submission = known.get(run.placed.submission)
         if submission is None:
             options.put(f"left out: {run.run_id}, as submission {run.placed.submission} was just taken back")
             continue
-        order = replace(submission.order, command=_command(args))
+        config = replace(submission.config, command=_command(args))
         if profile is not None:
-            order = replace(order, profile=profile.to_dict(), workers=profile.side_by_side)
-        key = json.dumps(asdict(order), sort_keys=True)
-        orders[key] = order
+            config = replace(config, profile=profile.to_dict(), workers=profile.side_by_side)
+        key = json.dumps(asdict(config), sort_keys=True)
+        configs[key] = config
         members[key].append(run.run_id)
     return [
-        Group(order, profile or Profile.from_dict(order.profile), tuple(members[key]))
-        for key, order in orders.items()
+        Group(config, profile or Profile.from_dict(config.profile), tuple(members[key]))
+        for key, config in configs.items()
     ]
 
 
@@ -165,12 +165,12 @@ def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:
     left_out: Counter[str] = Counter()
     for group, cluster in zip(groups, clusters, strict=True):
         if dry_run:
-            plan = dispatch.plan(store, group.run_ids, group.profile, group.order, cluster=cluster)
+            plan = dispatch.plan(store, group.run_ids, group.profile, group.config, cluster=cluster)
             for text in dispatch.scripts(plan, store.root):
                 options.put(text)
             continue
         plan, submission = dispatch.send(
-            store, group.run_ids, group.profile, group.order, cluster=cluster, say=options.put
+            store, group.run_ids, group.profile, group.config, cluster=cluster, say=options.put
         )
         left_out.update(plan.left_out)
         if submission is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from slurm import dispatch, profiles
 from slurm.dispatch import Plan
 from slurm.profiles import Profile
-from slurm.submission import Order, Submission
+from slurm.submission import Submission, SubmissionConfig
 from suite.cli import options
 from suite.cli.run import say
 from suite.entries.declared import Declared
@@ -75,7 +75,7 @@ def execute(args: argparse.Namespace) -> int:
     registry = Declared(args.plugin)
     specs = {spec.run_id: spec for spec in options.specs(args, registry)}
     store = Store(Path(os.path.abspath(options.store_root(args))))
-    order = _order(args, profile, wandb)
+    config = _config(args, profile, wandb)
     gradients = _gradients(specs, registry)
     recorded = options.recorded(args, specs.values(), store, registry)
     if args.dry_run:
@@ -83,7 +83,7 @@ def execute(args: argparse.Namespace) -> int:
             store,
             list(specs),
             profile,
-            order,
+            config,
             cluster=cluster,
             specs=specs,
             gradients=gradients,
@@ -95,7 +95,7 @@ def execute(args: argparse.Namespace) -> int:
         store,
         list(specs),
         profile,
-        order,
+        config,
         cluster=cluster,
         say=say,
         specs=specs,
@@ -136,9 +136,9 @@ def _wandb(requested: str | None) -> str:
     return "offline" if requested is None else target.mode
 
 
-def _order(args: argparse.Namespace, profile: Profile, wandb: str) -> Order:
+def _config(args: argparse.Namespace, profile: Profile, wandb: str) -> SubmissionConfig:
     data = options.data_root(args)
-    return Order(
+    return SubmissionConfig(
         command=shlex.join(["steppe", *sys.argv[1:]]),
         profile=profile.to_dict(),
         workers=profile.side_by_side,
@@ -177,7 +177,7 @@ def _figures(planned: Plan) -> dict[str, Any]:
     return {
         "runs": planned.n_runs,
         "tasks": planned.n_tasks,
-        "batches": len(planned.shares),
+        "batches": len(planned.arrays),
         "left_out": planned.left_out,
         "expected_s": packed.total_s if packed else 0.0,
         "longest_task_s": packed.longest_s if packed else 0.0,
@@ -188,11 +188,11 @@ def _figures(planned: Plan) -> dict[str, Any]:
 def _summary(planned: Plan, store: Store) -> str:
     """Say in one line what is submitted, and what was not as there is no need."""
     left = ", ".join(f"{n} {why}" for why, n in sorted(planned.left_out.items()))
-    if not planned.shares:
+    if not planned.arrays:
         return f"nothing to submit from {store.root}: {left or 'no runs'}"
     parts = [f"{_number(planned.n_runs, 'run')} in {_number(planned.n_tasks, 'task')}"]
-    if len(planned.shares) > 1:
-        parts.append(f"{len(planned.shares)} job arrays")
+    if len(planned.arrays) > 1:
+        parts.append(f"{len(planned.arrays)} job arrays")
     packed = planned.packed
     if packed and packed.total_s is not None and packed.longest_s is not None:
         longest = options.seconds(packed.longest_s)

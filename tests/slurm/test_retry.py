@@ -16,12 +16,12 @@ from slurm import client, dispatch
 from slurm.cluster import Cluster
 from slurm.dispatch import Plan
 from slurm.profiles import Profile
-from slurm.submission import FOLDER, Order, create
+from slurm.submission import FOLDER, SubmissionConfig, create
 from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.watch import Watch
 from suite.store.store import Store
-from tests.slurm.fake_queue import ORDER, FakeQueue, handed, play, runs
+from tests.slurm.fake_queue import CONFIG, FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.fake_records import begin, finish, make_run, make_spec
 
@@ -38,9 +38,9 @@ def store(tmp_path: Path) -> Store:
 
 @dataclass
 class Sent:
-    """What would have been handed to the cluster: each call's runs, profile and order."""
+    """What would have been handed to the cluster: each call's runs, profile and config."""
 
-    calls: list[tuple[list[RunSpec | str], Profile, Order]] = field(default_factory=list)
+    calls: list[tuple[list[RunSpec | str], Profile, SubmissionConfig]] = field(default_factory=list)
     surveyed: list[str] = field(default_factory=list)
 
     @property
@@ -60,17 +60,17 @@ def sent(monkeypatch: pytest.MonkeyPatch, queue: FakeQueue) -> Sent:
         store: Store,
         run_ids: list[str],
         profile: Profile,
-        order: Order,
+        config: SubmissionConfig,
         *,
         cluster: Cluster | None,
         say: Callable[[str], None],
         **_: Any,
     ) -> tuple[Plan, Any]:
-        noted.calls.append((list(run_ids), profile, order))
-        submission = create(store.root, order, [[(run_id,) for run_id in run_ids]])
+        noted.calls.append((list(run_ids), profile, config))
+        submission = create(store.root, config, [[(run_id,) for run_id in run_ids]])
         for task in range(len(run_ids)):
             queue.has(submission.batches[0], task, "PENDING", job=1000 + len(noted.calls))
-        return Plan(order, profile), submission
+        return Plan(config, profile), submission
 
     monkeypatch.setattr(dispatch, "survey", survey)
     monkeypatch.setattr(dispatch, "send", send)
@@ -179,15 +179,15 @@ def test_as_the_last_time_or_with_another_profile(
     store: Store, queue: FakeQueue, sent: Sent, tmp_path: Path
 ) -> None:
     a, b, c = runs(0, 1, 2)
-    big = replace(ORDER, profile={"name": "big", "memory": "8G"}, workers=4, data="/data")
+    big = replace(CONFIG, profile={"name": "big", "memory": "8G"}, workers=4, data="/data")
     handed(store, [[a]])
-    handed(store, [[b]], order=big)
-    handed(store, [[c]], order=replace(big, command="something else"))
+    handed(store, [[b]], config=big)
+    handed(store, [[c]], config=replace(big, command="something else"))
     retry(store)
     assert sorted(sent.ids) == sorted([[a.run_id], sorted([b.run_id, c.run_id])])
     assert sorted(sent.surveyed) == ["big", "test"]
-    order = next(call[2] for call in sent.calls if call[1].name == "big")
-    assert (order.workers, order.data, order.command) == (4, "/data", f"steppe retry --store {store.root}")
+    config = next(call[2] for call in sent.calls if call[1].name == "big")
+    assert (config.workers, config.data, config.command) == (4, "/data", f"steppe retry --store {store.root}")
     queue.rows.clear()
     sent.calls.clear()
     profile = tmp_path / "huge.toml"
@@ -205,7 +205,7 @@ def test_a_cluster_that_cannot_take_a_group_gets_none(
     from suite.errors import SteppeError
 
     handed(store, [[runs(0)[0]]])
-    handed(store, [[runs(1)[0]]], order=replace(ORDER, profile={"name": "gone"}))
+    handed(store, [[runs(1)[0]]], config=replace(CONFIG, profile={"name": "gone"}))
 
     def survey(profile: Profile) -> None:
         if profile.name == "gone":

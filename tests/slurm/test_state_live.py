@@ -11,7 +11,7 @@ import pytest
 
 from slurm import client, state
 from slurm.profiles import Profile
-from slurm.submission import Batch, Order, create, submissions
+from slurm.submission import Batch, SubmissionConfig, create, submissions
 from suite.spec import RunSpec
 from suite.status.scheduler import Placed
 from suite.store.store import Store
@@ -138,8 +138,8 @@ def test_two_retries_at_once_hand_over_what_a_killed_submitter_left(
     spec = tiny_specs(["sgd"], [0])[0]
     make_run(store.root, spec)
     profile = Profile("test", partition="low", memory="1500M", time_min=10, pack=1)
-    order = Order("steppe submit", profile.to_dict(), 1, 60.0, plugins=(str(PLUGIN),))
-    create(store.root, order, [[(spec.run_id,)]])  # and no sbatch
+    config = SubmissionConfig("steppe submit", profile.to_dict(), 1, 60.0, plugins=(str(PLUGIN),))
+    create(store.root, config, [[(spec.run_id,)]])  # and no sbatch
     dry = steppe("retry", "--dry-run", "--store", store.root)
     assert (dry.code, dry.out.count("#!/bin/bash")) == (0, 1)
     assert len(submissions(store.root)) == 1

@@ -84,10 +84,10 @@ def test_the_nodes_get_whole_paths_and_what_was_chosen(
     monkeypatch.setenv("WANDB_MODE", "offline")
     call("--data", "data", "--workers", "3", "--checkpoint-s", "7")
     (submission,) = submissions(Path("store").resolve())
-    order = submission.order
-    assert (order.data, order.plugins) == (str(tmp_path / "data"), (str(PLUGIN),))
-    assert (order.workers, order.checkpoint_s, order.wandb) == (3, 7, "offline")
-    assert order.profile["extra"] == {"hold": ""}
+    config = submission.config
+    assert (config.data, config.plugins) == (str(tmp_path / "data"), (str(PLUGIN),))
+    assert (config.workers, config.checkpoint_s, config.wandb) == (3, 7, "offline")
+    assert config.profile["extra"] == {"hold": ""}
     assert submission.folder.is_absolute()
 
 
@@ -99,7 +99,7 @@ def test_nodes_mirror_offline_unless_it_is_disabled(
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     call()
     (submission,) = submissions(Path("store").resolve())
-    assert submission.order.wandb == wandb
+    assert submission.config.wandb == wandb
 
 
 @pytest.mark.parametrize(("gpus", "device"), [("", "cpu"), ("gpus = 1\n", "cuda")])
