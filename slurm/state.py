@@ -25,29 +25,16 @@ GRACE_S = 15.0
 """How long a state in `_TRANSIENT` has to last before it is believed."""
 
 _PENDING = {
-    "PENDING",
-    "CONFIGURING",
-    "REQUEUED",
-    "REQUEUE_FED",
-    "REQUEUE_HOLD",
-    "RESV_DEL_HOLD",
-    "SPECIAL_EXIT",
-}
+    "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
+}  # fmt: skip
 _TRANSIENT = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
-_OVER = _TRANSIENT | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+OVER = _TRANSIENT | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+"""States of a job that is not in the queue any more."""
 _HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
 _NEVER = {
-    "AccountNotAllowed",
-    "BadConstraints",
-    "DependencyNeverSatisfied",
-    "InvalidAccount",
-    "InvalidQOS",
-    "JobHeldAdmin",
-    "PartitionInactive",
-    "PartitionNodeLimit",
-    "PartitionTimeLimit",
-    "QOSNotAllowed",
-}
+    "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
+    "JobHeldAdmin", "PartitionInactive", "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
+}  # fmt: skip
 """Reasons of a wait that does not end by itself and that releasing the job does not end either."""
 
 _RANK = {"running": 2, "pending": 1, "left": 0}
@@ -145,7 +132,7 @@ def _has_packs(batch: Batch) -> bool:
 def _workers(one: Submission) -> int:
     """Read how many runs are side by side in its tasks; 1 where it is being taken back."""
     try:
-        return one.config.workers
+        return one.config.profile.side_by_side
     except SteppeError:
         if (one.folder / "submission.json").exists():
             raise
@@ -221,7 +208,7 @@ def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Ta
     if word in _PENDING or (word in _TRANSIENT and _age_s(end, now) < GRACE_S):
         state, node = "pending", ""
         reason = reason or ("" if word == "PENDING" else word)
-    elif word in _OVER:
+    elif word in OVER:
         state, reason = "left", "" if word == "COMPLETED" else word
     else:
         state, reason = "running", "" if word == "RUNNING" else word
@@ -292,7 +279,7 @@ def _lines(text: str) -> Iterator[tuple[str, str, str, str]]:
         how = f"signal {signal}" if signal not in ("", "0") else f"exit {code}" if code != "0" else ""
         if word == "COMPLETED":
             word = ""
-        elif word not in _OVER:
+        elif word not in OVER:
             word = f"gone from the queue, {word} in the accounting"  # the controller forgot it
         elif word == "FAILED" and how:
             word = f"{word} {how}"

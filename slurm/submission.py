@@ -14,47 +14,62 @@ it was killed before writing down its id. Nothing here loads torch or submitit.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import msgspec
+from msgspec import Struct
+
+from slurm.profiles import Profile
 from suite.errors import SteppeError
 from suite.files import make_folder, read_json, storing, write_whole
 
 FOLDER = "slurm"
 _PREFIX = "steppe-"
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-_MEND = "delete its folder and submit again"
+_FIX = "delete its folder and submit again"
 
 Pack = tuple[str, ...]
 """Run ids of one array task."""
 
 
-@dataclass(frozen=True)
-class SubmissionConfig:
-    """What the workers of a submission need to know beside their runs."""
+class SubmissionConfig(Struct, frozen=True):
+    """What a submission asks of the cluster, and what its workers need to know besides their runs."""
 
     command: str
     """What the user typed."""
-    profile: Mapping[str, Any]
-    """The resolved cluster profile, as `slurm.profiles.Profile.to_dict` gives it."""
-    workers: int
-    """Runs side by side in a task."""
-    checkpoint_s: float
+    profile: Profile
+    checkpoint_s: float = 60.0
     data: str | None = None
     """Absolute path of the data sets."""
     plugins: tuple[str, ...] = ()
     """Absolute paths of plugin files."""
     wandb: str = "off"
     """Mirror mode on the nodes: offline, online or off."""
+
+
+class _Packs(Struct):
+    """The file packs.json of a batch."""
+
+    packs: tuple[Pack, ...]
+
+
+_T = TypeVar("_T")
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(read_json(path, _FIX), kind)
+    except (FileNotFoundError, msgspec.ValidationError):
+        raise SteppeError(f"{path} is missing or damaged: {_FIX}") from None
 
 
 @dataclass(frozen=True)
@@ -81,11 +96,7 @@ class Batch:
     @cached_property
     def packs(self) -> tuple[Pack, ...]:
         """The run ids of each array task."""
-        path = self.folder / "packs.json"
-        try:
-            return tuple(tuple(map(str, pack)) for pack in read_json(path, _MEND)["packs"])
-        except (FileNotFoundError, KeyError, TypeError):
-            raise SteppeError(f"{path} is missing or no list of packs: {_MEND}") from None
+        return _read(self.folder / "packs.json", _Packs).packs
 
     @property
     def job(self) -> str | None:
@@ -128,13 +139,7 @@ class Submission:
     @cached_property
     def config(self) -> SubmissionConfig:
         """What its workers need to know."""
-        path = self.folder / "submission.json"
-        try:
-            raw = read_json(path, _MEND)
-            known = {field.name: raw[field.name] for field in fields(SubmissionConfig)}
-            return SubmissionConfig(**{**known, "plugins": tuple(known["plugins"])})
-        except (FileNotFoundError, KeyError, TypeError):
-            raise SteppeError(f"{path} is missing or damaged: {_MEND}") from None
+        return _read(self.folder / "submission.json", SubmissionConfig)
 
     @property
     def key(self) -> str:
@@ -142,7 +147,7 @@ class Submission:
         try:
             return (self.folder / "key").read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
-            raise SteppeError(f"{self.folder / 'key'} cannot be read ({error}): {_MEND}") from error
+            raise SteppeError(f"{self.folder / 'key'} cannot be read ({error}): {_FIX}") from error
 
     @property
     def batches(self) -> list[Batch]:
@@ -157,10 +162,8 @@ def create(root: Path, config: SubmissionConfig, batches: Sequence[Sequence[Pack
     fresh, final = root / FOLDER / f".{name}", root / FOLDER / name
     for number, packs in enumerate(batches):
         make_folder(fresh / str(number))
-        content = json.dumps({"packs": [list(pack) for pack in packs]}).encode()
-        write_whole(fresh / str(number) / "packs.json", content)
-    text = json.dumps(asdict(config), indent=1, sort_keys=True) + "\n"
-    write_whole(fresh / "submission.json", text.encode())
+        write_whole(fresh / str(number) / "packs.json", msgspec.json.encode(_Packs(tuple(packs))))
+    write_whole(fresh / "submission.json", msgspec.json.format(msgspec.json.encode(config), indent=1))
     write_whole(fresh / "key", secrets.token_hex(16).encode(), mode=0o600)
     with storing(final):
         os.rename(fresh, final)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from slurm.client import ask
-from slurm.profiles import Profile
 from slurm.requeue import Requeue
 from slurm.signals import SignalState
 from slurm.submission import Batch, Submission, SubmissionConfig
@@ -175,8 +174,8 @@ class TaskRun:
         self._place = place
         self._batch, self._store, self._config, self._task = batch, store, config, task
         self._signals, self._policy, self._entry = signals, policy, entry
-        usable_s = Profile.from_dict(config.profile).usable_s
-        self._requeue = Requeue(task.job, batch.folder / f"idle-{task.index}", usable_s)
+        note = batch.folder / f"idle-{task.index}"
+        self._requeue = Requeue(task.job, note, config.profile.usable_s)
         self._outcomes: dict[str, str] = {}
         self._busy_until: float | None = None
         self._display: Display | None = None
@@ -217,7 +216,7 @@ class TaskRun:
         run_pool(
             self._store.root,
             run_ids,
-            workers=config.workers,
+            workers=config.profile.side_by_side,
             plugins=config.plugins,
             data_root=Path(config.data) if config.data else None,
             checkpoint_s=config.checkpoint_s,
@@ -247,7 +246,7 @@ class TaskRun:
     def _asked(self) -> int:
         """Tell the pool whether to stop; where a run does not come to save, requeue the task in time."""
         warned_s = self._signals.warned_s
-        if warned_s is not None and warned_s > _LATE * float(self._config.profile.get("signal_s", 120)):
+        if warned_s is not None and warned_s > _LATE * self._config.profile.signal_s:
             self._ask_to_go_on()
         return int(self._signals.any)
 
@@ -272,10 +271,10 @@ class TaskRun:
             return
         say(self._requeue.request())
         if self._requeue.hopeless:
-            limit = self._config.profile.get("time_min", "?")
+            limit_min = self._config.profile.time_min
             reason = (
                 f"job {self._task.job} was stopped again before this run got any further: its time limit of "
-                f"{limit} min is too short; raise the profile's time_min, then `steppe retry`"
+                f"{limit_min} min is too short; raise the profile's time_min, then `steppe retry`"
             )
             for run_id, outcome in self._outcomes.items():
                 if outcome in ("begun", "interrupted"):

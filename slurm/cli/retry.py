@@ -9,14 +9,17 @@ Runs that diverged have their records, which say so, and are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from slurm.profiles import Profile, load
+import msgspec
+from msgspec import structs
+
+from slurm import dispatch
+from slurm.dispatch import Request
+from slurm.profiles import load
 from slurm.submission import Submission, SubmissionConfig, submissions
 from suite.cli import options
 from suite.errors import SteppeError
@@ -29,15 +32,6 @@ CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}
 """The state of a run that each option names."""
 
 _DEFAULT = ("error", "lost", "interrupted")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that are submitted alike."""
-
-    config: SubmissionConfig
-    profile: Profile
-    run_ids: tuple[str, ...]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,11 +68,11 @@ def execute(args: argparse.Namespace) -> int:
     for line in sight.damaged:
         options.put(f"left out: {line}")
     chosen = _named(store, sight, args) if args.run else _in_state(sight, wanted or set(_DEFAULT))
-    groups = _groups(chosen, {one.name: one for one in submissions(store.root)}, args)
-    if not groups:
+    requests = _requests(chosen, {one.name: one for one in submissions(store.root)}, args)
+    if not requests:
         options.put("nothing to retry")
         return 0
-    _submit(store, groups, dry_run=args.dry_run)
+    _submit(store, requests, dry_run=args.dry_run)
     if not args.dry_run:
         options.put(f"`{options.command(args.store, 'status', '--watch')}` follows them")
     return 0
@@ -125,30 +119,24 @@ def _named(store: Store, sight: Sight, args: argparse.Namespace) -> list[Seen]:
     return chosen
 
 
-def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: argparse.Namespace) -> list[Group]:
+def _requests(
+    chosen: Iterable[Seen], known: dict[str, Submission], args: argparse.Namespace
+) -> list[Request]:
     """Put together what is submitted alike: as the last time, but for a profile given now.
 
     `known` is listed after the look that chose them: what is not there was taken back in between.
     """
-    profile = load(args.profile) if args.profile else None
-    members: dict[str, list[str]] = defaultdict(list)
-    configs: dict[str, SubmissionConfig] = {}
+    changes = {"command": _command(args), **({"profile": load(args.profile)} if args.profile else {})}
+    members: dict[bytes, tuple[SubmissionConfig, list[str]]] = {}
     for run in chosen:
         assert run.placed is not None
         submission = known.get(run.placed.submission)
         if submission is None:
             options.put(f"left out: {run.run_id}, as submission {run.placed.submission} was just taken back")
             continue
-        config = replace(submission.config, command=_command(args))
-        if profile is not None:
-            config = replace(config, profile=profile.to_dict(), workers=profile.side_by_side)
-        key = json.dumps(asdict(config), sort_keys=True)
-        configs[key] = config
-        members[key].append(run.run_id)
-    return [
-        Group(config, profile or Profile.from_dict(config.profile), tuple(members[key]))
-        for key, config in configs.items()
-    ]
+        config = structs.replace(submission.config, **changes)
+        members.setdefault(msgspec.json.encode(config), (config, []))[1].append(run.run_id)
+    return [Request(run_ids, config) for config, run_ids in members.values()]
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -157,26 +145,22 @@ def _command(args: argparse.Namespace) -> str:
     return options.command(args.store, *words)
 
 
-def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:
-    """Hand the groups over, once it is known that the cluster can take each."""
-    from slurm import dispatch  # loads submitit
-
-    clusters = [dispatch.survey(group.profile) for group in groups]
+def _submit(store: Store, requests: list[Request], *, dry_run: bool) -> None:
+    """Hand the requests over, once it is known that the cluster can take each."""
+    clusters = [dispatch.survey(request.config.profile) for request in requests]
     left_out: Counter[str] = Counter()
-    for group, cluster in zip(groups, clusters, strict=True):
+    for request, cluster in zip(requests, clusters, strict=True):
         if dry_run:
-            plan = dispatch.plan(store, group.run_ids, group.profile, group.config, cluster=cluster)
-            for text in dispatch.scripts(plan, store.root):
+            for text in dispatch.scripts(dispatch.plan(store, request, cluster), store.root):
                 options.put(text)
             continue
-        plan, submission = dispatch.send(
-            store, group.run_ids, group.profile, group.config, cluster=cluster, say=options.put
-        )
+        plan, submission = dispatch.submit(store, request, cluster, options.put)
         left_out.update(plan.left_out)
         if submission is not None:
             options.put(
                 f"submitted {plan.n_runs} run{'s' if plan.n_runs > 1 else ''} in {plan.n_tasks} "
-                f"task{'s' if plan.n_tasks > 1 else ''} with profile {group.profile.name}: {submission.name}"
+                f"task{'s' if plan.n_tasks > 1 else ''} with profile {plan.config.profile.name}: "
+                f"{submission.name}"
             )
     for why, n in left_out.items():
         options.put(f"{n} left out: {why} by now")

@@ -11,23 +11,20 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slurm import dispatch, profiles
-from slurm.dispatch import Plan
+from slurm.dispatch import Plan, Request
 from slurm.profiles import Profile
-from slurm.submission import Submission, SubmissionConfig
+from slurm.submission import SubmissionConfig
 from suite.cli import options
-from suite.cli.run import say
 from suite.entries.declared import Declared
 from suite.entries.registry import Registry
-from suite.entries.select import declared_cost
+from suite.entries.select import sample_gradients
 from suite.errors import SteppeError
-from suite.spec import RunSpec
 from suite.store.store import Store
+from suite.terminal.message import say
 from suite.track import mode
 
 
@@ -66,8 +63,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Submit what is not done; 0 if all of it is in the queue, or nothing is left to do."""
-    profile = _profile(args)
-    wandb = _wandb(args.wandb)
+    given = {key: value for key in ("pack", "workers") if (value := getattr(args, key)) is not None}
+    profile = profiles.load(args.profile, **given)
+    config = _config(args, profile)
     cluster = dispatch.survey(profile)
     if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
         args.device = profile.device
@@ -75,47 +73,27 @@ def execute(args: argparse.Namespace) -> int:
     registry = Declared(args.plugin)
     specs = {spec.run_id: spec for spec in options.specs(args, registry)}
     store = Store(Path(os.path.abspath(options.store_root(args))))
-    config = _config(args, profile, wandb)
-    gradients = _gradients(specs, registry)
-    recorded = options.recorded(args, specs.values(), store, registry)
-    if args.dry_run:
-        planned = dispatch.plan(
-            store,
-            list(specs),
-            profile,
-            config,
-            cluster=cluster,
-            specs=specs,
-            gradients=gradients,
-            recorded=recorded,
-        )
-        return _show(planned, store, as_json=args.json)
-    _pin(store, {run_id: spec for run_id, spec in specs.items() if run_id not in recorded}, registry)
-    planned, submission = dispatch.send(
-        store,
+    request = Request(
         list(specs),
-        profile,
         config,
-        cluster=cluster,
-        say=say,
-        specs=specs,
-        gradients=gradients,
-        recorded=recorded,
+        specs,
+        gradients=sample_gradients(registry, specs.values(), lambda _: None),
+        recorded=options.recorded(args, specs.values(), store, registry),
     )
+    if args.dry_run:
+        return _show(dispatch.plan(store, request, cluster), store, as_json=args.json)
+    _pin(store, request, registry)
+    planned, submission = dispatch.submit(store, request, cluster, say)
     say(_summary(planned, store))
+    jobs = [batch.job for batch in submission.batches] if submission else []
     if submission is not None:
-        _tell(submission, args)
+        shown = ", ".join(map(str, jobs[:5])) + (", …" if len(jobs) > 5 else "")
+        say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
+        say(f"follow them: {options.command(args.store, 'status', '--watch')}")
+        say(f"stop them:   {options.command(args.store, 'cancel', submission.name)}")
     if args.json:
-        jobs = [batch.job for batch in submission.batches] if submission else []
         options.print_json({**_figures(planned), "submission": submission and submission.name, "jobs": jobs})
     return 0
-
-
-def _profile(args: argparse.Namespace) -> Profile:
-    """Return the profile with what the command line puts in its place."""
-    profile = profiles.load(args.profile)
-    given = {key: getattr(args, key) for key in ("pack", "workers") if getattr(args, key) is not None}
-    return replace(profile, **given)
 
 
 def _ranks(requested: int | None, profile: Profile) -> int:
@@ -128,47 +106,24 @@ def _ranks(requested: int | None, profile: Profile) -> int:
     return profile.ranks
 
 
-def _wandb(requested: str | None) -> str:
-    """Return the mode of the mirror on the nodes, which rarely have a network."""
-    target = mode.choose(requested)
-    if target is None:
-        return "off"
-    return "offline" if requested is None else target.mode
-
-
-def _config(args: argparse.Namespace, profile: Profile, wandb: str) -> SubmissionConfig:
+def _config(args: argparse.Namespace, profile: Profile) -> SubmissionConfig:
     data = options.data_root(args)
+    target = mode.choose(args.wandb)
+    on_nodes = "offline" if target is None or not args.wandb else target.mode  # they rarely have a network
     return SubmissionConfig(
         command=shlex.join(["steppe", *sys.argv[1:]]),
-        profile=profile.to_dict(),
-        workers=profile.side_by_side,
+        profile=profile,
         checkpoint_s=args.checkpoint_s,
         data=None if data is None else os.path.abspath(data),
         plugins=tuple(os.path.abspath(path) for path in args.plugin),
-        wandb=wandb,
+        wandb="off" if target is None else on_nodes,
     )
 
 
-def _gradients(specs: Mapping[str, RunSpec], registry: Registry) -> dict[str, int]:
-    """Multiply epochs, training examples and declared cost of each run, where their number is declared."""
-    sizes: dict[int, int | None] = {}  # by reference: the runs of a selector share theirs
-    costs: dict[int, float] = {}
-    out = {}
-    for run_id, spec in specs.items():
-        if id(spec.task) not in sizes:
-            sizes[id(spec.task)] = registry.resolve_task(spec.task).training_examples(spec.data)
-        if id(spec.optimizer) not in costs:
-            costs[id(spec.optimizer)] = declared_cost(registry, spec.optimizer)
-        n = sizes[id(spec.task)]
-        if n is not None:
-            out[run_id] = round(spec.epochs * n * costs[id(spec.optimizer)])
-    return out
-
-
-def _pin(store: Store, specs: Mapping[str, RunSpec], registry: Registry) -> None:
+def _pin(store: Store, request: Request, registry: Registry) -> None:
     """Hold the entries to the code that the store knows, each pair of them once."""
-    pairs = {(spec.task.name, spec.optimizer.name): spec for spec in specs.values()}
-    for spec in pairs.values():
+    specs = [spec for run_id, spec in request.specs.items() if run_id not in request.recorded]
+    for spec in {(spec.task.name, spec.optimizer.name): spec for spec in specs}.values():
         registry.pin(spec, store)
 
 
@@ -202,14 +157,6 @@ def _summary(planned: Plan, store: Store) -> str:
 
 def _number(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _tell(submission: Submission, args: argparse.Namespace) -> None:
-    jobs = [str(batch.job) for batch in submission.batches]
-    shown = ", ".join(jobs[:5]) + (", …" if len(jobs) > 5 else "")
-    say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
-    say(f"follow them: {options.command(args.store, 'status', '--watch')}")
-    say(f"stop them:   {options.command(args.store, 'cancel', submission.name)}")
 
 
 def _show(planned: Plan, store: Store, *, as_json: bool) -> int:

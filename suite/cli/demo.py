@@ -10,6 +10,7 @@ import argparse
 import shlex
 
 from suite.cli import Parser, leaderboard, options, run, wandb
+from suite.terminal.message import say
 
 RUNS = ["-t", "digits-cnn", "-o", "*", "-s", "0-2"]
 
@@ -38,7 +39,7 @@ def execute(args: argparse.Namespace) -> int:
     page = store / "leaderboard.md"
     leaderboard.execute(_leaderboard(*shared, "-o", str(page)))
     print(summary(_leaderboard(*shared, "--view", "epochs")))
-    run.say(f"all of it, sharpness and the other views included: {page}, and as a page to open:")
+    say(f"all of it, sharpness and the other views included: {page}, and as a page to open:")
     leaderboard.execute(_leaderboard(*shared, "--format", "html"))
     return code
 

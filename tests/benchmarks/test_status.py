@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from slurm.profiles import Profile
 from slurm.submission import Batch, SubmissionConfig, create
 from suite.records.schema import to_document
 from suite.store.store import Store
@@ -25,7 +26,7 @@ FEW = 200
 
 PACK = 20
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = SubmissionConfig("steppe submit", {"name": "test"}, workers=2, checkpoint_s=60.0)
+CONFIG = SubmissionConfig("steppe submit", Profile("test", workers=2))
 
 SQUEUE = """#!{python}
 import sys

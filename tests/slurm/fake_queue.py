@@ -10,13 +10,14 @@ import pytest
 
 from slurm import client
 from slurm.client import Silent
+from slurm.profiles import Profile
 from slurm.submission import Batch, Submission, SubmissionConfig, create
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.store import Store
 from tests.suite.fake_records import make_run, make_spec
 
-CONFIG = SubmissionConfig("steppe submit", {"name": "test", "time_min": 10}, workers=2, checkpoint_s=60.0)
+CONFIG = SubmissionConfig("steppe submit", Profile("test", time_min=10, workers=2))
 
 
 @dataclass

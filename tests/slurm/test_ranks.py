@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from slurm import worker_rank
-from slurm.executor import ArrayExecutor
-from slurm.profiles import Profile
+from slurm.executor import script
+from slurm.profiles import Profile, checked
 from slurm.submission import SubmissionConfig, create
 from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
@@ -101,19 +101,19 @@ def test_ranks_of_the_profile_and_of_the_command_must_agree(sweep: Sweep, ranks:
     [
         ({"gpus": 4, "processes": 2}, "gpus = 4 for 2 processes a node; each takes one: valid: 0, 2"),
         ({"nodes": 2, "workers": 2}, "workers = 2, but the 2 processes of a task share one run at a time"),
-        ({"nodes": 0}, "nodes = 0 is outside 1..10000"),
+        ({"nodes": 0}, "nodes = 0: Expected `int` >= 1"),
         ({"extra": {"ntasks-per-node": "2"}}, "extra.ntasks-per-node has a key of its own; use processes"),
     ],
 )
 def test_a_profile_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SteppeError, match=said.replace(".", r"\.")):
-        Profile.from_dict({"name": "wrong", **wrong})
+        checked({"name": "wrong", **wrong}, "wrong")
 
 
 def test_the_script_starts_a_process_a_rank_and_ends_with_the_first_that_fails(tmp_path: Path) -> None:
     profile = Profile(name="many", nodes=2, processes=4, gpus=4, cpus=8)
     assert (profile.ranks, profile.side_by_side) == (8, 1)
-    text = ArrayExecutor(batch(tmp_path), profile).script(3, 1, None)
+    text = script(batch(tmp_path), profile, 3, 1, None)
     wanted = ("--nodes=2", "--ntasks-per-node=4", "--gres=gpu:4", "--cpus-per-task=8")
     assert {f"#SBATCH {option}" for option in wanted} < set(text.splitlines())
     assert "srun" in text
@@ -145,9 +145,7 @@ def test_who_finds_no_first_process_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(worker_rank, "ARRIVAL_S", 0.0)
-    submission = create(
-        tmp_path, SubmissionConfig("steppe submit", {}, workers=1, checkpoint_s=60.0), [[("0" * 16,)]]
-    )
+    submission = create(tmp_path, SubmissionConfig("steppe submit", Profile("test")), [[("0" * 16,)]])
     assert (submission.folder / "key").stat().st_mode & 0o777 == 0o600
     step = Step(1, 2, 0, "127.0.0.1", free_port())
     assert serve(step, submission, lambda: True) == 0

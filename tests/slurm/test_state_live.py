@@ -138,7 +138,7 @@ def test_two_retries_at_once_hand_over_what_a_killed_submitter_left(
     spec = tiny_specs(["sgd"], [0])[0]
     make_run(store.root, spec)
     profile = Profile("test", partition="low", memory="1500M", time_min=10, pack=1)
-    config = SubmissionConfig("steppe submit", profile.to_dict(), 1, 60.0, plugins=(str(PLUGIN),))
+    config = SubmissionConfig("steppe submit", profile, plugins=(str(PLUGIN),))
     create(store.root, config, [[(spec.run_id,)]])  # and no sbatch
     dry = steppe("retry", "--dry-run", "--store", store.root)
     assert (dry.code, dry.out.count("#!/bin/bash")) == (0, 1)

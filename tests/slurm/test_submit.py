@@ -86,8 +86,8 @@ def test_the_nodes_get_whole_paths_and_what_was_chosen(
     (submission,) = submissions(Path("store").resolve())
     config = submission.config
     assert (config.data, config.plugins) == (str(tmp_path / "data"), (str(PLUGIN),))
-    assert (config.workers, config.checkpoint_s, config.wandb) == (3, 7, "offline")
-    assert config.profile["extra"] == {"hold": ""}
+    assert (config.profile.side_by_side, config.checkpoint_s, config.wandb) == (3, 7, "offline")
+    assert config.profile.extra == {"hold": True}
     assert submission.folder.is_absolute()
 
 

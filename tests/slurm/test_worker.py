@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from slurm.profiles import Profile
 from slurm.requeue import IDLE_STARTS
 from slurm.signals import SignalState
 from slurm.submission import Batch, SubmissionConfig, create
@@ -25,7 +27,7 @@ from tests.suite.fake_records import make_run, make_spec
 ENTRY = "tests.suite.workers.fake_run:run_one"
 WAIT_S = 40
 QUICK = RetryPolicy(storage_s=(0.1, 0.1), busy_s=30.0, poll_s=0.05)
-PROFILE = {"signal_s": 120, "time_min": 5}
+PROFILE = Profile("test", time_min=5)
 
 
 @pytest.fixture
@@ -39,14 +41,12 @@ def signals() -> Iterator[SignalState]:
 
 
 def pack(
-    root: Path, *kinds: str, profile: dict[str, Any] = PROFILE, **config: Any
+    root: Path, *kinds: str, profile: Profile = PROFILE, workers: int = 1, **config: Any
 ) -> tuple[Batch, list[RunFolder]]:
     """A submission with one pack of fake runs, each of its kind."""
     store = Store(root)
     runs = [make_run(store, make_spec(seed, kind)) for seed, kind in enumerate(kinds)]
-    full = SubmissionConfig(
-        **{"command": "", "profile": profile, "workers": 1, "checkpoint_s": 60.0, **config}
-    )
+    full = SubmissionConfig("", structs.replace(profile, workers=workers), **config)
     (batch,) = create(root, full, [[[run.run_id for run in runs]]]).batches
     return batch, runs
 
@@ -366,7 +366,7 @@ def test_a_requeue_that_is_refused_is_said_and_harmless(tmp_path: Path) -> None:
 
 
 def test_starts_that_lead_nowhere_come_to_an_end(tmp_path: Path) -> None:
-    short = {"signal_s": 30, "time_min": 1}  # which SLURM may warn of as soon as a start begins
+    short = Profile("test", time_min=1, signal_s=30)  # which SLURM may warn of as soon as a start begins
     batch, (run, waiting) = pack(tmp_path / "store", "waits", "fine", profile=short)
     for start in range(IDLE_STARTS):
         worker = Worker(tmp_path, batch, restart_count=start)
