@@ -116,7 +116,6 @@ def work(
     place: Place | None = None,
 ) -> int:
     """Bring the task's runs to records, as far as the signals let it; return the exit code."""
-    store, config = Store(batch.folder.parents[2]), Submission(batch.folder.parent).config
     pack = _pack(batch, task)
     todo = [run.run_id for run in pack if _is_open(run, task.job)]
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
@@ -126,16 +125,18 @@ def work(
     if task.index in batch.cancelled:  # an earlier start of it was, and SLURM brought it back
         say("cancelled by `steppe cancel`: `steppe retry --cancelled` goes on with it")
     elif todo:
-        TaskRun(batch, store, config, task, signals, policy or RetryPolicy(), entry, place or Place()).work(
-            todo
-        )
+        TaskRun(batch, task, signals, policy or RetryPolicy(), entry, place or Place()).work(todo)
     n_records = sum(map(_has_record, pack))
     say(f"--- job {task.job}: {n_records} of {len(pack)} runs have their records")
     return 0 if n_records == len(pack) else 1
 
 
+def _store(batch: Batch) -> Store:
+    return Store(batch.folder.parents[2])
+
+
 def _pack(batch: Batch, task: Task) -> list[RunFolder]:
-    store = Store(batch.folder.parents[2])
+    store = _store(batch)
     try:
         return [store.run(run_id) for run_id in batch.packs[task.index]]
     except IndexError:
@@ -157,25 +158,21 @@ def _is_open(run: RunFolder, job: str) -> bool:
     return trouble is None or trouble.job != job or trouble.outcome in _PASSES
 
 
+@dataclass
 class TaskRun:
     """One start of a task."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        store: Store,
-        config: SubmissionConfig,
-        task: Task,
-        signals: SignalState,
-        policy: RetryPolicy,
-        entry: str,
-        place: Place,
-    ) -> None:
-        self._place = place
-        self._batch, self._store, self._config, self._task = batch, store, config, task
-        self._signals, self._policy, self._entry = signals, policy, entry
-        note = batch.folder / f"idle-{task.index}"
-        self._requeue = Requeue(task.job, note, config.profile.usable_s)
+    batch: Batch
+    task: Task
+    signals: SignalState
+    policy: RetryPolicy
+    entry: str
+    place: Place
+
+    def __post_init__(self) -> None:
+        self._store, self._config = _store(self.batch), Submission(self.batch.folder.parent).config
+        note = self.batch.folder / f"idle-{self.task.index}"
+        self._requeue = Requeue(self.task.job, note, self._config.profile.usable_s)
         self._outcomes: dict[str, str] = {}
         self._busy_until: float | None = None
         self._display: Display | None = None
@@ -186,33 +183,33 @@ class TaskRun:
         self._mirror = _mirror(self._store, self._config, run_ids)
         with Display(len(run_ids), Screen(_LOG)) as self._display:
             self._rounds(run_ids)
-        if self._mirror is not None and (told := self._mirror.close(self._policy.wandb_s)):
+        if self._mirror is not None and (told := self._mirror.close(self.policy.wandb_s)):
             say(told)
-        if self._signals.any and any(_is_open(self._store.run(run_id), self._task.job) for run_id in run_ids):
+        if self.signals.any and any(_is_open(self._store.run(run_id), self.task.job) for run_id in run_ids):
             self._ask_to_go_on()
 
     def _rounds(self, run_ids: Sequence[str]) -> None:
         """Run them, for a while again and again those that the disk refused or another process holds."""
         todo, elsewhere = [*run_ids], set[str]()
-        pauses = iter(self._policy.storage_s)
-        while todo and not self._signals.any:
+        pauses = iter(self.policy.storage_s)
+        while todo and not self.signals.any:
             self._round(todo)
             ended = {run_id: self._outcomes.get(run_id) for run_id in todo}
             elsewhere |= {run_id for run_id, outcome in ended.items() if outcome == "busy"}
             todo = [run_id for run_id, outcome in ended.items() if outcome == "storage"]
             if "done" in ended.values():
-                pauses, self._busy_until = iter(self._policy.storage_s), None
+                pauses, self._busy_until = iter(self.policy.storage_s), None
             if "interrupted" in ended.values():
-                self._signals.sleep(_ARRIVAL_S)
+                self.signals.sleep(_ARRIVAL_S)
             if todo and (pause := next(pauses, None)) is not None:
                 say(f"the store refuses writes: trying {len(todo)} runs again in {pause:.0f} s")
-                self._signals.sleep(pause)
+                self.signals.sleep(pause)
             else:
                 todo = self._freed([run_id for run_id in run_ids if run_id in elsewhere])
                 elsewhere.difference_update(todo)
 
     def _round(self, run_ids: Sequence[str]) -> None:
-        config, task = self._config, self._task
+        config = self._config
         run_pool(
             self._store.root,
             run_ids,
@@ -221,11 +218,11 @@ class TaskRun:
             data_root=Path(config.data) if config.data else None,
             checkpoint_s=config.checkpoint_s,
             on_event=self._tell,
-            entry=self._entry,
-            job=task.job,
-            restart_count=task.restart_count,
+            entry=self.entry,
+            job=self.task.job,
+            restart_count=self.task.restart_count,
             asked=self._asked,
-            place=self._place,
+            place=self.place,
         )
 
     def _tell(self, event: Event) -> None:
@@ -236,7 +233,7 @@ class TaskRun:
         elif kind == "ended":
             self._outcomes[event["run_id"]] = event["outcome"]
         elif kind == "stopping":
-            call = "SIGTERM, the last call" if self._signals.last else "SIGUSR2, a warning"
+            call = "SIGTERM, the last call" if self.signals.last else "SIGUSR2, a warning"
             event = {**event, "message": f"{call}: saving at the next step"}
         if self._display is not None:
             self._display(event)
@@ -245,35 +242,35 @@ class TaskRun:
 
     def _asked(self) -> int:
         """Tell the pool whether to stop; where a run does not come to save, requeue the task in time."""
-        warned_s = self._signals.warned_s
+        warned_s = self.signals.warned_s
         if warned_s is not None and warned_s > _LATE * self._config.profile.signal_s:
             self._ask_to_go_on()
-        return int(self._signals.any)
+        return int(self.signals.any)
 
     def _freed(self, elsewhere: Sequence[str]) -> list[str]:
         """Wait until some of the runs that others hold are free or done, and return those; at last, none."""
         if self._busy_until is None:
-            self._busy_until = time.monotonic() + self._policy.busy_s
-        while elsewhere and not self._signals.any:
+            self._busy_until = time.monotonic() + self.policy.busy_s
+        while elsewhere and not self.signals.any:
             if time.monotonic() > self._busy_until:
                 say(f"left to whoever works on them: {', '.join(elsewhere)}")
                 break
-            self._signals.sleep(self._policy.poll_s)
+            self.signals.sleep(self.policy.poll_s)
             if free := [run_id for run_id in elsewhere if not _is_held(self._store.run(run_id))]:
                 return free
         return []
 
     def _ask_to_go_on(self) -> None:
         """Have the task requeued, once, unless it is being cancelled, or requeued by somebody else."""
-        if self._requeue.decided or self._task.index in self._batch.cancelled:
+        if self._requeue.decided or self.task.index in self.batch.cancelled:
             return
-        if (self._signals.last or self._signals.warned_s is None) and not _has_grace(self._task.job):
+        if (self.signals.last or self.signals.warned_s is None) and not _has_grace(self.task.job):
             return
         say(self._requeue.request())
         if self._requeue.hopeless:
             limit_min = self._config.profile.time_min
             reason = (
-                f"job {self._task.job} was stopped again before this run got any further: its time limit of "
+                f"job {self.task.job} was stopped again before this run got any further: its time limit of "
                 f"{limit_min} min is too short; raise the profile's time_min, then `steppe retry`"
             )
             for run_id, outcome in self._outcomes.items():

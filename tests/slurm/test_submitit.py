@@ -9,9 +9,9 @@ from pathlib import Path
 from submitit.slurm import slurm
 
 TODO = (
-    f"submitit {version('submitit')} has changed _make_sbatch_string, which is private to it and called by "
-    f"slurm/executor.py: adapt `slurm.executor.script` until it writes tests/slurm/golden/submission.sh again, "
-    f"or keep to an older version in pyproject.toml and the requirements"
+    f"submitit {version('submitit')} has changed _make_sbatch_string, which is private and called by "
+    f"slurm/executor.py: adapt `slurm.executor.script` until it writes tests/slurm/golden/submission.sh "
+    f"again, or keep to an older version in pyproject.toml and the requirements"
 )
 
 

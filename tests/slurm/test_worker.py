@@ -392,7 +392,7 @@ def test_preempted_starts_do_not_end_it(tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_come_to_save_is_requeued_in_time(tmp_path: Path) -> None:
-    batch, (run,) = pack(tmp_path / "store", "stubborn", profile={"signal_s": 1})
+    batch, (run,) = pack(tmp_path / "store", "stubborn", profile=Profile("test", signal_s=1))
     worker = Worker(tmp_path, batch)
     wait_until(lambda: at_work(run), "at work")
     worker.signal(signal.SIGUSR2)
