@@ -15,8 +15,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from slurm.profiles import Profile
 from slurm.submission import Pack
@@ -62,18 +62,20 @@ def pack(runs: Sequence[RunCost], profile: Profile, room: int, why: str) -> Pack
     if room < 1:
         raise SteppeError(f"no room for another task: {why}; wait until some are over, then submit again")
     ordered = order(runs)
-    side = profile.side_by_side
-    bins = _fixed(ordered, profile, side) if profile.pack else _timed(ordered, profile, side)
+    if profile.pack:
+        bins = _within(ordered, math.ceil(len(ordered) / profile.pack), profile.pack, profile)
+    else:
+        bins = _timed(ordered, profile)
     notes = []
     if len(bins) > room:
         wanted, bins = len(bins), _spread(ordered, room, len(ordered))
         notes.append(f"packs enlarged: {wanted} tasks would exceed {why}; {len(bins)} fit")
-    notes += _warnings(ordered, bins, profile, side)
-    packed = Packed(tuple(tuple(run.run_id for run in one) for one in bins), None, None, tuple(notes))
+    notes += _warnings(ordered, bins, profile)
+    packs = tuple(tuple(run.run_id for run in one) for one in bins)
     if not _all_timed(ordered):
-        return packed
-    spans = [_span(one, side) for one in bins]
-    return replace(packed, longest_s=max(spans), total_s=math.fsum(spans))
+        return Packed(packs, None, None, tuple(notes))
+    spans = [_span(one, profile) for one in bins]
+    return Packed(packs, max(spans), math.fsum(spans), tuple(notes))
 
 
 def order(runs: Sequence[RunCost]) -> list[RunCost]:
@@ -98,20 +100,15 @@ def _seconds(run: RunCost) -> float:
     return run.seconds or 0.0
 
 
-def _span(one: Sequence[RunCost], side: int) -> float:
+def _span(one: Sequence[RunCost], profile: Profile) -> float:
     """Bound the seconds of a pack from above: whatever the order, no worker ends later (Graham 1966)."""
-    longest = max(map(_seconds, one))
+    longest, side = max(map(_seconds, one)), profile.side_by_side
     return longest + (math.fsum(map(_seconds, one)) - longest) / side if len(one) > side else longest
 
 
-def _fixed(ordered: Sequence[RunCost], profile: Profile, side: int) -> list[list[RunCost]]:
-    """Put `profile.pack` runs into a pack, fewer where the time limit wants it."""
-    return _within(ordered, math.ceil(len(ordered) / profile.pack), profile.pack, profile, side)
-
-
-def _timed(ordered: Sequence[RunCost], profile: Profile, side: int) -> list[list[RunCost]]:
+def _timed(ordered: Sequence[RunCost], profile: Profile) -> list[list[RunCost]]:
     """Fill packs to `profile.pack_min`; runs that are as long themselves are only put with each other."""
-    target = min(60.0 * profile.pack_min, profile.usable_s)
+    target, side = min(60.0 * profile.pack_min, profile.usable_s), profile.side_by_side
     known = [run for run in ordered if run.seconds is not None]
     long = [run for run in known if _seconds(run) >= target]
     short = [run for run in known if _seconds(run) < target]
@@ -119,22 +116,25 @@ def _timed(ordered: Sequence[RunCost], profile: Profile, side: int) -> list[list
     bins += [long[i : i + side] for i in range(0, len(long), side)]
     if short:
         n = math.ceil(math.fsum(map(_seconds, short)) / (side * target)) or 1
-        bins += _within(short, n, len(short), profile, side)
+        bins += _within(short, n, len(short), profile)
     place = {run.run_id: i for i, run in enumerate(ordered)}
     return sorted(bins, key=lambda one: place[one[0].run_id])
 
 
-def _within(
-    ordered: Sequence[RunCost], n: int, most: int, profile: Profile, side: int
-) -> list[list[RunCost]]:
+def _within(ordered: Sequence[RunCost], n: int, most: int, profile: Profile) -> list[list[RunCost]]:
     """Spread over n packs, and over more while one of several runs would meet the time limit."""
     while True:
         bins = _spread(ordered, n, most)
-        over = [_span(one, side) for one in bins if len(one) > side]
-        excess = max(over, default=0.0) / profile.usable_s
+        excess = max(_cut(bins, profile, 0.0), default=0.0) / profile.usable_s
         if excess <= 1.0 or n >= len(ordered):
             return bins
         n = min(len(ordered), max(n + 1, int(n * min(excess, 1.25))))
+
+
+def _cut(bins: Sequence[Sequence[RunCost]], profile: Profile, above_s: float) -> list[float]:
+    """Return the seconds of packs above `above_s`, of those whose runs do not all start at once."""
+    spans = [_span(one, profile) for one in bins if len(one) > profile.side_by_side]
+    return [span for span in spans if span > above_s]
 
 
 def _spread(ordered: Sequence[RunCost], n: int, most: int) -> list[list[RunCost]]:
@@ -180,29 +180,29 @@ def _parts(
 
 
 def _warnings(
-    ordered: Sequence[RunCost], bins: Sequence[Sequence[RunCost]], profile: Profile, side: int
-) -> list[str]:
-    notes = []
-    longest = max(map(_seconds, ordered))
-    n_long = sum(_seconds(run) > profile.usable_s for run in ordered)
-    if n_long:
-        notes.append(
-            f"{n_long} run{'s' if n_long > 1 else ''} of up to {_hours(longest)} exceed the "
+    ordered: Sequence[RunCost], bins: Sequence[Sequence[RunCost]], profile: Profile
+) -> Iterator[str]:
+    long = [run for run in ordered if _seconds(run) > profile.usable_s]
+    if long:
+        yield (
+            f"{_count(long, 'run')} of up to {_hours(max(map(_seconds, long)))} exceed the "
             f"{profile.time_min} min of a task: saved and requeued at the limit, again and again"
         )
-    cut = [span for one in bins if len(one) > side and (span := _span(one, side)) > profile.usable_s]
-    if cut:
-        notes.append(
-            f"{len(cut)} task{'s' if len(cut) > 1 else ''} will be requeued at the limit: {_hours(max(cut))} "
-            f"expected, {profile.time_min} min allowed"
+    if cut := _cut(bins, profile, profile.usable_s):
+        yield (
+            f"{_count(cut, 'task')} will be requeued at the limit: {_hours(max(cut))} expected, "
+            f"{profile.time_min} min allowed"
         )
-    unknown = sum(run.seconds is None for run in ordered)
+    unknown = [run for run in ordered if run.seconds is None]
     if unknown and not profile.pack:
-        notes.append(
-            f"{unknown} run{'s' if unknown > 1 else ''} of unknown time, each in a task of its own: --pack N "
-            f"puts N together; once some are done, times are known"
+        yield (
+            f"{_count(unknown, 'run')} of unknown time, each in a task of its own: --pack N puts N together; "
+            f"once some are done, times are known"
         )
-    return notes
+
+
+def _count(some: Sequence[object], noun: str) -> str:
+    return f"{len(some)} {noun}{'s' if len(some) > 1 else ''}"
 
 
 def _hours(seconds: float) -> str:
@@ -228,11 +228,8 @@ def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> lis
     chunk = max(1, min(max_array_size, CHUNK))
     n = math.ceil(len(packs) / chunk)
     if not max_running or n == 1:
-        cap = max_running or chunk
-        return [
-            ArrayJob(tuple(part), min(cap, len(part)))
-            for part in (packs[i : i + chunk] for i in range(0, len(packs), chunk))
-        ]
+        parts = (tuple(packs[i : i + chunk]) for i in range(0, len(packs), chunk))
+        return [ArrayJob(part, min(max_running or chunk, len(part))) for part in parts]
     lanes = min(n, max_running)
     generations = math.ceil(n / lanes)
     arrays: list[ArrayJob] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Task:
     """The state in SLURM's word."""
     reason: str = ""
     node: str = ""
+
+    @property
+    def array(self) -> str:
+        """The id of its job array."""
+        return self.job.partition("_")[0]
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -140,17 +145,14 @@ def _workers(one: Submission) -> int:
 
 
 def _places(batches: Mapping[tuple[str, int], Batch], tasks: Mapping[_Key, Task]) -> dict[str, _Key]:
-    """Tell for each run the task that holds it: the newest, unless only an older one is in the queue."""
-
-    def queued(key: _Key) -> bool:
-        return key in tasks and tasks[key].state != "left"
-
+    """Return for each run the task that holds it: the newest, unless only an older one is in the queue."""
+    queued = {key for key, task in tasks.items() if task.state != "left"}
     places: dict[str, _Key] = {}
     for name, number in reversed([*batches]):
         for i, pack in enumerate(batches[name, number].packs):
             key = (name, number, i)
             for run_id in pack:
-                if run_id not in places or (queued(key) and not queued(places[run_id])):
+                if run_id not in places or (key in queued and places[run_id] not in queued):
                     places[run_id] = key
     return places
 
@@ -176,23 +178,18 @@ def _queued(
     every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch], wait_s: float
 ) -> list[Task]:
     """Ask squeue about all that the submitters of this store have in the queue, or had until lately."""
-    users = sorted({os.getuid(), *(owner for owner in map(_owner, every) if owner is not None)})
-    text = client.ask(*_QUEUE, f"--user={','.join(map(str, users))}", timeout_s=wait_s)
+    users = {os.getuid()}
+    for one in every:
+        with contextlib.suppress(FileNotFoundError):  # taken back since it was listed
+            users.add(one.folder.stat().st_uid)
+    text = client.ask(*_QUEUE, f"--user={','.join(map(str, sorted(users)))}", timeout_s=wait_s)
     now = time.time()
     tasks = [task for line in text.splitlines() if (task := _task(line, batches, now)) is not None]
     for task in tasks:
         if task.batch.job is None:  # who submitted it was killed just then
             with contextlib.suppress(SteppeError):
-                task.batch.set_job(task.job.partition("_")[0])
+                task.batch.set_job(task.array)
     return tasks
-
-
-def _owner(one: Submission) -> int | None:
-    """Return who submitted it; None where it was taken back since it was listed."""
-    try:
-        return one.folder.stat().st_uid
-    except FileNotFoundError:
-        return None
 
 
 def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Task | None:
@@ -264,23 +261,25 @@ def _accounting(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str]
         text = client.ask(*_ACCOUNTING, f"--jobs={','.join(sorted(names))}", timeout_s=wait_s)
     except SteppeError:
         return {}
-    return {(job, task): reason for job, task, name, reason in _lines(text) if names.get(job) == name}
-
-
-def _lines(text: str) -> Iterator[tuple[str, str, str, str]]:
+    ended = {}
     for line in text.splitlines():
         one, _, rest = line.partition("|")
         name, *fields = rest.rsplit("|", 2)
-        if len(fields) != 2:
-            continue
         job, _, task = one.partition("_")
-        word = fields[0].partition(" ")[0]  # CANCELLED by 0
-        code, _, signal = fields[1].partition(":")
-        how = f"signal {signal}" if signal not in ("", "0") else f"exit {code}" if code != "0" else ""
-        if word == "COMPLETED":
-            word = ""
-        elif word not in OVER:
-            word = f"gone from the queue, {word} in the accounting"  # the controller forgot it
-        elif word == "FAILED" and how:
-            word = f"{word} {how}"
-        yield job, task if task.isdecimal() else "", name, word
+        if len(fields) == 2 and names.get(job) == name:
+            ended[job, task if task.isdecimal() else ""] = _end(*fields)
+    return ended
+
+
+def _end(state: str, exit_code: str) -> str:
+    """Write how a task ended, from sacct's words; nothing where it completed."""
+    word = state.partition(" ")[0]  # CANCELLED by 0
+    if word == "COMPLETED":
+        return ""
+    if word not in OVER:
+        return f"gone from the queue, {word} in the accounting"  # the controller forgot it
+    code, _, signal = exit_code.partition(":")
+    if word != "FAILED":
+        return word
+    how = f"signal {signal}" if signal not in ("", "0") else f"exit {code}" if code != "0" else ""
+    return f"{word} {how}".strip()

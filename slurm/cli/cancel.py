@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,9 +46,11 @@ def execute(args: argparse.Namespace) -> int:
     asks = not args.yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asks:
         found = _chosen(in_queue(root), runs, names)
-        if found and not _agreed(root, found, runs):
-            options.put("nothing was cancelled")
-            return 0
+        if found:
+            options.put(_described(root, found, runs))
+            if not _agreed():
+                options.put("nothing was cancelled")
+                return 0
     with exclusive(root, options.put):
         every = in_queue(root)
         found = _chosen(every, runs, names)
@@ -89,8 +91,7 @@ def _is_mine(task: Task) -> bool:
         return False
 
 
-def _agreed(root: Path, found: Sequence[Task], runs: set[str]) -> bool:
-    options.put(_described(root, found, runs))
+def _agreed() -> bool:
     try:
         return input("cancel it? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -116,17 +117,12 @@ def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
 
 def _cancel(every: Iterable[Task], found: Iterable[Task]) -> None:
     """Write down that the user takes the tasks back, so that they stay back; then tell the cluster."""
-    all_of, some_of = _by_job(every), _by_job(found)
+    sizes = Counter(task.array for task in every)
+    chosen: dict[str, list[Task]] = defaultdict(list)
+    for task in found:
+        chosen[task.array].append(task)
     jobs: list[str] = []
-    for job, tasks in some_of.items():
+    for array, tasks in chosen.items():
         tasks[0].batch.cancel(task.number for task in tasks)
-        whole = len(tasks) == len(all_of[job])
-        jobs += [job] if whole else [task.job for task in tasks]
+        jobs += [array] if len(tasks) == sizes[array] else [task.job for task in tasks]
     client.ask("scancel", *jobs)
-
-
-def _by_job(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    out: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        out[task.job.partition("_")[0]].append(task)
-    return out
