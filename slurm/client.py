@@ -61,7 +61,7 @@ def ask(*command: str, timeout_s: float = 60) -> str:
             env=environment(),
             timeout=timeout_s,
             check=False,
-            close_fds=False,  # it inherits the store's lock, see `slurm.lock`, and nothing else of Python's
+            close_fds=False,  # it inherits the store's lock, see `submission.exclusive`, and nothing else
         )
     except FileNotFoundError:
         raise absent(command[0]) from None

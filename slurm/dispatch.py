@@ -18,10 +18,9 @@ from slurm import cluster as clusters
 from slurm import executor, packing
 from slurm.client import Silent
 from slurm.cluster import Cluster
-from slurm.lock import exclusive
 from slurm.packing import ArrayJob, Packed, RunCost
 from slurm.profiles import Profile
-from slurm.submission import FOLDER, Batch, Submission, SubmissionConfig, create
+from slurm.submission import FOLDER, Batch, Submission, SubmissionConfig, create, exclusive
 from suite.errors import SteppeError
 from suite.records.schema import Record
 from suite.spec import RunSpec
@@ -73,6 +72,12 @@ class Plan:
     def n_tasks(self) -> int:
         """Array tasks that they are packed into."""
         return sum(len(array.packs) for array in self.arrays)
+
+    @property
+    def size(self) -> str:
+        """How much is submitted, in words."""
+        runs, tasks = self.n_runs, self.n_tasks
+        return f"{runs} run{'' if runs == 1 else 's'} in {tasks} task{'' if tasks == 1 else 's'}"
 
 
 def survey(profile: Profile) -> Cluster:

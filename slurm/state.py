@@ -1,4 +1,4 @@
-"""Where the runs that were handed to SLURM are: the store's submissions beside one look at the queue.
+"""Where the runs that were handed to SLURM are: the store's submissions, and one look at the queue.
 
 A job is recognised by its name, so its id need not have been written down. Whatever left the queue without a
 record is looked up by one call of sacct; without accounting it has simply left. What SLURM says of a job is
@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm import client, lock
-from slurm.submission import Batch, Submission, batch_of, submissions
+from slurm import client
+from slurm.submission import Batch, Submission, batch_of, submissions, taken
 from suite.errors import SteppeError
 from suite.status.scheduler import WAIT_S, Placed
 from suite.store.store import Store
@@ -71,6 +72,14 @@ class Task:
         return packs[self.number] if self.number < len(packs) else ()
 
     @property
+    def is_mine(self) -> bool:
+        """Whether this user may cancel it."""
+        try:
+            return os.getuid() in (0, self.batch.folder.stat().st_uid)
+        except FileNotFoundError:  # deleted since it was listed
+            return False
+
+    @property
     def mend(self) -> str:
         """The command that helps where it waits for somebody."""
         if self.state == "pending" and self.reason in _NEVER:
@@ -92,7 +101,7 @@ def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[s
     batches = {key: batch for key, batch in _batches(every).items() if _has_packs(batch)}
     handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
     unfinished = {run_id for run_id in handed if not store.is_done(run_id)}
-    coming = every[-1].name if patient and every and lock.taken(root) else ""
+    coming = every[-1].name if patient and every and taken(root) else ""
     # Looked at before the queue is: what is handed over in between is not in its answer.
     unsubmitted = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
     tasks = _newest(_queued(every, batches, wait_s)) if unfinished else {}
@@ -113,6 +122,22 @@ def in_queue(root: Path) -> list[Task]:
     every = submissions(root)
     batches = _batches(every)
     return [task for task in _queued(every, batches, WAIT_S) if task.state != "left"] if batches else []
+
+
+def cancel(every: Iterable[Task], chosen: Iterable[Task]) -> None:
+    """Write down that the user takes tasks back, so that they stay back; then tell the cluster.
+
+    `every` are all tasks in the queue: a job array of which all are chosen is cancelled as a whole.
+    """
+    sizes = Counter(task.array for task in every)
+    by_array: dict[str, list[Task]] = defaultdict(list)
+    for task in chosen:
+        by_array[task.array].append(task)
+    jobs: list[str] = []
+    for array, tasks in by_array.items():
+        tasks[0].batch.cancel(task.number for task in tasks)
+        jobs += [array] if len(tasks) == sizes[array] else [task.job for task in tasks]
+    client.ask("scancel", *jobs)
 
 
 def _batches(every: Iterable[Submission]) -> dict[tuple[str, int], Batch]:

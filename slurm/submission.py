@@ -14,12 +14,14 @@ it was killed before writing down its id. Nothing here loads torch or submitit.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +32,7 @@ from msgspec import Struct
 
 from slurm.profiles import Profile
 from suite.errors import SteppeError
-from suite.files import make_folder, read_json, storing, write_whole
+from suite.files import locked, make_folder, read_json, storing, write_whole
 
 FOLDER = "slurm"
 _PREFIX = "steppe-"
@@ -72,6 +74,14 @@ def _read(path: Path, kind: type[_T]) -> _T:
         raise SteppeError(f"{path} is missing or damaged: {_FIX}") from None
 
 
+def _text(path: Path) -> str:
+    """Read a small file; nothing where it is not there, or damaged."""
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 @dataclass(frozen=True)
 class Batch:
     """One job array of a submission."""
@@ -101,10 +111,7 @@ class Batch:
     @property
     def job(self) -> str | None:
         """The job's id; None while the cluster gave none, or whoever submitted it was killed just then."""
-        try:
-            return (self.folder / "job").read_text(encoding="ascii").strip() or None
-        except (OSError, UnicodeDecodeError):
-            return None
+        return _text(self.folder / "job").strip() or None
 
     def set_job(self, job: str) -> None:
         """Write down the id that the cluster gave."""
@@ -113,10 +120,7 @@ class Batch:
     @property
     def cancelled(self) -> frozenset[int]:
         """The array tasks that the user took back: they must not come back by themselves."""
-        try:
-            lines = (self.folder / "cancelled").read_text(encoding="ascii").split()
-        except (OSError, UnicodeDecodeError):
-            return frozenset()
+        lines = _text(self.folder / "cancelled").split()
         return frozenset(int(line) for line in lines if line.isdecimal())
 
     def cancel(self, tasks: Iterable[int]) -> None:
@@ -144,10 +148,9 @@ class Submission:
     @property
     def key(self) -> str:
         """A secret that only its owner can read."""
-        try:
-            return (self.folder / "key").read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SteppeError(f"{self.folder / 'key'} cannot be read ({error}): {_FIX}") from error
+        if key := _text(self.folder / "key"):
+            return key
+        raise SteppeError(f"{self.folder / 'key'} is missing or cannot be read: {_FIX}")
 
     @property
     def batches(self) -> list[Batch]:
@@ -178,6 +181,29 @@ def submissions(root: Path) -> list[Submission]:
         return []
     found = [Submission(root / FOLDER / name) for name in names]
     return [one for one in found if one.folder.is_dir()]  # one that is refused is taken back
+
+
+@contextlib.contextmanager
+def exclusive(root: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the store at `root`: one process at a time changes what of it is in the queue.
+
+    SLURM's commands inherit it (see `client.ask`): should this process be killed, it lasts until the `sbatch`
+    that goes on without it has ended, too.
+    """
+    busy = "somebody else is submitting or cancelling in this store"
+    with locked(root / FOLDER / "lock", say, busy) as descriptor:
+        os.set_inheritable(descriptor, True)
+        yield
+
+
+def taken(root: Path) -> bool:
+    """Whether somebody holds the lock just now."""
+    try:
+        with (root / FOLDER / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 def batch_of(job_name: str) -> tuple[str, int] | None:

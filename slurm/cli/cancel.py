@@ -7,16 +7,13 @@ task with others: to cancel it is to cancel the task, and the others with it, wh
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slurm import client
-from slurm.lock import exclusive
+from slurm import state
 from slurm.state import Task, in_queue
-from slurm.submission import submissions
+from slurm.submission import exclusive, submissions
 from suite.cli import options
 from suite.errors import unknown
 from suite.store.store import Store
@@ -59,7 +56,7 @@ def execute(args: argparse.Namespace) -> int:
             return 0
         if not asks:
             options.put(_described(root, found, runs))
-        _cancel(every, found)
+        state.cancel(every, found)
     retry = options.command(args.store, "retry", "--cancelled")
     options.put(f"cancelled; what was in work saves and stops. `{retry}` goes on with it")
     return 0
@@ -78,17 +75,12 @@ def _targets(root: Path, args: argparse.Namespace) -> tuple[set[str], set[str]]:
 
 def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
     """Choose what may be cancelled: in a store that people share, each cancels what is theirs."""
-    mine = [task for task in every if _is_mine(task)]
-    if not runs and not names:
-        return mine
-    return [task for task in mine if task.batch.submission in names or not runs.isdisjoint(task.runs)]
-
-
-def _is_mine(task: Task) -> bool:
-    try:
-        return os.getuid() in (0, task.batch.folder.stat().st_uid)
-    except FileNotFoundError:  # deleted since it was listed
-        return False
+    return [
+        task
+        for task in every
+        if task.is_mine
+        and (not (runs or names) or task.batch.submission in names or not runs.isdisjoint(task.runs))
+    ]
 
 
 def _agreed() -> bool:
@@ -113,16 +105,3 @@ def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
             more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
             lines.append(f"task {task.job} also holds {', '.join(others[:_NAMED])}{more}")
     return "\n".join(lines)
-
-
-def _cancel(every: Iterable[Task], found: Iterable[Task]) -> None:
-    """Write down that the user takes the tasks back, so that they stay back; then tell the cluster."""
-    sizes = Counter(task.array for task in every)
-    chosen: dict[str, list[Task]] = defaultdict(list)
-    for task in found:
-        chosen[task.array].append(task)
-    jobs: list[str] = []
-    for array, tasks in chosen.items():
-        tasks[0].batch.cancel(task.number for task in tasks)
-        jobs += [array] if len(tasks) == sizes[array] else [task.job for task in tasks]
-    client.ask("scancel", *jobs)

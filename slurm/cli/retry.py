@@ -80,19 +80,19 @@ def execute(args: argparse.Namespace) -> int:
 
 def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
     """Choose by state, and say what is left alone although one might expect otherwise."""
-    diverged = len(sight.having("failed"))
-    if diverged and "error" in wanted:
-        options.put(f"{diverged} failed: that is in the records, and they are not repeated")
+    n_failed, n_cancelled = len(sight.having("failed")), len(sight.having("cancelled"))
     some = [run for run in sight.runs if run.status in wanted]
-    chosen = [run for run in some if run.placed and run.placed.state == "left"]
-    if n := sum(1 for run in some if run.placed and run.placed.state != "left"):
-        options.put(f"{n} in the queue still: their task ends first")
-    if n := sum(1 for run in some if run.placed is None):
-        options.put(f"{n} never handed to a cluster: `steppe submit`, or the `steppe run` that started them")
-    cancelled = len(sight.having("cancelled"))
-    if cancelled and "cancelled" not in wanted:
-        options.put(f"{cancelled} cancelled: --cancelled retries them")
-    return chosen
+    n_queued = sum(run.placed is not None and run.placed.state != "left" for run in some)
+    n_elsewhere = sum(run.placed is None for run in some)
+    for n, why in (
+        (n_failed * ("error" in wanted), "failed: that is in the records, and they are not repeated"),
+        (n_queued, "in the queue still: their task ends first"),
+        (n_elsewhere, "never handed to a cluster: `steppe submit`, or the `steppe run` that started them"),
+        (n_cancelled * ("cancelled" not in wanted), "cancelled: --cancelled retries them"),
+    ):
+        if n:
+            options.put(f"{n} {why}")
+    return [run for run in some if run.placed and run.placed.state == "left"]
 
 
 def _named(store: Store, sight: Sight, args: argparse.Namespace) -> list[Seen]:
@@ -157,10 +157,6 @@ def _submit(store: Store, requests: list[Request], *, dry_run: bool) -> None:
         plan, submission = dispatch.submit(store, request, cluster, options.put)
         left_out.update(plan.left_out)
         if submission is not None:
-            options.put(
-                f"submitted {plan.n_runs} run{'s' if plan.n_runs > 1 else ''} in {plan.n_tasks} "
-                f"task{'s' if plan.n_tasks > 1 else ''} with profile {plan.config.profile.name}: "
-                f"{submission.name}"
-            )
+            options.put(f"submitted {plan.size} with profile {plan.config.profile.name}: {submission.name}")
     for why, n in left_out.items():
         options.put(f"{n} left out: {why} by now")

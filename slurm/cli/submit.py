@@ -145,7 +145,7 @@ def _summary(planned: Plan, store: Store) -> str:
     left = ", ".join(f"{n} {why}" for why, n in sorted(planned.left_out.items()))
     if not planned.arrays:
         return f"nothing to submit from {store.root}: {left or 'no runs'}"
-    parts = [f"{_number(planned.n_runs, 'run')} in {_number(planned.n_tasks, 'task')}"]
+    parts = [planned.size]
     if len(planned.arrays) > 1:
         parts.append(f"{len(planned.arrays)} job arrays")
     packed = planned.packed
@@ -153,10 +153,6 @@ def _summary(planned: Plan, store: Store) -> str:
         longest = options.seconds(packed.longest_s)
         parts.append(f"expected {options.seconds(packed.total_s)} in all, {longest} the longest task")
     return "; ".join([*parts, *([f"left out: {left}"] if left else [])])
-
-
-def _number(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _show(planned: Plan, store: Store, *, as_json: bool) -> int:

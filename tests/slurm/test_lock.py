@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slurm.client import ask
-from slurm.lock import exclusive, taken
+from slurm.submission import exclusive, taken
 
 
 def test_the_lock_is_free_before_and_after(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_an_sbatch_whose_submitter_was_killed_keeps_the_lock(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     code = (
-        "import pathlib; from slurm.client import ask; from slurm.lock import exclusive\n"
+        "import pathlib; from slurm.client import ask; from slurm.submission import exclusive\n"
         f"with exclusive(pathlib.Path({str(tmp_path)!r}), print): ask('sbatch')"
     )
     submitter = subprocess.Popen([sys.executable, "-c", code])
