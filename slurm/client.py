@@ -61,7 +61,7 @@ def ask(*command: str, timeout_s: float = 60) -> str:
             env=environment(),
             timeout=timeout_s,
             check=False,
-            close_fds=False,  # it inherits the store's lock, see `slurm.lock`, and nothing else of Python's
+            close_fds=False,  # it inherits the store's lock, see `submission.exclusive`, and nothing else
         )
     except FileNotFoundError:
         raise absent(command[0]) from None
@@ -83,7 +83,7 @@ def absent(program: str) -> SteppeError:
     """Build the error for a machine without SLURM."""
     return SteppeError(
         f"no `{program}` on PATH, so this is no machine of a SLURM cluster: run it here with `steppe run`, "
-        f"log in where there is one, or bring up a cluster on this machine by `python -m slurm.testbed up`"
+        f"log in where there is one, or in a clone bring up a cluster by `python -m tests.testbed up`"
     )
 
 

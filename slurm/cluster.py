@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from slurm.client import absent, ask
 from slurm.profiles import Profile
+from slurm.state import OVER
 from suite.errors import SteppeError, unknown
 
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
-_ANY = "any type"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class NodeKind:
     memory_mb: int
     gpus: Mapping[str, int]
     """Number by type; a type that is not told is empty."""
+
+    def gpus_for(self, profile: Profile) -> int:
+        """Return how many it has of the type that the profile asks for."""
+        kind = profile.gpu_type
+        return self.gpus.get(kind, 0) if kind else max(self.gpus.values(), default=0)
 
 
 @dataclass(frozen=True)
@@ -97,24 +102,21 @@ def look(profile: Profile) -> Cluster:
     queue = ask("squeue", "--all", "--array", "--noheader", "--states=all", "--format=%u %T").split("\n")
     words = Counter(tuple(line.split()) for line in queue if line.strip())
     user = _user()
+    name = config.get("ClusterName", "")
     accounted = config.get("AccountingStorageType", "").endswith("slurmdbd")
+    tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
+    size = _number(config.get("MaxArraySize", ""), 1001)
     return Cluster(
-        name=config.get("ClusterName", ""),
-        max_array_size=_array_size(config),
-        max_job_count=_whole(config, "MaxJobCount", 10_000),
-        max_submit=_max_submit(user, profile, config.get("ClusterName", "")) if accounted else None,
+        name=name,
+        max_array_size=min(size, int(tasks[1])) if tasks else size,
+        max_job_count=_number(config.get("MaxJobCount", ""), 10_000),
+        max_submit=_max_submit(user, profile, name) if accounted else None,
         in_queue=sum(words.values()),
-        mine=sum(n for (owner, state), n in words.items() if owner == user and state in _WAITING_OR_RUNNING),
+        mine=sum(n for (owner, state), n in words.items() if owner == user and state not in OVER),
         partitions=_partitions(
             ask("sinfo", "--all", "--noheader", "--exact", "--format=%R|%P|%l|%c|%m|%G").splitlines()
         ),
     )
-
-
-_WAITING_OR_RUNNING = (
-    "PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
-    "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT", "RESV_DEL_HOLD",
-)  # fmt: skip
 
 
 def _user() -> str:
@@ -125,36 +127,20 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def _array_size(config: Mapping[str, str]) -> int:
-    """Return how many tasks an array may have: its largest index, or fewer by the scheduler's parameters."""
-    size = _whole(config, "MaxArraySize", 1001)
-    tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
-    return min(size, int(tasks[1])) if tasks else size
-
-
-def _whole(config: Mapping[str, str], key: str, default: int) -> int:
-    text = config.get(key, "")
-    return int(text) if text.isdecimal() else default
+def _number(text: str, default: int = 0) -> int:
+    """Read the digits with which the text begins."""
+    digits = re.match(r"\d+", text.strip())
+    return int(digits[0]) if digits else default
 
 
 def _partitions(lines: Iterable[str]) -> dict[str, Partition]:
     found: dict[str, Partition] = {}
     for line in lines:
         name, marked, limit, cpus, memory, gres = line.split("|", 5)
-        before = found.get(name)
-        kind = NodeKind(_leading(cpus), _leading(memory), gpus_of(gres))
-        found[name] = Partition(
-            name,
-            default=marked.endswith("*"),
-            time_min=minutes_of(limit),
-            kinds=(*(before.kinds if before else ()), kind),
-        )
+        kinds = found[name].kinds if name in found else ()
+        kind = NodeKind(_number(cpus), _number(memory), gpus_of(gres))
+        found[name] = Partition(name, marked.endswith("*"), minutes_of(limit), (*kinds, kind))
     return found
-
-
-def _leading(text: str) -> int:
-    digits = re.match(r"\d+", text.strip())
-    return int(digits.group()) if digits else 0
 
 
 def gpus_of(gres: str) -> dict[str, int]:
@@ -187,19 +173,14 @@ def _max_submit(user: str, profile: Profile, cluster: str) -> int | None:
 
     Of several associations the loosest counts, as it is not known here which of them a job will be of.
     """
-    association = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
-    if cluster:
-        association.append(f"cluster={cluster}")
-    if profile.account:
-        association.append(f"account={profile.account}")
-    commands = [[*association, "format=MaxSubmitJobs"]]
-    if profile.qos:
-        quality = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", f"name={profile.qos}"]
-        commands.append([*quality, "format=MaxSubmitJobsPerUser"])
+    association = ["associations", f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
+    association += [f"account={profile.account}"] if profile.account else []
+    questions = [[*association, "format=MaxSubmitJobs"]]
+    questions += [["qos", f"name={profile.qos}", "format=MaxSubmitJobsPerUser"]] if profile.qos else []
     limits = []
-    for command in commands:
+    for question in questions:
         try:
-            answer = ask(*command, timeout_s=30)
+            answer = ask("sacctmgr", "--noheader", "--parsable2", "show", *question, timeout_s=30)
         except SteppeError:  # not everybody may ask; sbatch itself says when a limit is reached
             continue
         rows = [line.strip("|") for line in answer.splitlines()]
@@ -209,66 +190,51 @@ def _max_submit(user: str, profile: Profile, cluster: str) -> int | None:
 
 
 def check(profile: Profile, cluster: Cluster) -> None:
-    """Raise the one-line error that says what of the profile the cluster lacks, and what it has."""
+    """Raise the one-line error that says what of the profile the cluster lacks, and what it has.
+
+    `sbatch` refuses it, too, but names neither the key of the profile nor what would be valid.
+    """
     targets = cluster.targets(profile)
-    longest = max(each.time_min for each in targets)
-    if profile.time_min > longest:
-        raise SteppeError(
-            f"profile {profile.name}: time_min = {profile.time_min} is over the limit of partition "
-            f"{_names(targets)}; valid: up to {longest:g}"
-        )
     kinds = [kind for each in targets for kind in each.kinds]
-    _check_gpus(profile, cluster, kinds, targets)
-    sizes = {
-        "cpus": (profile.cpus * profile.processes, max((kind.cpus for kind in kinds), default=0), ""),
-        "memory": (megabytes(profile.memory), max((kind.memory_mb for kind in kinds), default=0), "M"),
-    }
-    for key, (wanted, most, unit) in sizes.items():
-        if wanted > most:
-            raise SteppeError(
-                f"profile {profile.name}: {key} = {getattr(profile, key)}{_times(profile, key)} is more than "
-                f"any node of partition {_names(targets)} has; valid: up to {most}{unit}"
-            )
-    if not any(_fits(profile, kind) for kind in kinds):
+    names = ",".join(each.name for each in targets)
+    cpus, memory_mb = profile.cpus * profile.processes, megabytes(profile.memory)
+    times = f" for each of {profile.processes} processes" if profile.processes > 1 else ""
+    lacks = f"is more than any node of partition {names} has"
+    limits: list[tuple[str, float, list[float], str]] = [
+        (
+            f"time_min = {profile.time_min} is over the limit of partition {names}",
+            profile.time_min,
+            [each.time_min for each in targets],
+            "",
+        ),
+        (f"cpus = {profile.cpus}{times} {lacks}", cpus, [kind.cpus for kind in kinds], ""),
+        (f"memory = {profile.memory} {lacks}", memory_mb, [kind.memory_mb for kind in kinds], "M"),
+    ]
+    for text, wanted, there, unit in limits:
+        if wanted > (most := max(there, default=0)):
+            raise SteppeError(f"profile {profile.name}: {text}; valid: up to {most:.12g}{unit}")
+    if all(kind.gpus_for(profile) < profile.gpus for kind in kinds) and profile.gpus:
+        of_type = f" of type {profile.gpu_type}" if profile.gpu_type else ""
+        has = "; ".join(f"{each.name}: {_gpu_text(each)}" for each in cluster.partitions.values())
         raise SteppeError(
-            f"profile {profile.name}: no node of partition {_names(targets)} has {profile.gpus} GPUs, "
+            f"profile {profile.name} asks for {profile.gpus} GPU{'s' if profile.gpus > 1 else ''}{of_type} a "
+            f"task; no node of {names} has that. GPUs of a node, by partition: {has}"
+        )
+    if not any(
+        kind.cpus >= cpus and kind.memory_mb >= memory_mb and kind.gpus_for(profile) >= profile.gpus
+        for kind in kinds
+    ):
+        raise SteppeError(
+            f"profile {profile.name}: no node of partition {names} has {profile.gpus} GPUs, "
             f"{profile.cpus} CPUs and {profile.memory or 'its default'} of memory together; lower one"
         )
 
 
-def _times(profile: Profile, key: str) -> str:
-    return f" for each of {profile.processes} processes" if key == "cpus" and profile.processes > 1 else ""
-
-
-def _check_gpus(
-    profile: Profile, cluster: Cluster, kinds: Iterable[NodeKind], targets: list[Partition]
-) -> None:
-    most = max((_gpus(profile, kind) for kind in kinds), default=0)
-    if profile.gpus > most:
-        kind = f" of type {profile.gpu_type}" if profile.gpu_type else ""
-        asked = f"{profile.gpus} GPU{'s' if profile.gpus > 1 else ''}{kind}"
-        has = "; ".join(f"{each.name}: {_gpu_text(each)}" for each in cluster.partitions.values())
-        raise SteppeError(
-            f"profile {profile.name} asks for {asked} a task; no node of {_names(targets)} has that. "
-            f"GPUs of a node, by partition: {has}"
-        )
-
-
-def _gpus(profile: Profile, kind: NodeKind) -> int:
-    return kind.gpus.get(profile.gpu_type, 0) if profile.gpu_type else max(kind.gpus.values(), default=0)
-
-
-def _fits(profile: Profile, kind: NodeKind) -> bool:
-    enough = kind.cpus >= profile.cpus * profile.processes and kind.memory_mb >= megabytes(profile.memory)
-    return enough and _gpus(profile, kind) >= profile.gpus
-
-
 def _gpu_text(partition: Partition) -> str:
-    most: dict[str, int] = {}
+    most: Counter[str] = Counter()
     for kind in partition.kinds:
-        for name, count in kind.gpus.items():
-            most[name] = max(count, most.get(name, 0))
-    return ", ".join(f"{n} {name or f'of {_ANY}'}" for name, n in sorted(most.items())) or "none"
+        most |= Counter(kind.gpus)  # the larger of both
+    return ", ".join(f"{n} {name or 'of any type'}" for name, n in sorted(most.items())) or "none"
 
 
 def megabytes(memory: str) -> float:
@@ -276,7 +242,3 @@ def megabytes(memory: str) -> float:
     if not memory:
         return 0.0
     return float(memory) if memory.isdecimal() else int(memory[:-1]) * _UNITS[memory[-1]]
-
-
-def _names(partitions: Iterable[Partition]) -> str:
-    return ",".join(each.name for each in partitions)

@@ -1,9 +1,9 @@
 """From run ids to jobs in the queue, so that nothing is submitted twice and nothing half.
 
 Everything is checked first: the cluster is asked, the queue is looked at once, runs are packed. Then the
-submission is written whole, and each batch handed over by one `sbatch`. Whoever is killed in between loses
-nothing: jobs are recognised by their names, and the same command submits what the queue does not have. All of
-it happens under a lock of the store.
+submission is written whole, and each batch handed over by one `sbatch`. A submitter that is killed in between
+loses nothing: jobs are recognised by their names, and the same command submits what the queue does not have.
+All of it happens under a lock of the store.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slurm import cluster as clusters
-from slurm import packing
+from slurm import executor, packing
 from slurm.client import Silent
 from slurm.cluster import Cluster
-from slurm.executor import ArrayExecutor
-from slurm.lock import alone
-from slurm.packing import Load, Packed, Share
+from slurm.packing import ArrayJob, Packed, RunCost
 from slurm.profiles import Profile
-from slurm.submission import FOLDER, Batch, Order, Submission, create
+from slurm.submission import FOLDER, Batch, Submission, SubmissionConfig, create, exclusive
 from suite.errors import SteppeError
 from suite.records.schema import Record
 from suite.spec import RunSpec
@@ -34,12 +32,26 @@ QUEUED = "in the queue"
 
 
 @dataclass(frozen=True)
+class Request:
+    """Runs to bring to a record, and what is known of them already."""
+
+    run_ids: Sequence[str]
+    """Each once, in the order in which they are to start."""
+    config: SubmissionConfig
+    specs: Mapping[str, RunSpec] = field(default_factory=dict)
+    """By run id; those not given are read from the store, those given are written by `submit`."""
+    gradients: Mapping[str, int] = field(default_factory=dict)
+    """Each run's cost in sample-gradients, where known; only the order depends on it."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """Runs that published records hold, each with its state."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to be submitted, and what of the runs asked for is not."""
 
-    order: Order
-    profile: Profile
-    shares: tuple[Share, ...] = ()
+    config: SubmissionConfig
+    arrays: tuple[ArrayJob, ...] = ()
     packed: Packed | None = None
     """None where nothing is left to submit."""
     needless: Mapping[str, str] = field(default_factory=dict)
@@ -54,12 +66,18 @@ class Plan:
     @property
     def n_runs(self) -> int:
         """Runs to submit."""
-        return sum(len(pack) for share in self.shares for pack in share.packs)
+        return sum(len(pack) for array in self.arrays for pack in array.packs)
 
     @property
     def n_tasks(self) -> int:
         """Array tasks that they are packed into."""
-        return sum(len(share.packs) for share in self.shares)
+        return sum(len(array.packs) for array in self.arrays)
+
+    @property
+    def size(self) -> str:
+        """How much is submitted, in words."""
+        runs, tasks = self.n_runs, self.n_tasks
+        return f"{runs} run{'' if runs == 1 else 's'} in {tasks} task{'' if tasks == 1 else 's'}"
 
 
 def survey(profile: Profile) -> Cluster:
@@ -70,51 +88,28 @@ def survey(profile: Profile) -> Cluster:
     return found
 
 
-def plan(
-    store: Store,
-    run_ids: Sequence[str],
-    profile: Profile,
-    order: Order,
-    *,
-    cluster: Cluster,
-    specs: Mapping[str, RunSpec] | None = None,
-    gradients: Mapping[str, int] | None = None,
-    recorded: Mapping[str, str] | None = None,
-) -> Plan:
-    """Leave out what needs no submission and pack the rest; writes nothing.
-
-    Args:
-        store: the store.
-        run_ids: runs to bring to a record, each once.
-        profile: what a task asks for.
-        order: what the workers are told.
-        cluster: what `survey` found.
-        specs: specs by run id; those not given are read from the store, those given written by `send`.
-        gradients: each run's cost in sample-gradients, where known; only the order depends on it.
-        recorded: runs that published records hold, each with its state.
-
-    """
+def plan(store: Store, request: Request, cluster: Cluster) -> Plan:
+    """Leave out what needs no submission and pack the rest; writes nothing. `survey` finds the cluster."""
+    config, profile = request.config, request.config.profile
     records = store.index()
-    needless = _needless(store, run_ids, records, recorded or {})
-    todo = [run_id for run_id in run_ids if run_id not in needless]
+    needless = _needless(store, request, records)
+    todo = [run_id for run_id in request.run_ids if run_id not in needless]
     if not todo:
-        return Plan(order, profile, needless=needless)
-    known = {run_id: (specs or {}).get(run_id) or store.run(run_id).spec() for run_id in todo}
-    notes = _fitting(known.values(), profile)
-    packed = packing.pack(_loads(store, known, gradients or {}, records), profile, *cluster.room)
-    shares = packing.batches(packed.packs, cluster.max_array_size, profile.max_running)
-    return Plan(order, profile, tuple(shares), packed, needless, (*packed.notes, *notes))
+        return Plan(config, needless=needless)
+    specs = {run_id: request.specs.get(run_id) or store.run(run_id).spec() for run_id in todo}
+    notes = _fitting(specs.values(), profile)
+    packed = packing.pack(_run_costs(store, specs, request.gradients, records), profile, *cluster.room)
+    arrays = packing.batches(packed.packs, cluster.max_array_size, profile.max_running)
+    return Plan(config, tuple(arrays), packed, needless, (*packed.notes, *notes))
 
 
-def _needless(
-    store: Store, run_ids: Sequence[str], records: Sequence[Record], recorded: Mapping[str, str]
-) -> dict[str, str]:
+def _needless(store: Store, request: Request, records: Sequence[Record]) -> dict[str, str]:
     """Return the runs that need no submission, each with the words that say why."""
     placed = scheduler.look(store.root) or {}
-    ended = {**recorded, **{record.run_id: "failed" if record.failed else "done" for record in records}}
+    ended = {**request.recorded, **{one.run_id: "failed" if one.failed else "done" for one in records}}
     there = set(store.run_ids())
     needless = {}
-    for run_id in run_ids:
+    for run_id in request.run_ids:
         state = ended.get(run_id) or (store.run(run_id).status() if run_id in there else "queued")
         if run_id in ended or state in ("done", "failed", "running"):
             needless[run_id] = state
@@ -146,9 +141,9 @@ def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
     return []
 
 
-def _loads(
+def _run_costs(
     store: Store, specs: Mapping[str, RunSpec], gradients: Mapping[str, int], records: Sequence[Record]
-) -> list[Load]:
+) -> list[RunCost]:
     """Expect of each run what was measured of those like it; of those that differ in the seed only, once."""
     names = {spec.task.name for spec in specs.values()}
     finished = Finished(store)
@@ -156,7 +151,7 @@ def _loads(
     forecast = Forecast(one for one in measured if one is not None)
     counted = all(run_id in gradients for run_id in specs)
     expected: dict[tuple[object, ...], float | None] = {}
-    loads = []
+    costs = []
     for run_id, spec in specs.items():
         machine = spec.data, spec.precision, spec.device, spec.threads, spec.compile, spec.ranks
         key = id(spec.task), id(spec.optimizer), spec.epochs, *machine
@@ -165,68 +160,46 @@ def _loads(
             expected[key] = None if guess is None else guess.seconds
         cost = gradients[run_id] if counted else spec.epochs
         block = f"{spec.task.name} {sorted(spec.task.params.items())} {spec.data} {spec.seed}"
-        loads.append(Load(run_id, cost, expected[key], block))
-    return loads
+        costs.append(RunCost(run_id, cost, expected[key], block))
+    return costs
 
 
 def scripts(planned: Plan, root: Path) -> list[str]:
     """Return the text that `sbatch` would get for each batch, with placeholders for names not yet given."""
-    texts = []
-    for number, share in enumerate(planned.shares):
-        batch = Batch(root / FOLDER / "NAME" / str(number))
-        after = None if share.after is None else f"JOB_OF_{share.after}"
-        texts.append(ArrayExecutor(batch, planned.profile).script(len(share.packs), share.at_a_time, after))
-    return texts
+    jobs = [f"JOB_OF_{number}" for number in range(len(planned.arrays))]
+    folders = (root / FOLDER / "NAME" / str(number) for number in range(len(planned.arrays)))
+    return [
+        _script(Batch(one), planned, array, jobs) for one, array in zip(folders, planned.arrays, strict=True)
+    ]
+
+
+def _script(batch: Batch, planned: Plan, array: ArrayJob, jobs: Sequence[str]) -> str:
+    after = None if array.after is None else jobs[array.after]
+    return executor.script(batch, planned.config.profile, len(array.packs), array.at_a_time, after)
 
 
 def submit(
-    store: Store, run_ids: Sequence[str], profile: Profile, order: Order, *, say: Callable[[str], None]
-) -> Submission | None:
-    """Submit what of these runs, whose specs are in the store, is not done, at work or in the queue.
-
-    Returns None where nothing is left. Raises SteppeError where the cluster cannot take them; what was
-    submitted before that stays, and its message says how far it came.
-    """
-    return send(store, run_ids, profile, order, cluster=survey(profile), say=say)[1]
-
-
-def send(
-    store: Store,
-    run_ids: Sequence[str],
-    profile: Profile,
-    order: Order,
-    *,
-    cluster: Cluster,
-    say: Callable[[str], None],
-    specs: Mapping[str, RunSpec] | None = None,
-    gradients: Mapping[str, int] | None = None,
-    recorded: Mapping[str, str] | None = None,
+    store: Store, request: Request, cluster: Cluster, say: Callable[[str], None]
 ) -> tuple[Plan, Submission | None]:
-    """Do what `submit` does, with what is known already; return the plan, too.
+    """Submit what of these runs is not done, at work or in the queue; None where nothing is left.
 
     The specs are written once all checks have passed, also of runs in the queue: one that was edited since
-    it was submitted is mended before a worker refuses it.
+    it was submitted is corrected before a worker refuses it.
+
+    Raises SteppeError where the cluster cannot take them; what was submitted before that stays, and its
+    message says how far it came.
     """
-    with alone(store.root, say):
-        planned = plan(
-            store,
-            run_ids,
-            profile,
-            order,
-            cluster=cluster,
-            specs=specs,
-            gradients=gradients,
-            recorded=recorded,
-        )
+    with exclusive(store.root, say):
+        planned = plan(store, request, cluster)
         for note in planned.notes:
             say(note)
         scripts(planned, store.root)  # what the executor refuses, it refuses before anything is written
-        for run_id, spec in (specs or {}).items():
+        for run_id, spec in request.specs.items():
             if planned.needless.get(run_id, QUEUED) == QUEUED:
                 store.run(run_id).write_spec(spec)
-        if not planned.shares:
+        if not planned.arrays:
             return planned, None
-        submission = create(store.root, order, [share.packs for share in planned.shares])
+        submission = create(store.root, request.config, [array.packs for array in planned.arrays])
         _hand_over(submission, planned)
         return planned, submission
 
@@ -234,19 +207,14 @@ def send(
 def _hand_over(submission: Submission, planned: Plan) -> None:
     jobs: list[str] = []
     batches = submission.batches
-    for batch, share in zip(batches, planned.shares, strict=True):
-        after = None if share.after is None else jobs[share.after]
+    for batch, array in zip(batches, planned.arrays, strict=True):
         try:
-            job = ArrayExecutor(batch, planned.profile).submit_batch(share.at_a_time, after)
+            jobs.append(executor.submit(batch, _script(batch, planned, array, jobs)))
+            batch.set_job(jobs[-1])
         except SteppeError as error:
             # A batch of which the cluster said nothing may yet turn up in the queue: its packs are kept.
             unsent = batches[len(jobs) + isinstance(error, Silent) :]
             raise _stopped(submission, len(jobs), unsent, error) from error
-        jobs.append(job.job_id)
-        try:
-            batch.set_job(job.job_id)
-        except SteppeError as error:
-            raise _stopped(submission, len(jobs), batches[len(jobs) :], error) from error
 
 
 def _stopped(submission: Submission, n_sent: int, unsent: Sequence[Batch], error: SteppeError) -> SteppeError:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from slurm.profiles import Profile
 from slurm.submission import Pack
@@ -29,7 +29,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True)
-class Load:
+class RunCost:
     """What a run is expected to take."""
 
     run_id: str
@@ -54,99 +54,101 @@ class Packed:
     """What the user should know of the decisions made here, a line each."""
 
 
-def pack(loads: Sequence[Load], profile: Profile, room: int, why: str) -> Packed:
+def pack(runs: Sequence[RunCost], profile: Profile, room: int, why: str) -> Packed:
     """Put runs into at most `room` array tasks; `why` names the limit on them.
 
     Raises SteppeError where there is no room at all.
     """
     if room < 1:
         raise SteppeError(f"no room for another task: {why}; wait until some are over, then submit again")
-    ordered = order(loads)
-    side = profile.side_by_side
-    bins = _fixed(ordered, profile, side) if profile.pack else _timed(ordered, profile, side)
+    ordered = order(runs)
+    if profile.pack:
+        bins = _within(ordered, math.ceil(len(ordered) / profile.pack), profile.pack, profile)
+    else:
+        bins = _timed(ordered, profile)
     notes = []
     if len(bins) > room:
         wanted, bins = len(bins), _spread(ordered, room, len(ordered))
         notes.append(f"packs enlarged: {wanted} tasks would exceed {why}; {len(bins)} fit")
-    notes += _warnings(ordered, bins, profile, side)
-    packed = Packed(tuple(tuple(load.run_id for load in one) for one in bins), None, None, tuple(notes))
+    notes += _warnings(ordered, bins, profile)
+    packs = tuple(tuple(run.run_id for run in one) for one in bins)
     if not _all_timed(ordered):
-        return packed
-    spans = [_span(one, side) for one in bins]
-    return replace(packed, longest_s=max(spans), total_s=math.fsum(spans))
+        return Packed(packs, None, None, tuple(notes))
+    spans = [_span(one, profile) for one in bins]
+    return Packed(packs, max(spans), math.fsum(spans), tuple(notes))
 
 
-def order(loads: Sequence[Load]) -> list[Load]:
+def order(runs: Sequence[RunCost]) -> list[RunCost]:
     """Sort by block, in the order of their first runs, the longest of a block first; equals keep theirs."""
     place: dict[str, int] = {}
-    for load in loads:
-        place.setdefault(load.block, len(place))
-    weigh = _weight_of(loads)
-    return sorted(loads, key=lambda load: (place[load.block], -weigh(load)))
+    for run in runs:
+        place.setdefault(run.block, len(place))
+    weigh = _weight_of(runs)
+    return sorted(runs, key=lambda run: (place[run.block], -weigh(run)))
 
 
-def _all_timed(loads: Iterable[Load]) -> bool:
-    return all(load.seconds is not None for load in loads)
+def _all_timed(runs: Iterable[RunCost]) -> bool:
+    return all(run.seconds is not None for run in runs)
 
 
-def _weight_of(loads: Iterable[Load]) -> Callable[[Load], float]:
+def _weight_of(runs: Iterable[RunCost]) -> Callable[[RunCost], float]:
     """Return what tells how much a run is to do: its seconds where they are known of all, else its cost."""
-    return _seconds if _all_timed(loads) else lambda load: load.cost
+    return _seconds if _all_timed(runs) else lambda run: run.cost
 
 
-def _seconds(load: Load) -> float:
-    return load.seconds or 0.0
+def _seconds(run: RunCost) -> float:
+    return run.seconds or 0.0
 
 
-def _span(one: Sequence[Load], side: int) -> float:
+def _span(one: Sequence[RunCost], profile: Profile) -> float:
     """Bound the seconds of a pack from above: whatever the order, no worker ends later (Graham 1966)."""
-    longest = max(map(_seconds, one))
+    longest, side = max(map(_seconds, one)), profile.side_by_side
     return longest + (math.fsum(map(_seconds, one)) - longest) / side if len(one) > side else longest
 
 
-def _fixed(ordered: Sequence[Load], profile: Profile, side: int) -> list[list[Load]]:
-    """Put `profile.pack` runs into a pack, fewer where the time limit wants it."""
-    return _within(ordered, math.ceil(len(ordered) / profile.pack), profile.pack, profile, side)
-
-
-def _timed(ordered: Sequence[Load], profile: Profile, side: int) -> list[list[Load]]:
+def _timed(ordered: Sequence[RunCost], profile: Profile) -> list[list[RunCost]]:
     """Fill packs to `profile.pack_min`; runs that are as long themselves are only put with each other."""
-    target = min(60.0 * profile.pack_min, profile.usable_s)
-    known = [load for load in ordered if load.seconds is not None]
-    long = [load for load in known if _seconds(load) >= target]
-    short = [load for load in known if _seconds(load) < target]
-    bins = [[load] for load in ordered if load.seconds is None]
+    target, side = min(60.0 * profile.pack_min, profile.usable_s), profile.side_by_side
+    known = [run for run in ordered if run.seconds is not None]
+    long = [run for run in known if _seconds(run) >= target]
+    short = [run for run in known if _seconds(run) < target]
+    bins = [[run] for run in ordered if run.seconds is None]
     bins += [long[i : i + side] for i in range(0, len(long), side)]
     if short:
         n = math.ceil(math.fsum(map(_seconds, short)) / (side * target)) or 1
-        bins += _within(short, n, len(short), profile, side)
-    place = {load.run_id: i for i, load in enumerate(ordered)}
+        bins += _within(short, n, len(short), profile)
+    place = {run.run_id: i for i, run in enumerate(ordered)}
     return sorted(bins, key=lambda one: place[one[0].run_id])
 
 
-def _within(ordered: Sequence[Load], n: int, most: int, profile: Profile, side: int) -> list[list[Load]]:
+def _within(ordered: Sequence[RunCost], n: int, most: int, profile: Profile) -> list[list[RunCost]]:
     """Spread over n packs, and over more while one of several runs would meet the time limit."""
     while True:
         bins = _spread(ordered, n, most)
-        over = [_span(one, side) for one in bins if len(one) > side]
-        excess = max(over, default=0.0) / profile.usable_s
+        excess = max(_cut(bins, profile, 0.0), default=0.0) / profile.usable_s
         if excess <= 1.0 or n >= len(ordered):
             return bins
         n = min(len(ordered), max(n + 1, int(n * min(excess, 1.25))))
 
 
-def _spread(ordered: Sequence[Load], n: int, most: int) -> list[list[Load]]:
+def _cut(bins: Sequence[Sequence[RunCost]], profile: Profile, above_s: float) -> list[float]:
+    """Return the seconds of packs above `above_s`, of those whose runs do not all start at once."""
+    spans = [_span(one, profile) for one in bins if len(one) > profile.side_by_side]
+    return [span for span in spans if span > above_s]
+
+
+def _spread(ordered: Sequence[RunCost], n: int, most: int) -> list[list[RunCost]]:
     """Cut runs, in their order, into about n packs of at most `most`; into more only where `most` wants it.
 
     A block stays whole unless it is half as large again as a pack's share, or has more than `most` runs.
     """
     if n >= len(ordered):
-        return [[load] for load in ordered]
+        return [[run] for run in ordered]
     weigh = _weight_of(ordered)
     share = math.fsum(map(weigh, ordered)) / n
-    bins: list[list[Load]] = [[]]
+    bins: list[list[RunCost]] = [[]]
     rest, inside = share * n, 0.0  # of all packs that are not closed, and of the one that is filled
-    for _, some in itertools.groupby(ordered, key=lambda load: load.block):
+    for _, some in itertools.groupby(ordered, key=lambda run: run.block):
         block = list(some)
         wanted = round(math.fsum(map(weigh, block)) / share) if share else 1
         for part in _parts(block, max(1, wanted, math.ceil(len(block) / most)), most, weigh):
@@ -161,44 +163,46 @@ def _spread(ordered: Sequence[Load], n: int, most: int) -> list[list[Load]]:
     return bins
 
 
-def _parts(block: Sequence[Load], n: int, most: int, weigh: Callable[[Load], float]) -> list[list[Load]]:
+def _parts(
+    block: Sequence[RunCost], n: int, most: int, weigh: Callable[[RunCost], float]
+) -> list[list[RunCost]]:
     """Deal a block out to n parts of at most `most` runs, the longest first, always to the lightest."""
-    parts: list[list[Load]] = [[] for _ in range(min(n, len(block)))]
+    parts: list[list[RunCost]] = [[] for _ in range(min(n, len(block)))]
     heap = [(0.0, i) for i in range(len(parts))]
-    for load in block:
+    for run in block:
         weight, i = heap[0]
-        parts[i].append(load)
+        parts[i].append(run)
         if len(parts[i]) < most:
-            heapq.heapreplace(heap, (weight + weigh(load), i))
+            heapq.heapreplace(heap, (weight + weigh(run), i))
         else:
             heapq.heappop(heap)
     return parts
 
 
 def _warnings(
-    ordered: Sequence[Load], bins: Sequence[Sequence[Load]], profile: Profile, side: int
-) -> list[str]:
-    notes = []
-    longest = max(map(_seconds, ordered))
-    n_long = sum(_seconds(load) > profile.usable_s for load in ordered)
-    if n_long:
-        notes.append(
-            f"{n_long} run{'s' if n_long > 1 else ''} of up to {_hours(longest)} exceed the "
+    ordered: Sequence[RunCost], bins: Sequence[Sequence[RunCost]], profile: Profile
+) -> Iterator[str]:
+    long = [run for run in ordered if _seconds(run) > profile.usable_s]
+    if long:
+        yield (
+            f"{_count(long, 'run')} of up to {_hours(max(map(_seconds, long)))} exceed the "
             f"{profile.time_min} min of a task: saved and requeued at the limit, again and again"
         )
-    cut = [span for one in bins if len(one) > side and (span := _span(one, side)) > profile.usable_s]
-    if cut:
-        notes.append(
-            f"{len(cut)} task{'s' if len(cut) > 1 else ''} will be requeued at the limit: {_hours(max(cut))} "
-            f"expected, {profile.time_min} min allowed"
+    if cut := _cut(bins, profile, profile.usable_s):
+        yield (
+            f"{_count(cut, 'task')} will be requeued at the limit: {_hours(max(cut))} expected, "
+            f"{profile.time_min} min allowed"
         )
-    unknown = sum(load.seconds is None for load in ordered)
+    unknown = [run for run in ordered if run.seconds is None]
     if unknown and not profile.pack:
-        notes.append(
-            f"{unknown} run{'s' if unknown > 1 else ''} of unknown time, each in a task of its own: --pack N "
-            f"puts N together; once some are done, times are known"
+        yield (
+            f"{_count(unknown, 'run')} of unknown time, each in a task of its own: --pack N puts N together; "
+            f"once some are done, times are known"
         )
-    return notes
+
+
+def _count(some: Sequence[object], noun: str) -> str:
+    return f"{len(some)} {noun}{'s' if len(some) > 1 else ''}"
 
 
 def _hours(seconds: float) -> str:
@@ -206,7 +210,7 @@ def _hours(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Share:
+class ArrayJob:
     """One batch of a submission: its packs, how many run at a time, and the batch that must be over first."""
 
     packs: tuple[Pack, ...]
@@ -214,7 +218,7 @@ class Share:
     after: int | None = None
 
 
-def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> list[Share]:
+def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> list[ArrayJob]:
     """Cut packs into job arrays so that together no more than `max_running` of them run (0: no cap).
 
     SLURM caps an array and not a submission, so the arrays share the cap; packs are dealt out in turn, so
@@ -224,14 +228,11 @@ def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> lis
     chunk = max(1, min(max_array_size, CHUNK))
     n = math.ceil(len(packs) / chunk)
     if not max_running or n == 1:
-        cap = max_running or chunk
-        return [
-            Share(tuple(part), min(cap, len(part)))
-            for part in (packs[i : i + chunk] for i in range(0, len(packs), chunk))
-        ]
+        parts = (tuple(packs[i : i + chunk]) for i in range(0, len(packs), chunk))
+        return [ArrayJob(part, min(max_running or chunk, len(part))) for part in parts]
     lanes = min(n, max_running)
     generations = math.ceil(n / lanes)
-    shares: list[Share] = []
+    arrays: list[ArrayJob] = []
     last: dict[int, int] = {}  # the newest batch of each chain
     for generation in range(generations):
         low, high = (len(packs) * step // generations for step in (generation, generation + 1))
@@ -239,6 +240,6 @@ def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> lis
             part = tuple(packs[low:high][lane::lanes])
             if part:
                 cap = max_running // lanes + (lane < max_running % lanes)
-                shares.append(Share(part, min(cap, len(part)), last.get(lane)))
-                last[lane] = len(shares) - 1
-    return shares
+                arrays.append(ArrayJob(part, min(cap, len(part)), last.get(lane)))
+                last[lane] = len(arrays) - 1
+    return arrays

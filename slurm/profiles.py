@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from suite.errors import SteppeError, unknown
 
@@ -34,8 +36,10 @@ _KEYS_OF = {
 """Options of sbatch that have a key of their own."""
 
 
-@dataclass(frozen=True)
-class Profile:
+_SOME = Meta(ge=0, le=1024)
+
+
+class Profile(Struct, frozen=True):
     """What an array task asks for, and how runs are put into tasks."""
 
     name: str
@@ -45,76 +49,72 @@ class Profile:
     qos: str = ""
     constraint: str = ""
     """Features that a node must have, as `sbatch --constraint` takes them."""
-    nodes: int = 1
+    nodes: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """Nodes of a task."""
-    processes: int = 1
+    processes: Annotated[int, Meta(ge=1, le=1024)] = 1
     """Of a task on each of its nodes. Where there are several in all, they share every run: its ranks."""
-    gpus: int = 0
+    gpus: Annotated[int, _SOME] = 0
     """Of a task on each of its nodes."""
     gpu_type: str = ""
     """As `sinfo -o %G` lists it; empty is any."""
-    cpus: int = 1
+    cpus: Annotated[int, Meta(ge=1, le=100_000)] = 1
     """Of each process."""
     memory: str = ""
     """Of a task on each of its nodes, with its unit: 500M, 16G; empty is the partition's default."""
-    time_min: int = 60
+    time_min: Annotated[int, Meta(ge=1, le=10_000_000)] = 60
     """Time limit of a task. A run may take longer: it saves, and its task is requeued."""
-    max_running: int = 0
+    max_running: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Tasks of one submission that run at a time; 0 is as many as there is room for."""
-    workers: int = 0
+    workers: Annotated[int, _SOME] = 0
     """Runs side by side in a task; 0 is one a GPU, or one."""
-    pack_min: float = 15.0
+    pack_min: Annotated[float, Meta(ge=0, le=1_000_000)] = 15.0
     """Short runs share a task until it is expected to take so many minutes."""
-    pack: int = 0
+    pack: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Runs a task at most, whatever they take; 0 is by expected time."""
-    signal_s: int = 120
+    signal_s: Annotated[int, Meta(ge=1, le=65_535)] = 120
     """Seconds before the time limit at which runs are told to save."""
     setup: tuple[str, ...] = ()
     """Shell lines that run on the node first, such as `module load cuda`."""
     python: str = ""
     """Command that starts Python on the node; empty is the one that submits."""
-    extra: Mapping[str, str] = field(default_factory=dict)
-    """Further options of sbatch; an empty text is an option without a value."""
+    extra: dict[str, Any] = {}
+    """Further options of sbatch: a text, a number, or true for an option without a value."""
 
     def __post_init__(self) -> None:
-        for key, (low, high) in _BOUNDS.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise SteppeError(f"profile {self.name}: {key} = {value} is outside {low}..{high}")
-        if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
-            raise SteppeError(
-                f"profile {self.name}: memory = {self.memory!r} is no amount; write 500M or 16G"
-            )
-        if self.gpu_type and not self.gpus:
-            raise SteppeError(f"profile {self.name}: gpu_type = {self.gpu_type!r} without gpus; add gpus = 1")
-        self._check_ranks()
-        if self.signal_s >= 60 * self.time_min:
-            raise SteppeError(
-                f"profile {self.name}: signal_s = {self.signal_s} is not within time_min = {self.time_min}; "
-                f"valid: below {60 * self.time_min}"
-            )
-        for key in self.extra:
-            _check_extra(self.name, key)
-        words = (self.partition, self.account, self.qos, self.constraint, self.gpu_type, self.python)
-        for text in (*words, *self.setup, *self.extra.values()):
-            if "\n" in text:
-                raise SteppeError(
-                    f"profile {self.name}: {text!r} has a line break in it; write it in one line"
-                )
+        for mistake in self._mistakes():
+            raise SteppeError(f"profile {self.name}: {mistake}")
 
-    def _check_ranks(self) -> None:
-        if self.ranks == 1:
-            return
-        if self.gpus not in (0, self.processes):
-            raise SteppeError(
-                f"profile {self.name}: gpus = {self.gpus} for {self.processes} processes a node; each takes "
-                f"one: valid: 0, {self.processes}"
+    def _mistakes(self) -> Iterator[str]:
+        """Say what is wrong with values that are of the right type and within bounds."""
+        if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
+            yield f"memory = {self.memory!r} is no amount; write 500M or 16G"
+        if self.gpu_type and not self.gpus:
+            yield f"gpu_type = {self.gpu_type!r} without gpus; add gpus = 1"
+        if self.ranks > 1 and self.gpus not in (0, self.processes):
+            yield (
+                f"gpus = {self.gpus} for {self.processes} processes a node; each takes one: "
+                f"valid: 0, {self.processes}"
             )
-        if self.workers > 1:
-            raise SteppeError(
-                f"profile {self.name}: workers = {self.workers}, but the {self.ranks} processes of a task "
-                f"share one run at a time; valid: 0, 1"
+        if self.ranks > 1 and self.workers > 1:
+            yield (
+                f"workers = {self.workers}, but the {self.ranks} processes of a task share one run at a "
+                f"time; valid: 0, 1"
             )
+        if self.signal_s >= (s := 60 * self.time_min):
+            yield f"signal_s = {self.signal_s} is not within time_min = {self.time_min}; valid: below {s}"
+        for key, value in self.extra.items():
+            if not re.fullmatch("[a-z][a-z0-9-]*", key):
+                yield f"extra.{key} is no long option of sbatch; write nice, not --nice"
+            if key in RESERVED:
+                yield f"extra.{key} is set by dispatch itself; remove it"
+            if key in _KEYS_OF:
+                yield f"extra.{key} has a key of its own; use {_KEYS_OF[key]}"
+            if value is False or not isinstance(value, str | int | float):
+                yield f"extra.{key} = {value!r} is not a text, a number or true"
+        words = (self.partition, self.account, self.qos, self.constraint, self.gpu_type, self.python)
+        for text in (*words, *self.setup, *map(str, self.extra.values())):
+            if "\n" in text:
+                yield f"{text!r} has a line break in it; write it in one line"
 
     @property
     def ranks(self) -> int:
@@ -136,79 +136,18 @@ class Profile:
         """Seconds of a task before it is told to save."""
         return 60.0 * self.time_min - self.signal_s
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as `from_dict` reads them."""
-        return {**asdict(self), "setup": list(self.setup), "extra": dict(self.extra)}
 
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any], where: str = "") -> Profile:
-        """Read a profile; SteppeError names the key that is wrong. `where` names the profile for that."""
-        name = str(raw.get("name", where))
-        known = {each.name: str(each.type) for each in fields(cls)}
-        checked: dict[str, Any] = {}
-        for key, value in raw.items():
-            if key not in known:
-                raise unknown(f"key in profile {where or name}", key, known.keys() - {"name"})
-            checked[key] = _typed(value, known[key], f"profile {where or name}: {key}")
-        return cls(**{**checked, "name": name})
-
-
-_BOUNDS: Mapping[str, tuple[int, int]] = {
-    "nodes": (1, 10_000),
-    "processes": (1, 1024),
-    "gpus": (0, 1024),
-    "cpus": (1, 100_000),
-    "time_min": (1, 10_000_000),
-    "max_running": (0, 1_000_000),
-    "workers": (0, 1024),
-    "pack_min": (0, 1_000_000),
-    "pack": (0, 1_000_000),
-    "signal_s": (1, 65_535),
-}
-
-
-def _check_extra(profile: str, key: str) -> None:
-    if not re.fullmatch("[a-z][a-z0-9-]*", key):
-        raise SteppeError(
-            f"profile {profile}: extra.{key} is no long option of sbatch; write nice, not --nice"
-        )
-    if key in RESERVED:
-        raise SteppeError(f"profile {profile}: extra.{key} is set by dispatch itself; remove it")
-    if key in _KEYS_OF:
-        raise SteppeError(f"profile {profile}: extra.{key} has a key of its own; use {_KEYS_OF[key]}")
-
-
-def _typed(value: object, kind: str, where: str) -> object:
-    """Check a value of a TOML file against a field's annotation."""
-    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind == "str" and isinstance(value, str):
-        return value
-    texts = isinstance(value, list | tuple) and all(isinstance(line, str) for line in value)
-    if kind.startswith("tuple") and isinstance(value, list | tuple) and texts:
-        return tuple(value)
-    if kind.startswith("Mapping") and isinstance(value, Mapping):
-        return {str(key): _option(inner, f"{where}.{key}") for key, inner in value.items()}
-    raise SteppeError(f"{where} = {value!r} is not {_KINDS[kind.partition('[')[0]]}")
-
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a text in quotes",
-    "tuple": "a list of texts",
-    "Mapping": "a table of options",
-}
-
-
-def _option(value: object, where: str) -> str:
-    if value is True:
-        return ""
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
-    raise SteppeError(f"{where} = {value!r} is not a text, a number or true")
+def checked(raw: Mapping[str, Any], where: str) -> Profile:
+    """Check the keys of a profile and what they hold; `where` names it in a SteppeError."""
+    for key in raw:
+        if key not in Profile.__struct_fields__:
+            raise unknown(f"key in profile {where}", key, {*Profile.__struct_fields__} - {"name"})
+    try:
+        return msgspec.convert(raw, Profile)
+    except msgspec.ValidationError as error:
+        expected, _, place = str(error).partition(" - at `$.")
+        key = re.split(r"\W", place)[0]
+        raise SteppeError(f"profile {where}: {key} = {raw[key]!r}: {expected}") from None
 
 
 def names() -> dict[str, Path]:
@@ -222,14 +161,14 @@ def names() -> dict[str, Path]:
     return found
 
 
-def load(name: str) -> Profile:
-    """Read the profile of that name, or in the file of that path."""
+def load(name: str, **instead: int) -> Profile:
+    """Read the profile of that name, or in the file of that path; `instead` replaces what it says."""
     path = Path(os.path.expanduser(name))  # Path's own raises where ~somebody is nobody here
     if path.suffix != ".toml" and os.sep not in name:
         known = names()
         if name not in known:
-            mend = f"or the path of a TOML file; your own belong into ${VARIABLE}/NAME.toml"
-            raise unknown("profile", name, known, mend)
+            hint = f"or the path of a TOML file; your own belong into ${VARIABLE}/NAME.toml"
+            raise unknown("profile", name, known, hint)
         path = known[name]
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -241,4 +180,4 @@ def load(name: str) -> Profile:
         raise SteppeError(f"profile {path} is not TOML: {error}") from None
     if "name" in raw:
         raise SteppeError(f"profile {path}: its name is that of its file; remove the key name")
-    return Profile.from_dict({**raw, "name": path.stem}, str(path))
+    return checked({**raw, **instead, "name": path.stem}, str(path))

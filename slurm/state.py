@@ -1,4 +1,4 @@
-"""Where the runs that were handed to SLURM are: the store's submissions beside one look at the queue.
+"""Where the runs that were handed to SLURM are: the store's submissions, and one look at the queue.
 
 A job is recognised by its name, so its id need not have been written down. Whatever left the queue without a
 record is looked up by one call of sacct; without accounting it has simply left. What SLURM says of a job is
@@ -11,48 +11,36 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm import client, lock
-from slurm.submission import Batch, Submission, batch_of, submissions
+from slurm import client
+from slurm.submission import Batch, Submission, batch_of, submissions, taken
 from suite.errors import SteppeError
 from suite.status.scheduler import WAIT_S, Placed
 from suite.store.store import Store
 
 GRACE_S = 15.0
-"""How long a state in `_FICKLE` has to last before it is believed."""
+"""How long a state in `_TRANSIENT` has to last before it is believed."""
 
 _PENDING = {
-    "PENDING",
-    "CONFIGURING",
-    "REQUEUED",
-    "REQUEUE_FED",
-    "REQUEUE_HOLD",
-    "RESV_DEL_HOLD",
-    "SPECIAL_EXIT",
-}
-_FICKLE = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
-_OVER = _FICKLE | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+    "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
+}  # fmt: skip
+_TRANSIENT = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
+OVER = _TRANSIENT | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
+"""States of a job that is not in the queue any more."""
 _HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
 _NEVER = {
-    "AccountNotAllowed",
-    "BadConstraints",
-    "DependencyNeverSatisfied",
-    "InvalidAccount",
-    "InvalidQOS",
-    "JobHeldAdmin",
-    "PartitionInactive",
-    "PartitionNodeLimit",
-    "PartitionTimeLimit",
-    "QOSNotAllowed",
-}
+    "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
+    "JobHeldAdmin", "PartitionInactive", "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
+}  # fmt: skip
 """Reasons of a wait that does not end by itself and that releasing the job does not end either."""
 
 _RANK = {"running": 2, "pending": 1, "left": 0}
 _QUEUE = ("squeue", "--all", "--array", "--states=all", "--noheader", "--format=%i|%j|%T|%e|%N|%r")
-_BOOK = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State,ExitCode")
+_ACCOUNTING = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State,ExitCode")
 
 _Key = tuple[str, int, int]  # submission, batch, array task
 
@@ -73,10 +61,23 @@ class Task:
     node: str = ""
 
     @property
+    def array(self) -> str:
+        """The id of its job array."""
+        return self.job.partition("_")[0]
+
+    @property
     def runs(self) -> tuple[str, ...]:
         """The runs that it holds."""
         packs = self.batch.packs
         return packs[self.number] if self.number < len(packs) else ()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this user may cancel it."""
+        try:
+            return os.getuid() in (0, self.batch.folder.stat().st_uid)
+        except FileNotFoundError:  # deleted since it was listed
+            return False
 
     @property
     def mend(self) -> str:
@@ -100,18 +101,18 @@ def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[s
     batches = {key: batch for key, batch in _batches(every).items() if _has_packs(batch)}
     handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
     unfinished = {run_id for run_id in handed if not store.is_done(run_id)}
-    coming = every[-1].name if patient and every and lock.taken(root) else ""
+    coming = every[-1].name if patient and every and taken(root) else ""
     # Looked at before the queue is: what is handed over in between is not in its answer.
-    unborn = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
+    unsubmitted = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
     tasks = _newest(_queued(every, batches, wait_s)) if unfinished else {}
     places = _places(batches, tasks)
     left = {key for run_id, key in places.items() if run_id in unfinished and key not in tasks}
-    book = _book({batches[key[:2]] for key in left}, until - time.monotonic())
+    accounting = _accounting({batches[key[:2]] for key in left}, until - time.monotonic())
     workers = {one.name: _workers(one) for one in every}
     placed: dict[_Key, Placed] = {}
     for key in set(places.values()):
         batch = batches[key[:2]]
-        task = tasks.get(key) or _gone(batch, key[2], book, unborn)
+        task = tasks.get(key) or _gone(batch, key[2], accounting, unsubmitted)
         placed[key] = _placed(task, workers[batch.submission])
     return {run_id: placed[key] for run_id, key in places.items()}
 
@@ -121,6 +122,22 @@ def in_queue(root: Path) -> list[Task]:
     every = submissions(root)
     batches = _batches(every)
     return [task for task in _queued(every, batches, WAIT_S) if task.state != "left"] if batches else []
+
+
+def cancel(every: Iterable[Task], chosen: Iterable[Task]) -> None:
+    """Write down that the user takes tasks back, so that they stay back; then tell the cluster.
+
+    `every` are all tasks in the queue: a job array of which all are chosen is cancelled as a whole.
+    """
+    sizes = Counter(task.array for task in every)
+    by_array: dict[str, list[Task]] = defaultdict(list)
+    for task in chosen:
+        by_array[task.array].append(task)
+    jobs: list[str] = []
+    for array, tasks in by_array.items():
+        tasks[0].batch.cancel(task.number for task in tasks)
+        jobs += [array] if len(tasks) == sizes[array] else [task.job for task in tasks]
+    client.ask("scancel", *jobs)
 
 
 def _batches(every: Iterable[Submission]) -> dict[tuple[str, int], Batch]:
@@ -145,7 +162,7 @@ def _has_packs(batch: Batch) -> bool:
 def _workers(one: Submission) -> int:
     """Read how many runs are side by side in its tasks; 1 where it is being taken back."""
     try:
-        return one.order.workers
+        return one.config.profile.side_by_side
     except SteppeError:
         if (one.folder / "submission.json").exists():
             raise
@@ -153,17 +170,14 @@ def _workers(one: Submission) -> int:
 
 
 def _places(batches: Mapping[tuple[str, int], Batch], tasks: Mapping[_Key, Task]) -> dict[str, _Key]:
-    """Tell for each run the task that holds it: the newest, unless only an older one is in the queue."""
-
-    def queued(key: _Key) -> bool:
-        return key in tasks and tasks[key].state != "left"
-
+    """Return for each run the task that holds it: the newest, unless only an older one is in the queue."""
+    queued = {key for key, task in tasks.items() if task.state != "left"}
     places: dict[str, _Key] = {}
     for name, number in reversed([*batches]):
         for i, pack in enumerate(batches[name, number].packs):
             key = (name, number, i)
             for run_id in pack:
-                if run_id not in places or (queued(key) and not queued(places[run_id])):
+                if run_id not in places or (key in queued and places[run_id] not in queued):
                     places[run_id] = key
     return places
 
@@ -189,23 +203,18 @@ def _queued(
     every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch], wait_s: float
 ) -> list[Task]:
     """Ask squeue about all that the submitters of this store have in the queue, or had until lately."""
-    users = sorted({os.getuid(), *(owner for owner in map(_owner, every) if owner is not None)})
-    text = client.ask(*_QUEUE, f"--user={','.join(map(str, users))}", timeout_s=wait_s)
+    users = {os.getuid()}
+    for one in every:
+        with contextlib.suppress(FileNotFoundError):  # taken back since it was listed
+            users.add(one.folder.stat().st_uid)
+    text = client.ask(*_QUEUE, f"--user={','.join(map(str, sorted(users)))}", timeout_s=wait_s)
     now = time.time()
     tasks = [task for line in text.splitlines() if (task := _task(line, batches, now)) is not None]
     for task in tasks:
         if task.batch.job is None:  # who submitted it was killed just then
             with contextlib.suppress(SteppeError):
-                task.batch.set_job(task.job.partition("_")[0])
+                task.batch.set_job(task.array)
     return tasks
-
-
-def _owner(one: Submission) -> int | None:
-    """Return who submitted it; None where it was taken back since it was listed."""
-    try:
-        return one.folder.stat().st_uid
-    except FileNotFoundError:
-        return None
 
 
 def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Task | None:
@@ -218,10 +227,10 @@ def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Ta
         return None
     word, end, node, reason = fields
     reason = "" if reason == "None" else reason
-    if word in _PENDING or (word in _FICKLE and _age_s(end, now) < GRACE_S):
+    if word in _PENDING or (word in _TRANSIENT and _age_s(end, now) < GRACE_S):
         state, node = "pending", ""
         reason = reason or ("" if word == "PENDING" else word)
-    elif word in _OVER:
+    elif word in OVER:
         state, reason = "left", "" if word == "COMPLETED" else word
     else:
         state, reason = "running", "" if word == "RUNNING" else word
@@ -250,19 +259,22 @@ def _newest(tasks: Iterable[Task]) -> dict[_Key, Task]:
 
 
 def _gone(
-    batch: Batch, number: int, book: Mapping[tuple[str, str], str], unborn: Collection[tuple[str, int]]
+    batch: Batch,
+    number: int,
+    accounting: Mapping[tuple[str, str], str],
+    unsubmitted: Collection[tuple[str, int]],
 ) -> Task:
     """Describe a task that the queue does not have."""
     job = batch.job
-    if (batch.submission, batch.number) in unborn:
+    if (batch.submission, batch.number) in unsubmitted:
         return Task(batch, number, "", "pending", "", "being submitted")
     if job is None:
         return Task(batch, number, "", "left", "", "never reached the queue")
-    reason = book.get((job, str(number))) or book.get((job, "")) or ""
+    reason = accounting.get((job, str(number))) or accounting.get((job, "")) or ""
     return Task(batch, number, f"{job}_{number}", "left", reason.partition(" ")[0], reason)
 
 
-def _book(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]:
+def _accounting(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]:
     """Ask sacct how the tasks of these batches ended, by job and task; nothing without accounting.
 
     Tasks that ended before they began stand in one line, 123_[0-3,7], which is that of the task "".
@@ -271,26 +283,28 @@ def _book(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]
     if not names:
         return {}
     try:
-        text = client.ask(*_BOOK, f"--jobs={','.join(sorted(names))}", timeout_s=wait_s)
+        text = client.ask(*_ACCOUNTING, f"--jobs={','.join(sorted(names))}", timeout_s=wait_s)
     except SteppeError:
         return {}
-    return {(job, task): reason for job, task, name, reason in _lines(text) if names.get(job) == name}
-
-
-def _lines(text: str) -> Iterator[tuple[str, str, str, str]]:
+    ended = {}
     for line in text.splitlines():
         one, _, rest = line.partition("|")
         name, *fields = rest.rsplit("|", 2)
-        if len(fields) != 2:
-            continue
         job, _, task = one.partition("_")
-        word = fields[0].partition(" ")[0]  # CANCELLED by 0
-        code, _, signal = fields[1].partition(":")
-        how = f"signal {signal}" if signal not in ("", "0") else f"exit {code}" if code != "0" else ""
-        if word == "COMPLETED":
-            word = ""
-        elif word not in _OVER:
-            word = f"gone from the queue, {word} in the accounting"  # the controller forgot it
-        elif word == "FAILED" and how:
-            word = f"{word} {how}"
-        yield job, task if task.isdecimal() else "", name, word
+        if len(fields) == 2 and names.get(job) == name:
+            ended[job, task if task.isdecimal() else ""] = _end(*fields)
+    return ended
+
+
+def _end(state: str, exit_code: str) -> str:
+    """Write how a task ended, from sacct's words; nothing where it completed."""
+    word = state.partition(" ")[0]  # CANCELLED by 0
+    if word == "COMPLETED":
+        return ""
+    if word not in OVER:
+        return f"gone from the queue, {word} in the accounting"  # the controller forgot it
+    code, _, signal = exit_code.partition(":")
+    if word != "FAILED":
+        return word
+    how = f"signal {signal}" if signal not in ("", "0") else f"exit {code}" if code != "0" else ""
+    return f"{word} {how}".strip()

@@ -1,7 +1,7 @@
 """What was submitted, on disk before the cluster hears of it: batches of packs of runs.
 
     STORE/slurm/NAME/                 NAME is the time and a random tail, so that names sort by time
-        submission.json               the order: profile, data, plugins, what every worker needs
+        submission.json               its config: profile, data, plugins, what every worker needs
         key                           a secret by which the processes of a task know each other
         N/                            batch N, one job array; its folder holds script and logs
             packs.json                the run ids of each array task, in the order in which they run
@@ -14,47 +14,72 @@ it was killed before writing down its id. Nothing here loads torch or submitit.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import fcntl
 import os
 import re
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import msgspec
+from msgspec import Struct
+
+from slurm.profiles import Profile
 from suite.errors import SteppeError
-from suite.files import make_folder, read_json, storing, write_whole
+from suite.files import locked, make_folder, read_json, storing, write_whole
 
 FOLDER = "slurm"
 _PREFIX = "steppe-"
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-_MEND = "delete its folder and submit again"
+_FIX = "delete its folder and submit again"
 
 Pack = tuple[str, ...]
 """Run ids of one array task."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What the workers of a submission need to know beside their runs."""
+class SubmissionConfig(Struct, frozen=True):
+    """What a submission asks of the cluster, and what its workers need to know besides their runs."""
 
     command: str
     """What the user typed."""
-    profile: Mapping[str, Any]
-    """The resolved cluster profile, as `slurm.profiles.Profile.to_dict` gives it."""
-    workers: int
-    """Runs side by side in a task."""
-    checkpoint_s: float
+    profile: Profile
+    checkpoint_s: float = 60.0
     data: str | None = None
     """Absolute path of the data sets."""
     plugins: tuple[str, ...] = ()
     """Absolute paths of plugin files."""
     wandb: str = "off"
     """Mirror mode on the nodes: offline, online or off."""
+
+
+class _Packs(Struct):
+    """The file packs.json of a batch."""
+
+    packs: tuple[Pack, ...]
+
+
+_T = TypeVar("_T")
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(read_json(path, _FIX), kind)
+    except (FileNotFoundError, msgspec.ValidationError):
+        raise SteppeError(f"{path} is missing or damaged: {_FIX}") from None
+
+
+def _text(path: Path) -> str:
+    """Read a small file; nothing where it is not there, or damaged."""
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 @dataclass(frozen=True)
@@ -81,19 +106,12 @@ class Batch:
     @cached_property
     def packs(self) -> tuple[Pack, ...]:
         """The run ids of each array task."""
-        path = self.folder / "packs.json"
-        try:
-            return tuple(tuple(map(str, pack)) for pack in read_json(path, _MEND)["packs"])
-        except (FileNotFoundError, KeyError, TypeError):
-            raise SteppeError(f"{path} is missing or no list of packs: {_MEND}") from None
+        return _read(self.folder / "packs.json", _Packs).packs
 
     @property
     def job(self) -> str | None:
         """The job's id; None while the cluster gave none, or whoever submitted it was killed just then."""
-        try:
-            return (self.folder / "job").read_text(encoding="ascii").strip() or None
-        except (OSError, UnicodeDecodeError):
-            return None
+        return _text(self.folder / "job").strip() or None
 
     def set_job(self, job: str) -> None:
         """Write down the id that the cluster gave."""
@@ -102,10 +120,7 @@ class Batch:
     @property
     def cancelled(self) -> frozenset[int]:
         """The array tasks that the user took back: they must not come back by themselves."""
-        try:
-            lines = (self.folder / "cancelled").read_text(encoding="ascii").split()
-        except (OSError, UnicodeDecodeError):
-            return frozenset()
+        lines = _text(self.folder / "cancelled").split()
         return frozenset(int(line) for line in lines if line.isdecimal())
 
     def cancel(self, tasks: Iterable[int]) -> None:
@@ -126,23 +141,16 @@ class Submission:
         return self.folder.name
 
     @cached_property
-    def order(self) -> Order:
+    def config(self) -> SubmissionConfig:
         """What its workers need to know."""
-        path = self.folder / "submission.json"
-        try:
-            raw = read_json(path, _MEND)
-            known = {field.name: raw[field.name] for field in fields(Order)}
-            return Order(**{**known, "plugins": tuple(known["plugins"])})
-        except (FileNotFoundError, KeyError, TypeError):
-            raise SteppeError(f"{path} is missing or damaged: {_MEND}") from None
+        return _read(self.folder / "submission.json", SubmissionConfig)
 
     @property
     def key(self) -> str:
         """A secret that only its owner can read."""
-        try:
-            return (self.folder / "key").read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SteppeError(f"{self.folder / 'key'} cannot be read ({error}): {_MEND}") from error
+        if key := _text(self.folder / "key"):
+            return key
+        raise SteppeError(f"{self.folder / 'key'} is missing or cannot be read: {_FIX}")
 
     @property
     def batches(self) -> list[Batch]:
@@ -151,16 +159,14 @@ class Submission:
         return [Batch(self.folder / str(number)) for number in names]
 
 
-def create(root: Path, order: Order, batches: Sequence[Sequence[Pack]]) -> Submission:
+def create(root: Path, config: SubmissionConfig, batches: Sequence[Sequence[Pack]]) -> Submission:
     """Write a submission whole, before anything of it is handed to the cluster."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     fresh, final = root / FOLDER / f".{name}", root / FOLDER / name
     for number, packs in enumerate(batches):
         make_folder(fresh / str(number))
-        content = json.dumps({"packs": [list(pack) for pack in packs]}).encode()
-        write_whole(fresh / str(number) / "packs.json", content)
-    text = json.dumps(asdict(order), indent=1, sort_keys=True) + "\n"
-    write_whole(fresh / "submission.json", text.encode())
+        write_whole(fresh / str(number) / "packs.json", msgspec.json.encode(_Packs(tuple(packs))))
+    write_whole(fresh / "submission.json", msgspec.json.format(msgspec.json.encode(config), indent=1))
     write_whole(fresh / "key", secrets.token_hex(16).encode(), mode=0o600)
     with storing(final):
         os.rename(fresh, final)
@@ -175,6 +181,29 @@ def submissions(root: Path) -> list[Submission]:
         return []
     found = [Submission(root / FOLDER / name) for name in names]
     return [one for one in found if one.folder.is_dir()]  # one that is refused is taken back
+
+
+@contextlib.contextmanager
+def exclusive(root: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the store at `root`: one process at a time changes what of it is in the queue.
+
+    SLURM's commands inherit it (see `client.ask`): should this process be killed, it lasts until the `sbatch`
+    that goes on without it has ended, too.
+    """
+    busy = "somebody else is submitting or cancelling in this store"
+    with locked(root / FOLDER / "lock", say, busy) as descriptor:
+        os.set_inheritable(descriptor, True)
+        yield
+
+
+def taken(root: Path) -> bool:
+    """Whether somebody holds the lock just now."""
+    try:
+        with (root / FOLDER / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 def batch_of(job_name: str) -> tuple[str, int] | None:

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from slurm.calls import Calls
 from slurm.client import ask
-from slurm.peer import Step, lend
-from slurm.profiles import Profile
 from slurm.requeue import Requeue
-from slurm.submission import Batch, Order, Submission
+from slurm.signals import SignalState
+from slurm.submission import Batch, Submission, SubmissionConfig
+from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
 from suite.store.claim import latest_pulse
 from suite.store.heartbeat import STALE_S
@@ -51,7 +50,7 @@ _ARRIVAL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long the worker waits, in seconds."""
 
     storage_s: tuple[float, ...] = (10.0, 30.0, 90.0, 270.0, 600.0)
@@ -87,8 +86,8 @@ class Task:
 
 
 def main() -> int:
-    """Work on the pack of this task; of several processes the first does, and the others lend it theirs."""
-    calls = Calls()
+    """Work on the pack of this task; of several processes the first does, and the others serve it."""
+    signals = SignalState()
     parser = argparse.ArgumentParser(prog="python -m slurm.worker")
     parser.add_argument("batch", type=Path, help="a batch folder of a submission")
     args = parser.parse_args()
@@ -97,27 +96,26 @@ def main() -> int:
         step = Step.current()
         task, submission = Task.current(), Submission(batch.folder.parent)
         if step.rank:
-            return lend(step, submission, lambda: all(map(_has_record, _pack(batch, task))))
-        with step.listen() or contextlib.nullcontext() as callers:
-            place = Place(step.n, step.address, callers, submission.key if callers else "")
-            return work(batch, task, calls, place=place)
+            return serve(step, submission, lambda: all(map(_has_record, _pack(batch, task))))
+        with step.listen() or contextlib.nullcontext() as listener:
+            place = Place(step.n, step.address, listener, submission.key if listener else "")
+            return work(batch, task, signals, place=place)
     except SteppeError as error:
         say(f"steppe: error: {error}")
         return 2
     finally:
-        calls.close()
+        signals.close()
 
 
 def work(
     batch: Batch,
     task: Task,
-    calls: Calls,
-    patience: Patience | None = None,
+    signals: SignalState,
+    policy: RetryPolicy | None = None,
     entry: str = ENTRY,
     place: Place | None = None,
 ) -> int:
-    """Bring the task's runs to records, as far as the calls let it; return the exit code."""
-    store, order = Store(batch.folder.parents[2]), Submission(batch.folder.parent).order
+    """Bring the task's runs to records, as far as the signals let it; return the exit code."""
     pack = _pack(batch, task)
     todo = [run.run_id for run in pack if _is_open(run, task.job)]
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
@@ -127,14 +125,18 @@ def work(
     if task.index in batch.cancelled:  # an earlier start of it was, and SLURM brought it back
         say("cancelled by `steppe cancel`: `steppe retry --cancelled` goes on with it")
     elif todo:
-        _Shift(batch, store, order, task, calls, patience or Patience(), entry, place or Place()).work(todo)
+        TaskRun(batch, task, signals, policy or RetryPolicy(), entry, place or Place()).work(todo)
     n_records = sum(map(_has_record, pack))
     say(f"--- job {task.job}: {n_records} of {len(pack)} runs have their records")
     return 0 if n_records == len(pack) else 1
 
 
+def _store(batch: Batch) -> Store:
+    return Store(batch.folder.parents[2])
+
+
 def _pack(batch: Batch, task: Task) -> list[RunFolder]:
-    store = Store(batch.folder.parents[2])
+    store = _store(batch)
     try:
         return [store.run(run_id) for run_id in batch.packs[task.index]]
     except IndexError:
@@ -156,75 +158,71 @@ def _is_open(run: RunFolder, job: str) -> bool:
     return trouble is None or trouble.job != job or trouble.outcome in _PASSES
 
 
-class _Shift:
+@dataclass
+class TaskRun:
     """One start of a task."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        store: Store,
-        order: Order,
-        task: Task,
-        calls: Calls,
-        patience: Patience,
-        entry: str,
-        place: Place,
-    ) -> None:
-        self._place = place
-        self._batch, self._store, self._order, self._task = batch, store, order, task
-        self._calls, self._patience, self._entry = calls, patience, entry
-        usable_s = Profile.from_dict(order.profile).usable_s
-        self._requeue = Requeue(task.job, batch.folder / f"idle-{task.index}", usable_s)
+    batch: Batch
+    task: Task
+    signals: SignalState
+    policy: RetryPolicy
+    entry: str
+    place: Place
+
+    def __post_init__(self) -> None:
+        self._store, self._config = _store(self.batch), Submission(self.batch.folder.parent).config
+        note = self.batch.folder / f"idle-{self.task.index}"
+        self._requeue = Requeue(self.task.job, note, self._config.profile.usable_s)
         self._outcomes: dict[str, str] = {}
         self._busy_until: float | None = None
         self._display: Display | None = None
         self._mirror: Mirror | None = None
 
     def work(self, run_ids: Sequence[str]) -> None:
-        """Work on the runs until they are done or a call comes, and see to what follows."""
-        self._mirror = _mirror(self._store, self._order, run_ids)
+        """Work on the runs until they are done or a signal comes, and see to what follows."""
+        self._mirror = _mirror(self._store, self._config, run_ids)
         with Display(len(run_ids), Screen(_LOG)) as self._display:
             self._rounds(run_ids)
-        if self._mirror is not None and (told := self._mirror.close(self._patience.wandb_s)):
+        if self._mirror is not None and (told := self._mirror.close(self.policy.wandb_s)):
             say(told)
-        if self._calls.any and any(_is_open(self._store.run(run_id), self._task.job) for run_id in run_ids):
+        if self.signals.any and any(_is_open(self._store.run(run_id), self.task.job) for run_id in run_ids):
             self._ask_to_go_on()
 
     def _rounds(self, run_ids: Sequence[str]) -> None:
         """Run them, for a while again and again those that the disk refused or another process holds."""
         todo, elsewhere = [*run_ids], set[str]()
-        pauses = iter(self._patience.storage_s)
-        while todo and not self._calls.any:
+        pauses = iter(self.policy.storage_s)
+        while todo and not self.signals.any:
             self._round(todo)
             ended = {run_id: self._outcomes.get(run_id) for run_id in todo}
             elsewhere |= {run_id for run_id, outcome in ended.items() if outcome == "busy"}
             todo = [run_id for run_id, outcome in ended.items() if outcome == "storage"]
             if "done" in ended.values():
-                pauses, self._busy_until = iter(self._patience.storage_s), None
+                pauses, self._busy_until = iter(self.policy.storage_s), None
             if "interrupted" in ended.values():
-                self._calls.sleep(_ARRIVAL_S)
+                self.signals.sleep(_ARRIVAL_S)
             if todo and (pause := next(pauses, None)) is not None:
                 say(f"the store refuses writes: trying {len(todo)} runs again in {pause:.0f} s")
-                self._calls.sleep(pause)
+                self.signals.sleep(pause)
             else:
                 todo = self._freed([run_id for run_id in run_ids if run_id in elsewhere])
                 elsewhere.difference_update(todo)
 
     def _round(self, run_ids: Sequence[str]) -> None:
-        order, task = self._order, self._task
+        config = self._config
         run_pool(
             self._store.root,
             run_ids,
-            workers=order.workers,
-            plugins=order.plugins,
-            data_root=Path(order.data) if order.data else None,
-            checkpoint_s=order.checkpoint_s,
+            workers=config.profile.side_by_side,
+            plugins=config.plugins,
+            data_root=Path(config.data) if config.data else None,
+            checkpoint_s=config.checkpoint_s,
             on_event=self._tell,
-            entry=self._entry,
-            job=task.job,
-            restart_count=task.restart_count,
+            entry=self.entry,
+            job=self.task.job,
+            restart_count=self.task.restart_count,
             asked=self._asked,
-            place=self._place,
+            place=self.place,
         )
 
     def _tell(self, event: Event) -> None:
@@ -235,7 +233,7 @@ class _Shift:
         elif kind == "ended":
             self._outcomes[event["run_id"]] = event["outcome"]
         elif kind == "stopping":
-            call = "SIGTERM, the last call" if self._calls.last else "SIGUSR2, a warning"
+            call = "SIGTERM, the last call" if self.signals.last else "SIGUSR2, a warning"
             event = {**event, "message": f"{call}: saving at the next step"}
         if self._display is not None:
             self._display(event)
@@ -244,36 +242,36 @@ class _Shift:
 
     def _asked(self) -> int:
         """Tell the pool whether to stop; where a run does not come to save, requeue the task in time."""
-        warned_s = self._calls.warned_s
-        if warned_s is not None and warned_s > _LATE * float(self._order.profile.get("signal_s", 120)):
+        warned_s = self.signals.warned_s
+        if warned_s is not None and warned_s > _LATE * self._config.profile.signal_s:
             self._ask_to_go_on()
-        return int(self._calls.any)
+        return int(self.signals.any)
 
     def _freed(self, elsewhere: Sequence[str]) -> list[str]:
         """Wait until some of the runs that others hold are free or done, and return those; at last, none."""
         if self._busy_until is None:
-            self._busy_until = time.monotonic() + self._patience.busy_s
-        while elsewhere and not self._calls.any:
+            self._busy_until = time.monotonic() + self.policy.busy_s
+        while elsewhere and not self.signals.any:
             if time.monotonic() > self._busy_until:
                 say(f"left to whoever works on them: {', '.join(elsewhere)}")
                 break
-            self._calls.sleep(self._patience.poll_s)
+            self.signals.sleep(self.policy.poll_s)
             if free := [run_id for run_id in elsewhere if not _is_held(self._store.run(run_id))]:
                 return free
         return []
 
     def _ask_to_go_on(self) -> None:
         """Have the task requeued, once, unless it is being cancelled, or requeued by somebody else."""
-        if self._requeue.decided or self._task.index in self._batch.cancelled:
+        if self._requeue.decided or self.task.index in self.batch.cancelled:
             return
-        if (self._calls.last or self._calls.warned_s is None) and not _has_grace(self._task.job):
+        if (self.signals.last or self.signals.warned_s is None) and not _has_grace(self.task.job):
             return
         say(self._requeue.request())
         if self._requeue.hopeless:
-            limit = self._order.profile.get("time_min", "?")
+            limit_min = self._config.profile.time_min
             reason = (
-                f"job {self._task.job} was stopped again before this run got any further: its time limit of "
-                f"{limit} min is too short; raise the profile's time_min, then `steppe retry`"
+                f"job {self.task.job} was stopped again before this run got any further: its time limit of "
+                f"{limit_min} min is too short; raise the profile's time_min, then `steppe retry`"
             )
             for run_id, outcome in self._outcomes.items():
                 if outcome in ("begun", "interrupted"):
@@ -299,9 +297,9 @@ def _is_held(run: RunFolder) -> bool:
     return pulse is not None and pulse.alive and not _has_record(run)
 
 
-def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None:
+def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> Mirror | None:
     """Start the mirror on W&B; whatever is wrong with it, the runs run."""
-    if order.wandb == "off":
+    if config.wandb == "off":
         return None
     from suite.cli import wandb
     from suite.entries.cached_registry import CachedRegistry
@@ -311,10 +309,10 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     for run_id in run_ids:
         with contextlib.suppress(SteppeError):  # said when its turn comes
             specs.append(store.run(run_id).spec())
-    plugins = [Path(plugin) for plugin in order.plugins]
+    plugins = [Path(plugin) for plugin in config.plugins]
     try:
         with held():  # until the sidecar handles them
-            return wandb.sidecar(store, mode.choose(order.wandb), specs, CachedRegistry(plugins), plugins)
+            return wandb.sidecar(store, mode.choose(config.wandb), specs, CachedRegistry(plugins), plugins)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
         return None

@@ -1,7 +1,7 @@
 """One thread in every test: sums differ between thread counts, and small tensors are faster on one.
 
 No test mirrors runs on Weights & Biases unless it asks for that, whatever the environment says. Tests that
-take a service carry a marker of its name, by their place in the tree, and run where they are asked for (`-m`).
+take a service carry a marker of its name, by their place in the tree, and run where asked for (`-m`).
 """
 
 from __future__ import annotations

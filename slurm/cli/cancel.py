@@ -7,16 +7,13 @@ task with others: to cancel it is to cancel the task, and the others with it, wh
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slurm import client
-from slurm.lock import alone
+from slurm import state
 from slurm.state import Task, in_queue
-from slurm.submission import submissions
+from slurm.submission import exclusive, submissions
 from suite.cli import options
 from suite.cli.arguments import Arguments
 from suite.errors import unknown
@@ -47,10 +44,12 @@ def execute(args: Arguments) -> int:
     asks = not args.yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asks:
         found = _chosen(in_queue(root), runs, names)
-        if found and not _agreed(root, found, runs):
-            options.put("nothing was cancelled")
-            return 0
-    with alone(root, options.put):
+        if found:
+            options.put(_described(root, found, runs))
+            if not _agreed():
+                options.put("nothing was cancelled")
+                return 0
+    with exclusive(root, options.put):
         every = in_queue(root)
         found = _chosen(every, runs, names)
         if not found:
@@ -58,7 +57,7 @@ def execute(args: Arguments) -> int:
             return 0
         if not asks:
             options.put(_described(root, found, runs))
-        _cancel(every, found)
+        state.cancel(every, found)
     retry = args.command("retry", "--cancelled")
     options.put(f"cancelled; what was in work saves and stops. `{retry}` goes on with it")
     return 0
@@ -77,21 +76,15 @@ def _targets(root: Path, args: Arguments) -> tuple[set[str], set[str]]:
 
 def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
     """Choose what may be cancelled: in a store that people share, each cancels what is theirs."""
-    mine = [task for task in every if _is_mine(task)]
-    if not runs and not names:
-        return mine
-    return [task for task in mine if task.batch.submission in names or not runs.isdisjoint(task.runs)]
+    return [
+        task
+        for task in every
+        if task.is_mine
+        and (not (runs or names) or task.batch.submission in names or not runs.isdisjoint(task.runs))
+    ]
 
 
-def _is_mine(task: Task) -> bool:
-    try:
-        return os.getuid() in (0, task.batch.folder.stat().st_uid)
-    except FileNotFoundError:  # deleted since it was listed
-        return False
-
-
-def _agreed(root: Path, found: Sequence[Task], runs: set[str]) -> bool:
-    options.put(_described(root, found, runs))
+def _agreed() -> bool:
     try:
         return input("cancel it? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -113,21 +106,3 @@ def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
             more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
             lines.append(f"task {task.job} also holds {', '.join(others[:_NAMED])}{more}")
     return "\n".join(lines)
-
-
-def _cancel(every: Iterable[Task], found: Iterable[Task]) -> None:
-    """Write down that the user takes the tasks back, so that they stay back; then tell the cluster."""
-    all_of, some_of = _by_job(every), _by_job(found)
-    jobs: list[str] = []
-    for job, tasks in some_of.items():
-        tasks[0].batch.cancel(task.number for task in tasks)
-        whole = len(tasks) == len(all_of[job])
-        jobs += [job] if whole else [task.job for task in tasks]
-    client.ask("scancel", *jobs)
-
-
-def _by_job(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    out: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        out[task.job.partition("_")[0]].append(task)
-    return out

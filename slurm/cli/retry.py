@@ -9,13 +9,16 @@ Runs that diverged have their records, which say so, and are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
 
-from slurm.profiles import Profile, load
-from slurm.submission import Order, Submission, submissions
+import msgspec
+from msgspec import structs
+
+from slurm import dispatch
+from slurm.dispatch import Request
+from slurm.profiles import load
+from slurm.submission import Submission, SubmissionConfig, submissions
 from suite.cli import options
 from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
@@ -28,15 +31,6 @@ CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}
 """The state of a run that each option names."""
 
 _DEFAULT = ("error", "lost", "interrupted")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that are submitted alike."""
-
-    order: Order
-    profile: Profile
-    run_ids: tuple[str, ...]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,11 +67,11 @@ def execute(args: Arguments) -> int:
     for line in sight.damaged:
         options.put(f"left out: {line}")
     chosen = _named(store, sight, args) if args.run else _in_state(sight, wanted or set(_DEFAULT))
-    groups = _groups(chosen, {one.name: one for one in submissions(store.root)}, args)
-    if not groups:
+    requests = _requests(chosen, {one.name: one for one in submissions(store.root)}, args)
+    if not requests:
         options.put("nothing to retry")
         return 0
-    _submit(store, groups, dry_run=args.dry_run)
+    _submit(store, requests, dry_run=args.dry_run)
     if not args.dry_run:
         options.put(f"`{args.command('status', '--watch')}` follows them")
     return 0
@@ -85,19 +79,19 @@ def execute(args: Arguments) -> int:
 
 def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
     """Choose by state, and say what is left alone although one might expect otherwise."""
-    diverged = len(sight.having("failed"))
-    if diverged and "error" in wanted:
-        options.put(f"{diverged} failed: that is in the records, and they are not repeated")
+    n_failed, n_cancelled = len(sight.having("failed")), len(sight.having("cancelled"))
     some = [run for run in sight.runs if run.status in wanted]
-    chosen = [run for run in some if run.placed and run.placed.state == "left"]
-    if n := sum(1 for run in some if run.placed and run.placed.state != "left"):
-        options.put(f"{n} in the queue still: their task ends first")
-    if n := sum(1 for run in some if run.placed is None):
-        options.put(f"{n} never handed to a cluster: `steppe submit`, or the `steppe run` that started them")
-    cancelled = len(sight.having("cancelled"))
-    if cancelled and "cancelled" not in wanted:
-        options.put(f"{cancelled} cancelled: --cancelled retries them")
-    return chosen
+    n_queued = sum(run.placed is not None and run.placed.state != "left" for run in some)
+    n_elsewhere = sum(run.placed is None for run in some)
+    for n, why in (
+        (n_failed * ("error" in wanted), "failed: that is in the records, and they are not repeated"),
+        (n_queued, "in the queue still: their task ends first"),
+        (n_elsewhere, "never handed to a cluster: `steppe submit`, or the `steppe run` that started them"),
+        (n_cancelled * ("cancelled" not in wanted), "cancelled: --cancelled retries them"),
+    ):
+        if n:
+            options.put(f"{n} {why}")
+    return [run for run in some if run.placed and run.placed.state == "left"]
 
 
 def _named(store: Store, sight: Sight, args: Arguments) -> list[Seen]:
@@ -124,30 +118,22 @@ def _named(store: Store, sight: Sight, args: Arguments) -> list[Seen]:
     return chosen
 
 
-def _groups(chosen: Iterable[Seen], known: dict[str, Submission], args: Arguments) -> list[Group]:
+def _requests(chosen: Iterable[Seen], known: dict[str, Submission], args: Arguments) -> list[Request]:
     """Put together what is submitted alike: as the last time, but for a profile given now.
 
     `known` is listed after the look that chose them: what is not there was taken back in between.
     """
-    profile = load(args.profile) if args.profile else None
-    members: dict[str, list[str]] = defaultdict(list)
-    orders: dict[str, Order] = {}
+    changes = {"command": _command(args), **({"profile": load(args.profile)} if args.profile else {})}
+    members: dict[bytes, tuple[SubmissionConfig, list[str]]] = {}
     for run in chosen:
         assert run.placed is not None
         submission = known.get(run.placed.submission)
         if submission is None:
             options.put(f"left out: {run.run_id}, as submission {run.placed.submission} was just taken back")
             continue
-        order = replace(submission.order, command=_command(args))
-        if profile is not None:
-            order = replace(order, profile=profile.to_dict(), workers=profile.side_by_side)
-        key = json.dumps(asdict(order), sort_keys=True)
-        orders[key] = order
-        members[key].append(run.run_id)
-    return [
-        Group(order, profile or Profile.from_dict(order.profile), tuple(members[key]))
-        for key, order in orders.items()
-    ]
+        config = structs.replace(submission.config, **changes)
+        members.setdefault(msgspec.json.encode(config), (config, []))[1].append(run.run_id)
+    return [Request(run_ids, config) for config, run_ids in members.values()]
 
 
 def _command(args: Arguments) -> str:
@@ -156,26 +142,18 @@ def _command(args: Arguments) -> str:
     return args.command(*words)
 
 
-def _submit(store: Store, groups: list[Group], *, dry_run: bool) -> None:
-    """Hand the groups over, once it is known that the cluster can take each."""
-    from slurm import dispatch  # loads submitit
-
-    clusters = [dispatch.survey(group.profile) for group in groups]
+def _submit(store: Store, requests: list[Request], *, dry_run: bool) -> None:
+    """Hand the requests over, once it is known that the cluster can take each."""
+    clusters = [dispatch.survey(request.config.profile) for request in requests]
     left_out: Counter[str] = Counter()
-    for group, cluster in zip(groups, clusters, strict=True):
+    for request, cluster in zip(requests, clusters, strict=True):
         if dry_run:
-            plan = dispatch.plan(store, group.run_ids, group.profile, group.order, cluster=cluster)
-            for text in dispatch.scripts(plan, store.root):
+            for text in dispatch.scripts(dispatch.plan(store, request, cluster), store.root):
                 options.put(text)
             continue
-        plan, submission = dispatch.send(
-            store, group.run_ids, group.profile, group.order, cluster=cluster, say=options.put
-        )
+        plan, submission = dispatch.submit(store, request, cluster, options.put)
         left_out.update(plan.left_out)
         if submission is not None:
-            options.put(
-                f"submitted {plan.n_runs} run{'s' if plan.n_runs > 1 else ''} in {plan.n_tasks} "
-                f"task{'s' if plan.n_tasks > 1 else ''} with profile {group.profile.name}: {submission.name}"
-            )
+            options.put(f"submitted {plan.size} with profile {plan.config.profile.name}: {submission.name}")
     for why, n in left_out.items():
         options.put(f"{n} left out: {why} by now")

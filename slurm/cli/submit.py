@@ -11,23 +11,20 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from slurm import dispatch, profiles
-from slurm.dispatch import Plan
+from slurm.dispatch import Plan, Request
 from slurm.profiles import Profile
-from slurm.submission import Order, Submission
+from slurm.submission import SubmissionConfig
 from suite.cli import options
 from suite.cli.arguments import Arguments
-from suite.cli.run import say
 from suite.entries.registry import Registry
-from suite.entries.selection import declared_cost
+from suite.entries.selection import sample_gradients
 from suite.errors import SteppeError
 from suite.publishing.recorded import recorded
-from suite.spec import RunSpec
 from suite.store.store import Store
+from suite.terminal.message import say
 from suite.track import mode
 
 
@@ -66,8 +63,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: Arguments) -> int:
     """Submit what is not done; 0 if all of it is in the queue, or nothing is left to do."""
-    profile = _profile(args)
-    wandb = _wandb(args.wandb)
+    given = {key: value for key in ("pack", "workers") if (value := getattr(args, key)) is not None}
+    profile = profiles.load(args.profile, **given)
+    config = _config(args, profile)
     cluster = dispatch.survey(profile)
     if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
         args.device = profile.device
@@ -75,47 +73,27 @@ def execute(args: Arguments) -> int:
     registry = args.cached_registry
     specs = {spec.run_id: spec for spec in args.selection.expand(registry)}
     store = Store(args.store.root.absolute())
-    order = _order(args, profile, wandb)
-    gradients = _gradients(specs, registry)
-    elsewhere = recorded(args.records, specs.values(), store, registry)
-    if args.dry_run:
-        planned = dispatch.plan(
-            store,
-            list(specs),
-            profile,
-            order,
-            cluster=cluster,
-            specs=specs,
-            gradients=gradients,
-            recorded=elsewhere,
-        )
-        return _show(planned, store, as_json=args.json)
-    _pin(store, {run_id: spec for run_id, spec in specs.items() if run_id not in elsewhere}, registry)
-    planned, submission = dispatch.send(
-        store,
+    request = Request(
         list(specs),
-        profile,
-        order,
-        cluster=cluster,
-        say=say,
-        specs=specs,
-        gradients=gradients,
-        recorded=elsewhere,
+        config,
+        specs,
+        gradients=sample_gradients(registry, specs.values(), lambda _: None),
+        recorded=recorded(args.records, specs.values(), store, registry),
     )
+    if args.dry_run:
+        return _show(dispatch.plan(store, request, cluster), store, as_json=args.json)
+    _pin(store, request, registry)
+    planned, submission = dispatch.submit(store, request, cluster, say)
     say(_summary(planned, store))
+    jobs = [batch.job for batch in submission.batches] if submission else []
     if submission is not None:
-        _tell(submission, args)
+        shown = ", ".join(map(str, jobs[:5])) + (", …" if len(jobs) > 5 else "")
+        say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
+        say(f"follow them: {args.command('status', '--watch')}")
+        say(f"stop them:   {args.command('cancel', submission.name)}")
     if args.json:
-        jobs = [batch.job for batch in submission.batches] if submission else []
         options.print_json({**_figures(planned), "submission": submission and submission.name, "jobs": jobs})
     return 0
-
-
-def _profile(args: Arguments) -> Profile:
-    """Return the profile with what the command line puts in its place."""
-    profile = profiles.load(args.profile)
-    given = {key: getattr(args, key) for key in ("pack", "workers") if getattr(args, key) is not None}
-    return replace(profile, **given)
 
 
 def _ranks(requested: int | None, profile: Profile) -> int:
@@ -128,47 +106,24 @@ def _ranks(requested: int | None, profile: Profile) -> int:
     return profile.ranks
 
 
-def _wandb(requested: str | None) -> str:
-    """Return the mode of the mirror on the nodes, which rarely have a network."""
-    target = mode.choose(requested)
-    if target is None:
-        return "off"
-    return "offline" if requested is None else target.mode
-
-
-def _order(args: Arguments, profile: Profile, wandb: str) -> Order:
+def _config(args: Arguments, profile: Profile) -> SubmissionConfig:
     data = args.data_root
-    return Order(
+    target = mode.choose(args.wandb)
+    on_nodes = "offline" if target is None or not args.wandb else target.mode  # they rarely have a network
+    return SubmissionConfig(
         command=shlex.join(["steppe", *sys.argv[1:]]),
-        profile=profile.to_dict(),
-        workers=profile.side_by_side,
+        profile=profile,
         checkpoint_s=args.checkpoint_s,
         data=None if data is None else os.path.abspath(data),
         plugins=tuple(os.path.abspath(path) for path in args.plugin),
-        wandb=wandb,
+        wandb="off" if target is None else on_nodes,
     )
 
 
-def _gradients(specs: Mapping[str, RunSpec], registry: Registry) -> dict[str, int]:
-    """Multiply epochs, training examples and declared cost of each run, where their number is declared."""
-    sizes: dict[int, int | None] = {}  # by reference: the runs of a selector share theirs
-    costs: dict[int, float] = {}
-    out = {}
-    for run_id, spec in specs.items():
-        if id(spec.task) not in sizes:
-            sizes[id(spec.task)] = registry.resolve_task(spec.task).training_examples(spec.data)
-        if id(spec.optimizer) not in costs:
-            costs[id(spec.optimizer)] = declared_cost(registry, spec.optimizer)
-        n = sizes[id(spec.task)]
-        if n is not None:
-            out[run_id] = round(spec.epochs * n * costs[id(spec.optimizer)])
-    return out
-
-
-def _pin(store: Store, specs: Mapping[str, RunSpec], registry: Registry) -> None:
+def _pin(store: Store, request: Request, registry: Registry) -> None:
     """Hold the entries to the code that the store knows, each pair of them once."""
-    pairs = {(spec.task.name, spec.optimizer.name): spec for spec in specs.values()}
-    for spec in pairs.values():
+    specs = [spec for run_id, spec in request.specs.items() if run_id not in request.recorded]
+    for spec in {(spec.task.name, spec.optimizer.name): spec for spec in specs}.values():
         registry.pin(spec, store)
 
 
@@ -177,7 +132,7 @@ def _figures(planned: Plan) -> dict[str, Any]:
     return {
         "runs": planned.n_runs,
         "tasks": planned.n_tasks,
-        "batches": len(planned.shares),
+        "batches": len(planned.arrays),
         "left_out": planned.left_out,
         "expected_s": packed.total_s if packed else 0.0,
         "longest_task_s": packed.longest_s if packed else 0.0,
@@ -188,28 +143,16 @@ def _figures(planned: Plan) -> dict[str, Any]:
 def _summary(planned: Plan, store: Store) -> str:
     """Say in one line what is submitted, and what was not as there is no need."""
     left = ", ".join(f"{n} {why}" for why, n in sorted(planned.left_out.items()))
-    if not planned.shares:
+    if not planned.arrays:
         return f"nothing to submit from {store.root}: {left or 'no runs'}"
-    parts = [f"{_number(planned.n_runs, 'run')} in {_number(planned.n_tasks, 'task')}"]
-    if len(planned.shares) > 1:
-        parts.append(f"{len(planned.shares)} job arrays")
+    parts = [planned.size]
+    if len(planned.arrays) > 1:
+        parts.append(f"{len(planned.arrays)} job arrays")
     packed = planned.packed
     if packed and packed.total_s is not None and packed.longest_s is not None:
         longest = options.seconds(packed.longest_s)
         parts.append(f"expected {options.seconds(packed.total_s)} in all, {longest} the longest task")
     return "; ".join([*parts, *([f"left out: {left}"] if left else [])])
-
-
-def _number(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _tell(submission: Submission, args: Arguments) -> None:
-    jobs = [str(batch.job) for batch in submission.batches]
-    shown = ", ".join(jobs[:5]) + (", …" if len(jobs) > 5 else "")
-    say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
-    say(f"follow them: {args.command('status', '--watch')}")
-    say(f"stop them:   {args.command('cancel', submission.name)}")
 
 
 def _show(planned: Plan, store: Store, *, as_json: bool) -> int:

@@ -46,19 +46,28 @@ class Parser(argparse.ArgumentParser):
 
 def commands() -> dict[str, str]:
     """Name and help line of every command, without importing any."""
-    return {path.stem: _first_line(path) for path in _files()}
+    return {name: _first_line(path) for name, path in _files().items()}
 
 
 def modules() -> dict[str, str]:
     """Name and module of every command, without importing any."""
-    return {path.stem: f"{path.parts[-3]}.cli.{path.stem}" for path in _files()}
+    return {name: f"{path.parts[-3]}.cli.{name}" for name, path in _files().items()}
 
 
-def _files() -> list[Path]:
-    """Return the commands' files in the order of their names."""
+def _files() -> dict[str, Path]:
+    """Return the commands' files by name, in the order of their names."""
     top = Path(__file__).parent.parent.parent
-    found = (path for package in PACKAGES for path in (top / package / "cli").glob("*.py"))
-    return sorted((path for path in found if path.stem not in HELPERS), key=lambda path: path.stem)
+    found: dict[str, Path] = {}
+    for path in (path for package in PACKAGES for path in (top / package / "cli").glob("*.py")):
+        name = path.stem
+        if name in HELPERS:
+            continue
+        if name in found:
+            raise SteppeError(
+                f"both {found[name]} and {path} define the command {name!r}: rename one of them"
+            )
+        found[name] = path
+    return dict(sorted(found.items()))
 
 
 def _first_line(path: Path) -> str:

@@ -11,6 +11,7 @@ import shlex
 
 from suite.cli import leaderboard, options, parse, run, wandb
 from suite.cli.arguments import Arguments
+from suite.terminal.message import say
 
 RUNS = ["-t", "digits-cnn", "-o", "*", "-s", "0-2"]
 
@@ -35,7 +36,7 @@ def execute(args: Arguments) -> int:
     page = store / "leaderboard.md"
     leaderboard.execute(_leaderboard(*shared, "-o", str(page)))
     print(summary(_leaderboard(*shared, "--view", "epochs")))
-    run.say(f"all of it, sharpness and the other views included: {page}, and as a page to open:")
+    say(f"all of it, sharpness and the other views included: {page}, and as a page to open:")
     leaderboard.execute(_leaderboard(*shared, "--format", "html"))
     return code
 

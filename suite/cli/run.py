@@ -9,7 +9,6 @@ is not repeated. Runs are mirrored on Weights & Biases by a process of its own, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import sys
 from collections import Counter
@@ -23,6 +22,7 @@ from suite.spec import RunSpec
 from suite.status.sight import FINAL
 from suite.store.store import Store
 from suite.terminal.display import Display
+from suite.terminal.message import say
 from suite.track import mode
 from suite.track.launch import Mirror
 from suite.workers.pool import Place, PoolResult, run_pool
@@ -142,9 +142,3 @@ def summarize(
         say(f"stopped; nothing is lost. To go on: {resume_with}")
         return INTERRUPTED
     return 0 if counts["done"] + counts[IN_RECORDS[False]] == len(specs) else 1
-
-
-def say(text: str) -> None:
-    """Print a line for a person, who may have left; standard output is kept for --json."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)

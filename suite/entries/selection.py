@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -107,6 +107,29 @@ class Selection:
 def declared_cost(registry: Registry, reference: EntryRef) -> float:
     """Sample-gradients per example and step that the entry declares for these hyperparameters."""
     return cost_of(registry.resolve_optimizer(reference), reference.params)
+
+
+def sample_gradients(
+    registry: Registry, specs: Collection[RunSpec], n_train: Callable[[RunSpec], int | None]
+) -> dict[str, int]:
+    """Multiply epochs, training examples and declared cost of each run, where their number is known.
+
+    `n_train` returns the examples of a run whose task does not declare them. The runs of a selector share
+    the references to their entries, so each is looked up once.
+    """
+    sizes: dict[tuple[int, str], int | None] = {}
+    costs: dict[int, float] = {}
+    out = {}
+    for spec in specs:
+        size, cost = (id(spec.task), spec.data), id(spec.optimizer)
+        if size not in sizes:
+            declared = registry.resolve_task(spec.task).training_examples(spec.data)
+            sizes[size] = n_train(spec) if declared is None else declared
+        if cost not in costs:
+            costs[cost] = declared_cost(registry, spec.optimizer)
+        if (n := sizes[size]) is not None:
+            out[spec.run_id] = round(spec.epochs * n * costs[cost])
+    return out
 
 
 def arguments(spec: RunSpec, registry: Registry) -> list[str]:

@@ -7,13 +7,13 @@ ones included.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from suite.entries.registry import Registry
-from suite.entries.selection import declared_cost
+from suite.entries.selection import sample_gradients
 from suite.publishing.recorded import IN_RECORDS
 from suite.spec import RunSpec
 from suite.status.forecast import Forecast, Guess
@@ -98,12 +98,12 @@ class Planner:
         self._registry = registry
         self._forecast = forecast
 
-    def plan(self, specs: Iterable[RunSpec], states: Mapping[str, tuple[str, float]]) -> list[PlannedRun]:
+    def plan(self, specs: Collection[RunSpec], states: Mapping[str, tuple[str, float]]) -> list[PlannedRun]:
         """Attach state and forecast to every run; `states` has each one's status and the fraction done."""
-        return [self._one(spec, *states[spec.run_id]) for spec in specs]
+        gradients = sample_gradients(self._registry, specs, self._forecast.n_train)
+        return [self._one(spec, *states[spec.run_id], gradients.get(spec.run_id)) for spec in specs]
 
-    def _one(self, spec: RunSpec, status: str, fraction: float) -> PlannedRun:
-        gradients = self._sample_gradients(spec)
+    def _one(self, spec: RunSpec, status: str, fraction: float, gradients: int | None) -> PlannedRun:
         return PlannedRun(
             spec=spec,
             state="new" if status == "queued" else status,
@@ -113,12 +113,6 @@ class Planner:
             guess=self._forecast.seconds(spec, gradients),
             fraction=fraction,
         )
-
-    def _sample_gradients(self, spec: RunSpec) -> int | None:
-        """Multiply epochs, training examples and declared cost; None where their number is not known."""
-        declared = self._registry.resolve_task(spec.task).training_examples(spec.data)
-        n = self._forecast.n_train(spec) if declared is None else declared
-        return None if n is None else round(spec.epochs * n * declared_cost(self._registry, spec.optimizer))
 
 
 def totals(planned: list[PlannedRun], workers: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lines between the pool of a run's rank 0 and the worker processes of other nodes."""
+"""Connections between the pool of a run's rank 0 and the worker processes of other nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-from suite.workers.process import Caller
+from suite.workers.process import RemoteWorker
 
 _HELLO_S = 1.0
 _HELLO_BYTES = 128
@@ -18,8 +18,8 @@ _ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 _SIOCGIFADDR = 0x8915
 
 
-def call(address: str, port: int, rank: int, key: str) -> socket.socket:
-    """Call the pool that listens there, on behalf of a worker process; raises OSError where none answers.
+def connect(address: str, port: int, rank: int, key: str) -> socket.socket:
+    """Connect a worker process to the pool that listens there; raises OSError where none does.
 
     `key` is the secret that lets it in.
     """
@@ -28,8 +28,8 @@ def call(address: str, port: int, rank: int, key: str) -> socket.socket:
     return _kept(line)
 
 
-def pick_up(listener: socket.socket, key: str) -> tuple[Caller, int] | None:
-    """Take a waiting call; return it with the rank that it says, or None for a stranger's."""
+def accept(listener: socket.socket, key: str) -> tuple[RemoteWorker, int] | None:
+    """Accept a waiting connection; return its worker and rank, or None where it does not know the key."""
     try:
         line, _ = listener.accept()
     except OSError:
@@ -38,7 +38,7 @@ def pick_up(listener: socket.socket, key: str) -> tuple[Caller, int] | None:
     if not hmac.compare_digest(word.encode(), key.encode()) or not rank.isdecimal():
         line.close()
         return None
-    return Caller(_kept(line)), int(rank)
+    return RemoteWorker(_kept(line)), int(rank)
 
 
 def _hello(line: socket.socket) -> str:

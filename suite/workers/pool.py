@@ -21,7 +21,7 @@ from suite.engine.host import CHECKPOINT_S
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.store import Store
-from suite.workers.network import pick_up, towards
+from suite.workers.network import accept, towards
 from suite.workers.process import Event, Process, Worker, environment, visible_gpus, worker_command
 from suite.workers.signals import counted
 from suite.workers.team import Team
@@ -98,10 +98,10 @@ class Place:
     """Processes of each run."""
     address: str = "127.0.0.1"
     """Of this machine, at which the others reach rank 0."""
-    callers: socket.socket | None = None
-    """Where the others call from their nodes; None: they are started here. One run at a time, then."""
+    listener: socket.socket | None = None
+    """Where remote workers connect, for one run at a time; None: all workers are started here."""
     key: str = ""
-    """The secret that the callers say."""
+    """The secret that remote workers give."""
 
 
 class _Pool:
@@ -124,8 +124,8 @@ class _Pool:
         self._teams: list[Team] = []
         self._stopped = False
         self._selector = selectors.DefaultSelector()
-        if place.callers is not None:
-            self._selector.register(place.callers, selectors.EVENT_READ, None)
+        if place.listener is not None:
+            self._selector.register(place.listener, selectors.EVENT_READ, None)
 
     def serve(self, n_workers: int, asked: Callable[[], int]) -> None:
         """Hand out runs and pass events on until nothing is left to do."""
@@ -187,19 +187,19 @@ class _Pool:
         self._selector.register(worker.channel, selectors.EVENT_READ, (team, rank, worker))
 
     def _answer(self) -> None:
-        """Take a call from another node, which says its rank first."""
-        assert self._place.callers is not None
-        picked_up = pick_up(self._place.callers, self._place.key)
-        if picked_up is None:
+        """Accept a remote worker, which gives its rank first."""
+        assert self._place.listener is not None
+        accepted = accept(self._place.listener, self._place.key)
+        if accepted is None:
             return
-        caller, rank = picked_up
+        worker, rank = accepted
         if not 0 < rank < self._place.ranks:
-            caller.close()
+            worker.close()
             return
         team = self._teams[0]
         if (old := team.workers.get(rank)) is not None:
             self._bury(team, rank, old)
-        self._enter(team, rank, caller)
+        self._enter(team, rank, worker)
         team.call(rank)
 
     def _listen(self, team: Team, rank: int, worker: Worker) -> None:
@@ -224,7 +224,7 @@ class _Pool:
         """Call the other processes of a run to rank 0, which awaits them at a port."""
         if self._stopped:  # rank 0 waits for nobody any more
             return
-        if self._place.callers is None:
+        if self._place.listener is None:
             for rank in range(1, self._place.ranks):
                 if rank not in team.workers:
                     self._start(team, rank)

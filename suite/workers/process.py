@@ -169,8 +169,8 @@ class Process(Worker):
         self._errors.close()
 
 
-class Caller(Worker):
-    """A worker process that called from another machine (`slurm.peer`); it ends when the line is cut."""
+class RemoteWorker(Worker):
+    """A worker process of another machine (`slurm.worker_rank`); it ends when its connection is cut."""
 
     def __init__(self, line: socket.socket) -> None:
         super().__init__()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from slurm.submission import Batch, Order, create
+from slurm.profiles import Profile
+from slurm.submission import Batch, SubmissionConfig, create
 from suite.records.schema import to_document
 from suite.store.store import Store
 from tests.suite.fake_records import make_record, make_spec
@@ -25,7 +26,7 @@ FEW = 200
 
 PACK = 20
 ROOT = Path(__file__).resolve().parents[2]
-ORDER = Order("steppe submit", {"name": "test"}, workers=2, checkpoint_s=60.0)
+CONFIG = SubmissionConfig("steppe submit", Profile("test", workers=2))
 
 SQUEUE = """#!{python}
 import sys
@@ -52,7 +53,7 @@ def store(request: pytest.FixtureRequest, n: int, tmp_path_factory: pytest.TempP
         if seed < n * request.param:
             (folder / "result.json").write_bytes(to_document(make_record(spec)))
         ids.append(spec.run_id)
-    submission = create(store.root, ORDER, [[tuple(ids[i : i + PACK]) for i in range(0, n, PACK)]])
+    submission = create(store.root, CONFIG, [[tuple(ids[i : i + PACK]) for i in range(0, n, PACK)]])
     _play(store.root, submission.batches[0])
     store.index()
     return store

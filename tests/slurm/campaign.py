@@ -3,7 +3,7 @@
     python -m tests.slurm.campaign --kills 200 --runs 60 --seed 0 --log results/slurm-campaign.jsonl
 
 Trains the sweep once in peace and once while a seeded sequence of faults strikes it, then compares the runs:
-weights, metrics and records must be the same. As root, with SLURM installed (`python -m slurm.testbed`).
+weights, metrics and records must be the same. As root, with SLURM installed (`python -m tests.testbed`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from suite.store.store import RunFolder, Store
 from tests.plugins.tiny import SLOW
 from tests.slurm.fates import Fate, compare, fate
 from tests.suite.runner import PLUGIN
+from tests.testbed.cluster import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK, WORKER = "slurm.worker", "suite.workers.worker"

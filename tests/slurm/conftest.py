@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed import packages
-from slurm.testbed.cluster import Testbed
-from slurm.testbed.settings import MARKER
 from tests.slurm.queue import cancel_all
 from tests.slurm.sweeps import SMALL, Sweep
+from tests.testbed import packages
+from tests.testbed.cluster import Testbed
+from tests.testbed.settings import MARKER
 
 SIZES = {
     "nodes": 4,
@@ -24,7 +24,7 @@ SIZES = {
     "slurmd_timeout": 5,
     "max_array_size": 101,
 }
-UP = "python -m slurm.testbed up --install"
+UP = "python -m tests.testbed up --install"
 
 
 def need(*, accounting: bool = False) -> None:

@@ -10,13 +10,14 @@ import pytest
 
 from slurm import client
 from slurm.client import Silent
-from slurm.submission import Batch, Order, Submission, create
+from slurm.profiles import Profile
+from slurm.submission import Batch, Submission, SubmissionConfig, create
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.store import Store
 from tests.suite.fake_records import make_run, make_spec
 
-ORDER = Order("steppe submit", {"name": "test", "time_min": 10}, workers=2, checkpoint_s=60.0)
+CONFIG = SubmissionConfig("steppe submit", Profile("test", time_min=10, workers=2))
 
 
 @dataclass
@@ -24,7 +25,7 @@ class FakeQueue:
     """Answers squeue, sacct and scancel; `calls` are the commands that were asked."""
 
     rows: list[str] = field(default_factory=list)
-    book: list[str] | None = None
+    accounting: list[str] | None = None
     """Lines of sacct; None where accounting is off."""
     silent: bool = False
     calls: list[tuple[str, ...]] = field(default_factory=list)
@@ -38,9 +39,9 @@ class FakeQueue:
             raise Silent("SLURM does not answer (`squeue`: Unable to contact slurm controller)")
         if command[0] == "squeue":
             return "".join(f"{row}\n" for row in self.rows)
-        if command[0] == "sacct" and self.book is None:
+        if command[0] == "sacct" and self.accounting is None:
             raise SteppeError("`sacct` refused: Slurm accounting storage is disabled")
-        return "".join(f"{row}\n" for row in self.book or ())
+        return "".join(f"{row}\n" for row in self.accounting or ())
 
     def has(
         self,
@@ -70,13 +71,15 @@ def play(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
     return fake
 
 
-def handed(store: Store, *batches: Sequence[Sequence[RunSpec]], order: Order = ORDER) -> Submission:
+def handed(
+    store: Store, *batches: Sequence[Sequence[RunSpec]], config: SubmissionConfig = CONFIG
+) -> Submission:
     """Write a submission of these packs, and the specs of their runs."""
     for specs in (pack for packs in batches for pack in packs):
         for spec in specs:
             make_run(store, spec)
     ids = [[tuple(spec.run_id for spec in pack) for pack in packs] for packs in batches]
-    return create(store.root, order, ids)
+    return create(store.root, config, ids)
 
 
 def runs(*seeds: int) -> list[RunSpec]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slurm.testbed.cluster import Testbed
+from tests.testbed.cluster import Testbed
 
 WAIT_S = 40
 """Far longer than anything here takes: a wait that is over tells of a fault and not of a busy machine."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from slurm.testbed.cluster import Testbed
 from suite.cli import main
 from suite.store.store import Store
 from tests.plugins.tiny import SLOW
@@ -18,6 +17,7 @@ from tests.slurm.campaign import done, processes
 from tests.slurm.fates import Fate, compare, fate
 from tests.slurm.queue import wait_until
 from tests.suite.runner import PLUGIN
+from tests.testbed.cluster import Testbed
 
 PROFILE = {
     "partition": "low",

@@ -79,5 +79,5 @@ def test_a_command_that_hangs_is_given_up(program: Path) -> None:
 
 def test_without_the_command_the_user_hears_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SteppeError, match=r"no `sbatch` on PATH.*steppe run.*slurm\.testbed up"):
+    with pytest.raises(SteppeError, match=r"no `sbatch` on PATH.*steppe run.*tests\.testbed up"):
         ask("sbatch", "x.sh")

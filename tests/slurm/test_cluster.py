@@ -10,9 +10,9 @@ import pytest
 from slurm import cluster
 from slurm.cluster import Cluster, NodeKind, Partition, check, gpus_of, minutes_of
 from slurm.profiles import Profile
-from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from tests.slurm.queue import submit
+from tests.testbed.cluster import Testbed
 
 CPU = NodeKind(cpus=64, memory_mb=256_000, gpus={})
 A100 = NodeKind(cpus=32, memory_mb=128_000, gpus={"a100": 4})
@@ -127,7 +127,7 @@ def test_the_testbed_is_seen_as_it_is(on_cluster: Testbed, tmp_path: Path) -> No
 
 def test_without_slurm_the_user_hears_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SteppeError, match=r"no `sbatch` on PATH.*steppe run.*slurm\.testbed up"):
+    with pytest.raises(SteppeError, match=r"no `sbatch` on PATH.*steppe run.*tests\.testbed up"):
         cluster.require()
 
 

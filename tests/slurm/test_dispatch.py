@@ -8,25 +8,26 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from slurm import client, cluster, dispatch, executor, packing
 from slurm.cluster import Cluster
+from slurm.dispatch import Request
 from slurm.profiles import Profile
-from slurm.submission import Batch, Order, Submission, submissions
-from slurm.testbed.cluster import Testbed
+from slurm.submission import Batch, Submission, SubmissionConfig, submissions
 from suite.errors import SteppeError
 from suite.spec import EntryRef, RunSpec
 from suite.store.store import Store
 from tests.slurm.queue import cancel_all
 from tests.suite.cli.conftest import finish
 from tests.suite.fake_records import make_spec
+from tests.testbed.cluster import Testbed
 
 HELD = Profile(name="held", memory="100M", pack=2, extra={"hold": ""})
-ORDER = Order(command="steppe submit", profile=HELD.to_dict(), workers=1, checkpoint_s=60.0)
+CONFIG = SubmissionConfig("steppe submit", HELD)
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,8 +57,14 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def send(
     store: Store, profile: Profile = HELD, n: int = 7, say: Callable[[str], None] = lambda _: None
 ) -> Submission | None:
-    order = replace(ORDER, profile=profile.to_dict())
-    return dispatch.submit(store, list(specs(n)), profile, order, say=say)
+    return submit(store, [*specs(n)], profile, say)
+
+
+def submit(
+    store: Store, run_ids: list[str], profile: Profile, say: Callable[[str], None] = lambda _: None
+) -> Submission | None:
+    request = Request(run_ids, replace(CONFIG, profile=profile))
+    return dispatch.submit(store, request, dispatch.survey(profile), say)[1]
 
 
 def queue(testbed: Testbed) -> list[str]:
@@ -94,7 +101,7 @@ def test_runs_are_handed_over_in_packs_and_one_call_a_batch(
     assert [len(batch.packs) for batch in submission.batches] == [2, 2]
     assert all(len(pack) <= 2 for batch in submission.batches for pack in batch.packs)
     assert Counter(calls) == {"scontrol": 1, "squeue": 1, "sinfo": 1, "sbatch": 2}
-    assert submission.order == replace(ORDER, profile=HELD.to_dict())
+    assert submission.config == CONFIG
     script = (submission.batches[1].folder / executor.SCRIPT).read_text()
     assert f"--job-name={submission.batches[1].job_name}\n" in script
 
@@ -166,8 +173,8 @@ def test_runs_for_a_gpu_need_a_profile_with_one(on_cluster: Testbed, tmp_path: P
     for run_id, spec in runs.items():
         store.run(run_id).write_spec(spec)
     with pytest.raises(SteppeError, match="2 of the runs are for a GPU and profile held asks for none"):
-        dispatch.submit(store, list(runs), HELD, ORDER, say=lambda _: None)
-    assert dispatch.submit(store, list(runs), replace(HELD, gpus=1), ORDER, say=lambda _: None) is not None
+        submit(store, [*runs], HELD)
+    assert submit(store, [*runs], replace(HELD, gpus=1)) is not None
 
 
 def test_threads_beyond_the_cores_of_a_task_are_noted(on_cluster: Testbed, store: Store) -> None:
@@ -306,11 +313,10 @@ def test_packs_follow_what_was_measured_and_the_order_of_the_seeds(on_cluster: T
     long, short = specs(1, epochs=6.0), specs(3)
     for run_id, spec in long.items():
         store.run(run_id).write_spec(spec)
-    plan = dispatch.plan(
-        store, [*short, *long], replace(HELD, pack=0, pack_min=2.0), ORDER, cluster=dispatch.survey(HELD)
-    )
+    config = replace(CONFIG, profile=replace(HELD, pack=0, pack_min=2.0))
+    plan = dispatch.plan(store, Request([*short, *long], config), dispatch.survey(HELD))
     assert plan.left_out == {"done": 1}
-    assert plan.shares[0].packs == (tuple(short)[1:], tuple(long))
+    assert plan.arrays[0].packs == (tuple(short)[1:], tuple(long))
     assert plan.packed is not None
     assert plan.packed.longest_s == pytest.approx(6 * 39 + 1)
 
@@ -330,7 +336,7 @@ def of_seeds(n: int, *optimizers: str) -> dict[str, RunSpec]:
 
 def named(runs: dict[str, RunSpec], plan: dispatch.Plan) -> list[str]:
     """The runs of each task, in the order in which tasks start."""
-    packs = [pack for share in plan.shares for pack in share.packs]
+    packs = [pack for array in plan.arrays for pack in array.packs]
     return [" ".join(f"{runs[r].optimizer.name}-{runs[r].seed}" for r in pack) for pack in packs]
 
 
@@ -341,10 +347,8 @@ def test_all_optimizers_of_a_seed_come_before_the_next_and_share_a_task(
     costs = {run_id: {"sgd": 1, "sam": 2, "nso": 3}[spec.optimizer.name] for run_id, spec in runs.items()}
 
     def plan(pack: int) -> list[str]:
-        known = {"specs": runs, "gradients": costs}
-        return named(
-            runs, dispatch.plan(store, [*runs], Profile("p", pack=pack), ORDER, cluster=no_queue, **known)
-        )  # type: ignore[arg-type]
+        request = Request([*runs], replace(CONFIG, profile=Profile("p", pack=pack)), runs, costs)
+        return named(runs, dispatch.plan(store, request, no_queue))
 
     assert plan(3) == plan(5) == [f"nso-{seed} sam-{seed} sgd-{seed}" for seed in range(3)]
     assert plan(1) == [f"{name}-{seed}" for seed in range(3) for name in ("nso", "sam", "sgd")]
@@ -355,9 +359,7 @@ def test_runs_that_are_published_are_not_submitted(tmp_path: Path, no_queue: Clu
     first, second, *rest = runs
     finish(store, runs[first])
     recorded = dict.fromkeys((first, second), "done in records") | {rest[0]: "failed in records"}
-    plan = dispatch.plan(
-        store, [*runs], replace(HELD, pack=2), ORDER, cluster=no_queue, specs=runs, recorded=recorded
-    )
+    plan = dispatch.plan(store, Request([*runs], CONFIG, runs, recorded=recorded), no_queue)
     assert plan.left_out == {"done": 1, "done in records": 1, "failed in records": 1}
     assert named(runs, plan) == ["sam-1"]
 
@@ -365,7 +367,8 @@ def test_runs_that_are_published_are_not_submitted(tmp_path: Path, no_queue: Clu
 def test_a_dry_run_writes_nothing(on_cluster: Testbed, tmp_path: Path, small_batches: None) -> None:
     store, runs = Store(tmp_path / "store"), specs(7)
     profile = replace(HELD, max_running=1)
-    plan = dispatch.plan(store, list(runs), profile, ORDER, cluster=dispatch.survey(profile), specs=runs)
+    request = Request([*runs], replace(CONFIG, profile=profile), runs)
+    plan = dispatch.plan(store, request, dispatch.survey(profile))
     first, second = dispatch.scripts(plan, store.root)
     assert "--job-name=steppe-NAME.0" in first
     assert "--dependency=afterany:JOB_OF_0" in second

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slurm.testbed.cluster import Testbed
 from tests.docs.markdown import ROOT
 from tests.docs.transcript import Desk
+from tests.testbed.cluster import Testbed
 
 
 def test_the_page_about_clusters(calm: Testbed, tmp_path: Path) -> None:

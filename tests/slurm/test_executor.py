@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.executor import ROOT, ArrayExecutor
+from slurm.executor import ROOT, script
 from slurm.profiles import Profile
 from slurm.submission import Batch
 from suite.errors import SteppeError
@@ -31,7 +31,7 @@ FULL = Profile(
     pack_min=30,
     signal_s=180,
     setup=("module load cuda", "source /opt/env.sh"),
-    extra={"nice": "100", "exclusive": ""},
+    extra={"nice": 100, "exclusive": True},
 )
 
 
@@ -41,7 +41,7 @@ def batch(root: Path) -> Batch:
 
 def test_the_script_of_a_full_profile_is_the_golden_one(tmp_path: Path) -> None:
     store = tmp_path / "my store"
-    text = ArrayExecutor(batch(store), FULL).script(100, 8, after="4711")
+    text = script(batch(store), FULL, 100, 8, after="4711")
     # The interpreter before the root, in which it may lie.
     for volatile, word in ((str(store), "/STORE"), (sys.executable, "/PYTHON"), (str(ROOT), "/ROOT")):
         assert volatile in text
@@ -50,7 +50,7 @@ def test_the_script_of_a_full_profile_is_the_golden_one(tmp_path: Path) -> None:
 
 
 def test_a_bare_profile_asks_for_nothing_that_it_does_not_name(tmp_path: Path) -> None:
-    lines = ArrayExecutor(batch(tmp_path), Profile(name="bare")).script(1, 1, after=None).splitlines()
+    lines = script(batch(tmp_path), Profile(name="bare"), 1, 1, after=None).splitlines()
     options = {line.split("=")[0].removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     assert options == {
         "array", "cpus-per-task", "job-name", "nodes", "ntasks-per-node", "open-mode", "output", "requeue",
@@ -61,15 +61,15 @@ def test_a_bare_profile_asks_for_nothing_that_it_does_not_name(tmp_path: Path) -
 
 def test_the_python_of_the_profile_is_a_command_of_the_shell(tmp_path: Path) -> None:
     profile = Profile(name="box", python="apptainer exec $HOME/a.sif python3")
-    text = ArrayExecutor(batch(tmp_path), profile).script(1, 1, after=None)
+    text = script(batch(tmp_path), profile, 1, 1, after=None)
     assert " apptainer exec $HOME/a.sif python3 -u -P -m slurm.worker " in text
 
 
 def test_the_warning_does_not_depend_on_submitits_variables(tmp_path: Path) -> None:
-    text = ArrayExecutor(batch(tmp_path), FULL).script(1, 1, after=None)
+    text = script(batch(tmp_path), FULL, 1, 1, after=None)
     assert "#SBATCH --signal=USR2@180" in text.splitlines()
 
 
 def test_a_path_in_which_slurm_would_replace_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SteppeError, match="what follows % in a log's path"):
-        ArrayExecutor(batch(tmp_path / "100%a"), FULL)
+        script(batch(tmp_path / "100%a"), FULL, 1, 1, after=None)

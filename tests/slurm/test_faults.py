@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed.cluster import Testbed
 from suite.store.store import Store
 from suite.workers.pool import run_pool
 from tests.slurm.campaign import ROOT, processes
@@ -22,6 +21,7 @@ from tests.slurm.fates import Fate, fate
 from tests.slurm.queue import lose, wait_noted, wait_until
 from tests.slurm.sweeps import LIMIT_S, TASK, Sweep
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
+from tests.testbed.cluster import Testbed
 
 LONG = "tiny[epochs=400]"
 """Takes over a minute as long as it goes slowly: six steps an epoch."""

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from slurm.client import ask
-from slurm.lock import alone, taken
+from slurm.submission import exclusive, taken
 
 
 def test_the_lock_is_free_before_and_after(tmp_path: Path) -> None:
     assert not taken(tmp_path)
-    with alone(tmp_path, pytest.fail):
+    with exclusive(tmp_path, pytest.fail):
         assert ask("true") == ""
         assert taken(tmp_path)
     assert not taken(tmp_path)
@@ -35,8 +35,8 @@ def test_an_sbatch_whose_submitter_was_killed_keeps_the_lock(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     code = (
-        "import pathlib; from slurm.client import ask; from slurm.lock import alone\n"
-        f"with alone(pathlib.Path({str(tmp_path)!r}), print): ask('sbatch')"
+        "import pathlib; from slurm.client import ask; from slurm.submission import exclusive\n"
+        f"with exclusive(pathlib.Path({str(tmp_path)!r}), print): ask('sbatch')"
     )
     submitter = subprocess.Popen([sys.executable, "-c", code])
     try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm import packing
-from slurm.packing import Load, Share, batches, pack
+from slurm.packing import ArrayJob, RunCost, batches, pack
 from slurm.profiles import Profile
 from suite.errors import SteppeError
 
@@ -15,40 +15,40 @@ ROOMY = (10**6, "no limit")
 LONG = Profile(name="p", time_min=600, pack_min=10)
 
 
-def loads(*seconds: float | None) -> list[Load]:
-    return [Load(f"r{i}", 1.0, value) for i, value in enumerate(seconds)]
+def runs_of(*seconds: float | None) -> list[RunCost]:
+    return [RunCost(f"r{i}", 1.0, value) for i, value in enumerate(seconds)]
 
 
-def sums(profile: Profile, runs: list[Load]) -> list[float]:
-    took = {load.run_id: load.seconds or 0.0 for load in runs}
+def sums(profile: Profile, runs: list[RunCost]) -> list[float]:
+    took = {run.run_id: run.seconds or 0.0 for run in runs}
     return [sum(took[run_id] for run_id in one) for one in pack(runs, profile, *ROOMY).packs]
 
 
 def test_the_longest_of_a_block_start_first_by_time_where_it_is_known_of_all() -> None:
-    runs = [Load("a", 9.0, 10.0), Load("b", 1.0, 300.0), Load("c", 5.0, 20.0)]
+    runs = [RunCost("a", 9.0, 10.0), RunCost("b", 1.0, 300.0), RunCost("c", 5.0, 20.0)]
     alone = Profile(name="p", pack=1)
     assert pack(runs, alone, *ROOMY).packs == (("b",), ("c",), ("a",))
 
 
 def test_the_longest_of_a_block_start_first_by_cost_where_one_time_is_unknown() -> None:
-    runs = [Load("a", 1.0, 300.0), Load("b", 9.0, None), Load("c", 5.0, 20.0)]
+    runs = [RunCost("a", 1.0, 300.0), RunCost("b", 9.0, None), RunCost("c", 5.0, 20.0)]
     assert pack(runs, Profile(name="p", pack=1), *ROOMY).packs == (("b",), ("c",), ("a",))
 
 
 SECONDS = {"sgd": 100.0, "sam": 200.0, "nso": 300.0}
 
 
-def sweep(n_seeds: int, scale: float | None = 1.0, tasks: str = "a") -> list[Load]:
+def sweep(n_seeds: int, scale: float | None = 1.0, tasks: str = "a") -> list[RunCost]:
     """Three optimizers in the order of `expand`; `scale` multiplies their seconds, None: unknown."""
     return [
-        Load(f"{task}{seed}-{name}", cost, None if scale is None else scale * cost, f"{task} {seed}")
+        RunCost(f"{task}{seed}-{name}", cost, None if scale is None else scale * cost, f"{task} {seed}")
         for task in tasks
         for seed in range(n_seeds)
         for name, cost in SECONDS.items()
     ]
 
 
-def names(runs: list[Load], profile: Profile, room: int = 10**6) -> list[str]:
+def names(runs: list[RunCost], profile: Profile, room: int = 10**6) -> list[str]:
     return [" ".join(one) for one in pack(runs, profile, room, "a limit").packs]
 
 
@@ -131,28 +131,28 @@ def test_seeds_start_in_their_order_whatever_the_packs(
 
 
 def test_short_runs_share_a_task_up_to_the_minutes_of_the_profile() -> None:
-    assert sums(LONG, loads(*[60.0] * 40)) == [600.0] * 4
+    assert sums(LONG, runs_of(*[60.0] * 40)) == [600.0] * 4
 
 
 def test_side_by_side_a_task_takes_as_many_more() -> None:
     profile = Profile(name="p", time_min=600, pack_min=10, workers=2, cpus=2)
-    packed = pack(loads(*[60.0] * 40), profile, *ROOMY)
+    packed = pack(runs_of(*[60.0] * 40), profile, *ROOMY)
     assert [len(one) for one in packed.packs] == [20, 20]
     assert packed.longest_s == pytest.approx(630)  # the bound: one run, and half of the others
 
 
 def test_tasks_are_about_equally_long() -> None:
-    totals = sums(LONG, loads(*range(1, 101)))
+    totals = sums(LONG, runs_of(*range(1, 101)))
     assert len(totals) == 9
     assert max(totals) - min(totals) <= 15
 
 
 def test_a_run_that_is_long_itself_is_alone_and_the_others_are_not_spread_for_its_sake() -> None:
-    assert sums(LONG, loads(7200.0, *[60.0] * 10)) == [7200.0, 600.0]
+    assert sums(LONG, runs_of(7200.0, *[60.0] * 10)) == [7200.0, 600.0]
 
 
 def test_a_run_of_unknown_time_is_alone_and_that_is_said() -> None:
-    packed = pack(loads(None, None, 60.0, 60.0), LONG, *ROOMY)
+    packed = pack(runs_of(None, None, 60.0, 60.0), LONG, *ROOMY)
     assert sorted(map(len, packed.packs)) == [1, 1, 2]
     assert packed.longest_s is None
     assert "2 runs of unknown time" in packed.notes[0]
@@ -160,14 +160,14 @@ def test_a_run_of_unknown_time_is_alone_and_that_is_said() -> None:
 
 
 def test_a_fixed_number_holds_whatever_is_known() -> None:
-    packed = pack(loads(*[None] * 45), Profile(name="p", pack=20), *ROOMY)
+    packed = pack(runs_of(*[None] * 45), Profile(name="p", pack=20), *ROOMY)
     assert [len(one) for one in packed.packs] == [15, 15, 15]
     assert not packed.notes
 
 
 def test_a_pack_is_not_expected_to_meet_the_time_limit() -> None:
     profile = Profile(name="p", time_min=20, signal_s=120, pack=100)
-    packed = pack(loads(*[60.0] * 100), profile, *ROOMY)
+    packed = pack(runs_of(*[60.0] * 100), profile, *ROOMY)
     assert packed.longest_s is not None
     assert packed.longest_s <= 18 * 60
     assert len(packed.packs) == 6
@@ -175,7 +175,7 @@ def test_a_pack_is_not_expected_to_meet_the_time_limit() -> None:
 
 def test_a_run_longer_than_the_limit_is_alone_and_that_is_said() -> None:
     profile = Profile(name="p", time_min=20, signal_s=120, pack=3)
-    packed = pack(loads(5000.0, *[60.0] * 5), profile, *ROOMY)
+    packed = pack(runs_of(5000.0, *[60.0] * 5), profile, *ROOMY)
     assert packed.packs[0] == ("r0",)
     assert packed.notes == (
         "1 run of up to 83 min exceed the 20 min of a task: saved and requeued at the limit, again and again",
@@ -183,7 +183,7 @@ def test_a_run_longer_than_the_limit_is_alone_and_that_is_said() -> None:
 
 
 def test_packs_are_enlarged_where_tasks_would_exceed_a_limit() -> None:
-    packed = pack(loads(*[None] * 50), LONG, 7, "MaxSubmitJobs 10, 3 of them taken")
+    packed = pack(runs_of(*[None] * 50), LONG, 7, "MaxSubmitJobs 10, 3 of them taken")
     assert sorted(map(len, packed.packs)) == [7] * 6 + [8]
     assert packed.notes[0] == (
         "packs enlarged: 50 tasks would exceed MaxSubmitJobs 10, 3 of them taken; 7 fit"
@@ -192,7 +192,7 @@ def test_packs_are_enlarged_where_tasks_would_exceed_a_limit() -> None:
 
 def test_without_room_nothing_is_packed() -> None:
     with pytest.raises(SteppeError, match="no room for another task: MaxSubmitJobs 10, 10 of them taken"):
-        pack(loads(1.0), LONG, 0, "MaxSubmitJobs 10, 10 of them taken")
+        pack(runs_of(1.0), LONG, 0, "MaxSubmitJobs 10, 10 of them taken")
 
 
 @given(
@@ -203,7 +203,7 @@ def test_without_room_nothing_is_packed() -> None:
 )
 def test_every_run_is_in_one_pack(seconds: list[float | None], size: int, workers: int, room: int) -> None:
     profile = Profile(name="p", pack=size, workers=workers)
-    packs = pack(loads(*seconds), profile, room, "a limit").packs
+    packs = pack(runs_of(*seconds), profile, room, "a limit").packs
     assert sorted(run for one in packs for run in one) == sorted(f"r{i}" for i in range(len(seconds)))
     assert all(packs)
     assert len(packs) <= room
@@ -214,41 +214,41 @@ def packs_of(n: int) -> list[tuple[str, ...]]:
 
 
 def test_arrays_are_cut_to_the_clusters_size_and_to_ours() -> None:
-    assert [len(share.packs) for share in batches(packs_of(250), 101, 0)] == [101, 101, 48]
-    assert [len(share.packs) for share in batches(packs_of(2500), 10**6, 0)] == [1000, 1000, 500]
+    assert [len(array.packs) for array in batches(packs_of(250), 101, 0)] == [101, 101, 48]
+    assert [len(array.packs) for array in batches(packs_of(2500), 10**6, 0)] == [1000, 1000, 500]
 
 
 def test_one_array_has_the_whole_cap() -> None:
-    assert batches(packs_of(3), 101, 2) == [Share(tuple(packs_of(3)), 2)]
-    assert batches(packs_of(3), 101, 0) == [Share(tuple(packs_of(3)), 3)]
+    assert batches(packs_of(3), 101, 2) == [ArrayJob(tuple(packs_of(3)), 2)]
+    assert batches(packs_of(3), 101, 0) == [ArrayJob(tuple(packs_of(3)), 3)]
 
 
 def test_several_arrays_share_the_cap_and_the_work() -> None:
-    shares = batches(packs_of(10), 4, 8)
-    assert [share.at_a_time for share in shares] == [3, 3, 2]
-    assert [len(share.packs) for share in shares] == [4, 3, 3]
-    assert shares[0].packs == (("r0",), ("r3",), ("r6",), ("r9",))  # the queue starts r0, r1, r2, ...
-    assert not any(share.after for share in shares)
+    arrays = batches(packs_of(10), 4, 8)
+    assert [array.at_a_time for array in arrays] == [3, 3, 2]
+    assert [len(array.packs) for array in arrays] == [4, 3, 3]
+    assert arrays[0].packs == (("r0",), ("r3",), ("r6",), ("r9",))  # the queue starts r0, r1, r2, ...
+    assert not any(array.after for array in arrays)
 
 
 def test_with_fewer_than_there_are_arrays_these_form_chains() -> None:
-    shares = batches(packs_of(10), 2, 2)
-    assert [share.after for share in shares] == [None, None, 0, 1, 2, 3]
-    assert {share.at_a_time for share in shares} == {1}
+    arrays = batches(packs_of(10), 2, 2)
+    assert [array.after for array in arrays] == [None, None, 0, 1, 2, 3]
+    assert {array.at_a_time for array in arrays} == {1}
 
 
 @given(n=st.integers(1, 60), size=st.integers(1, 9), cap=st.integers(0, 12))
 def test_the_cap_holds_for_all_arrays_together_and_no_pack_is_lost(n: int, size: int, cap: int) -> None:
-    shares = batches(packs_of(n), size, cap)
-    assert sorted(pack for share in shares for pack in share.packs) == sorted(packs_of(n))
-    assert all(0 < len(share.packs) <= size for share in shares)
+    arrays = batches(packs_of(n), size, cap)
+    assert sorted(pack for array in arrays for pack in array.packs) == sorted(packs_of(n))
+    assert all(0 < len(array.packs) <= size for array in arrays)
     chain: dict[int, int] = {}
-    for i, share in enumerate(shares):
-        assert share.after is None or share.after < i
-        chain[i] = i if share.after is None else chain[share.after]
+    for i, array in enumerate(arrays):
+        assert array.after is None or array.after < i
+        chain[i] = i if array.after is None else chain[array.after]
     if cap:
         widest = {
-            head: max(shares[i].at_a_time for i in chain if chain[i] == head) for head in chain.values()
+            head: max(arrays[i].at_a_time for i in chain if chain[i] == head) for head in chain.values()
         }
         assert sum(widest.values()) <= cap
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from slurm import peer
-from slurm.executor import ArrayExecutor
-from slurm.peer import Step, lend
-from slurm.profiles import Profile
-from slurm.submission import Order, create
+from slurm import worker_rank
+from slurm.executor import script
+from slurm.profiles import Profile, checked
+from slurm.submission import SubmissionConfig, create
+from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
 from suite.store.store import Store
 from suite.workers import network
 from suite.workers.pool import Place, _Pool, run_pool
-from suite.workers.process import Caller, environment, worker_command
+from suite.workers.process import RemoteWorker, environment, worker_command
 from suite.workers.team import Team
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
@@ -101,19 +101,19 @@ def test_ranks_of_the_profile_and_of_the_command_must_agree(sweep: Sweep, ranks:
     [
         ({"gpus": 4, "processes": 2}, "gpus = 4 for 2 processes a node; each takes one: valid: 0, 2"),
         ({"nodes": 2, "workers": 2}, "workers = 2, but the 2 processes of a task share one run at a time"),
-        ({"nodes": 0}, "nodes = 0 is outside 1..10000"),
+        ({"nodes": 0}, "nodes = 0: Expected `int` >= 1"),
         ({"extra": {"ntasks-per-node": "2"}}, "extra.ntasks-per-node has a key of its own; use processes"),
     ],
 )
 def test_a_profile_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SteppeError, match=said.replace(".", r"\.")):
-        Profile.from_dict({"name": "wrong", **wrong})
+        checked({"name": "wrong", **wrong}, "wrong")
 
 
 def test_the_script_starts_a_process_a_rank_and_ends_with_the_first_that_fails(tmp_path: Path) -> None:
     profile = Profile(name="many", nodes=2, processes=4, gpus=4, cpus=8)
     assert (profile.ranks, profile.side_by_side) == (8, 1)
-    text = ArrayExecutor(batch(tmp_path), profile).script(3, 1, None)
+    text = script(batch(tmp_path), profile, 3, 1, None)
     wanted = ("--nodes=2", "--ntasks-per-node=4", "--gres=gpu:4", "--cpus-per-task=8")
     assert {f"#SBATCH {option}" for option in wanted} < set(text.splitlines())
     assert "srun" in text
@@ -144,13 +144,13 @@ def test_a_port_that_is_taken_is_said() -> None:
 def test_who_finds_no_first_process_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(peer, "ARRIVAL_S", 0.0)
-    submission = create(tmp_path, Order("steppe submit", {}, workers=1, checkpoint_s=60.0), [[("0" * 16,)]])
+    monkeypatch.setattr(worker_rank, "ARRIVAL_S", 0.0)
+    submission = create(tmp_path, SubmissionConfig("steppe submit", Profile("test")), [[("0" * 16,)]])
     assert (submission.folder / "key").stat().st_mode & 0o777 == 0o600
     step = Step(1, 2, 0, "127.0.0.1", free_port())
-    assert lend(step, submission, lambda: True) == 0
+    assert serve(step, submission, lambda: True) == 0
     assert not capfd.readouterr().err
-    assert lend(step, submission, lambda: False) == 1
+    assert serve(step, submission, lambda: False) == 1
     assert "rank 1: nobody answered at 127.0.0.1:" in capfd.readouterr().err
 
 
@@ -159,9 +159,9 @@ def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> N
     for spec in specs:
         make_run(tmp_path, spec)
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
-        line = network.call("127.0.0.1", listener.getsockname()[1], 1, "key")
+        line = network.connect("127.0.0.1", listener.getsockname()[1], 1, "key")
         arguments = (line, worker_command([PLUGIN], None), environment(None, network.towards("127.0.0.1")))
-        work = threading.Thread(target=peer._work, args=arguments)
+        work = threading.Thread(target=worker_rank._work, args=arguments)
         work.start()
         place = Place(2, "127.0.0.1", listener, "key")
         result = run_pool(tmp_path, [s.run_id for s in specs], workers=1, plugins=[PLUGIN], place=place)
@@ -170,14 +170,14 @@ def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> N
     assert not work.is_alive()
 
 
-def test_what_a_new_caller_says_is_not_read_as_an_old_ones(tmp_path: Path) -> None:
+def test_what_a_new_remote_worker_says_is_not_read_as_an_old_ones(tmp_path: Path) -> None:
     """One look at all lines may find an old one and its successor."""
     command = ["none"]
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
-        pool = _Pool(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, callers=listener))
+        pool = _Pool(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, listener=listener))
         team = Team()
         pairs = [network.socket.socketpair() for _ in range(2)]
-        old, new = (Caller(ours) for ours, _ in pairs)
+        old, new = (RemoteWorker(ours) for ours, _ in pairs)
         pool._enter(team, 1, old)
         pool._bury(team, 1, old)
         pool._enter(team, 1, new)
@@ -193,10 +193,10 @@ def test_what_a_new_caller_says_is_not_read_as_an_old_ones(tmp_path: Path) -> No
 def test_a_worker_that_does_not_notice_that_its_line_is_cut_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peer, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(worker_rank, "PATIENCE_S", 0.2)
     ours, theirs = network.socket.socketpair()
     stuck = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
-    work = threading.Thread(target=peer._work, args=(ours, stuck, dict(os.environ)))
+    work = threading.Thread(target=worker_rank._work, args=(ours, stuck, dict(os.environ)))
     work.start()
     assert theirs.recv(10)
     theirs.close()
@@ -216,9 +216,9 @@ def test_calls_that_say_nothing_sensible_are_not_taken(monkeypatch: pytest.Monke
         for said in (b"GET / HTTP/1.1\n", b"", b"1\n", b"kex 1\n", b"key -1\n"):
             with network.socket.create_connection(("127.0.0.1", port)) as stranger:
                 stranger.sendall(said)
-                assert network.pick_up(listener, "key") is None
-        with network.call("127.0.0.1", port, 3, "key"):
-            picked_up = network.pick_up(listener, "key")
-            assert picked_up is not None
-            assert picked_up[1] == 3
-            picked_up[0].close()
+                assert network.accept(listener, "key") is None
+        with network.connect("127.0.0.1", port, 3, "key"):
+            accepted = network.accept(listener, "key")
+            assert accepted is not None
+            assert accepted[1] == 3
+            accepted[0].close()

@@ -6,22 +6,23 @@ import fcntl
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from slurm import client, dispatch
 from slurm.cluster import Cluster
-from slurm.dispatch import Plan
+from slurm.dispatch import Plan, Request
 from slurm.profiles import Profile
-from slurm.submission import FOLDER, Order, create
+from slurm.submission import FOLDER, create
 from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.watch import Watch
 from suite.store.store import Store
-from tests.slurm.fake_queue import ORDER, FakeQueue, handed, play, runs
+from tests.slurm.fake_queue import CONFIG, FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.fake_records import begin, finish, make_run, make_spec
 
@@ -38,14 +39,14 @@ def store(tmp_path: Path) -> Store:
 
 @dataclass
 class Sent:
-    """What would have been handed to the cluster: each call's runs, profile and order."""
+    """What would have been handed to the cluster: each request."""
 
-    calls: list[tuple[list[RunSpec | str], Profile, Order]] = field(default_factory=list)
+    calls: list[Request] = field(default_factory=list)
     surveyed: list[str] = field(default_factory=list)
 
     @property
     def ids(self) -> list[list[str]]:
-        return [sorted(map(str, call[0])) for call in self.calls]
+        return [sorted(call.run_ids) for call in self.calls]
 
 
 @pytest.fixture
@@ -56,24 +57,17 @@ def sent(monkeypatch: pytest.MonkeyPatch, queue: FakeQueue) -> Sent:
     def survey(profile: Profile) -> None:
         noted.surveyed.append(profile.name)
 
-    def send(
-        store: Store,
-        run_ids: list[str],
-        profile: Profile,
-        order: Order,
-        *,
-        cluster: Cluster | None,
-        say: Callable[[str], None],
-        **_: Any,
+    def submit(
+        store: Store, request: Request, cluster: Cluster | None, say: Callable[[str], None]
     ) -> tuple[Plan, Any]:
-        noted.calls.append((list(run_ids), profile, order))
-        submission = create(store.root, order, [[(run_id,) for run_id in run_ids]])
-        for task in range(len(run_ids)):
+        noted.calls.append(request)
+        submission = create(store.root, request.config, [[(run_id,) for run_id in request.run_ids]])
+        for task in range(len(request.run_ids)):
             queue.has(submission.batches[0], task, "PENDING", job=1000 + len(noted.calls))
-        return Plan(order, profile), submission
+        return Plan(request.config), submission
 
     monkeypatch.setattr(dispatch, "survey", survey)
-    monkeypatch.setattr(dispatch, "send", send)
+    monkeypatch.setattr(dispatch, "submit", submit)
     return noted
 
 
@@ -106,7 +100,7 @@ def test_runs_go_seed_by_seed_again(store: Store, queue: FakeQueue, sent: Sent) 
     specs = [make_spec(seed, name) for seed, name in order]
     handed(store, [[spec] for spec in reversed(specs)])
     assert retry(store).code == 0
-    assert sent.calls[0][0] == [spec.run_id for spec in specs]
+    assert sent.calls[0].run_ids == [spec.run_id for spec in specs]
 
 
 @pytest.mark.parametrize(
@@ -179,24 +173,27 @@ def test_as_the_last_time_or_with_another_profile(
     store: Store, queue: FakeQueue, sent: Sent, tmp_path: Path
 ) -> None:
     a, b, c = runs(0, 1, 2)
-    big = replace(ORDER, profile={"name": "big", "memory": "8G"}, workers=4, data="/data")
+    big = replace(CONFIG, profile=Profile("big", memory="8G", workers=4), data="/data")
     handed(store, [[a]])
-    handed(store, [[b]], order=big)
-    handed(store, [[c]], order=replace(big, command="something else"))
+    handed(store, [[b]], config=big)
+    handed(store, [[c]], config=replace(big, command="something else"))
     retry(store)
     assert sorted(sent.ids) == sorted([[a.run_id], sorted([b.run_id, c.run_id])])
     assert sorted(sent.surveyed) == ["big", "test"]
-    order = next(call[2] for call in sent.calls if call[1].name == "big")
-    assert (order.workers, order.data, order.command) == (4, "/data", f"steppe retry --store {store.root}")
+    config = next(call.config for call in sent.calls if call.config.profile.name == "big")
+    assert (config.profile.workers, config.data, config.command) == (
+        4,
+        "/data",
+        f"steppe retry --store {store.root}",
+    )
     queue.rows.clear()
     sent.calls.clear()
     profile = tmp_path / "huge.toml"
     profile.write_text('memory = "64G"\nworkers = 3\n')
     retry(store, "--profile", str(profile))
-    given = {call[1].memory for call in sent.calls}
+    given = {call.config.profile.memory for call in sent.calls}
     assert given == {"64G"}
-    assert {call[2].workers for call in sent.calls} == {3}
-    assert {call[2].profile["memory"] for call in sent.calls} == {"64G"}
+    assert {call.config.profile.workers for call in sent.calls} == {3}
 
 
 def test_a_cluster_that_cannot_take_a_group_gets_none(
@@ -205,7 +202,7 @@ def test_a_cluster_that_cannot_take_a_group_gets_none(
     from suite.errors import SteppeError
 
     handed(store, [[runs(0)[0]]])
-    handed(store, [[runs(1)[0]]], order=replace(ORDER, profile={"name": "gone"}))
+    handed(store, [[runs(1)[0]]], config=replace(CONFIG, profile=Profile("gone")))
 
     def survey(profile: Profile) -> None:
         if profile.name == "gone":

@@ -211,7 +211,7 @@ def test_one_call_of_sacct_tells_how_jobs_left(store: Store, queue: FakeQueue) -
     first.set_job("100")
     second.set_job("101")
     finish(store, specs[4])
-    queue.book = [
+    queue.accounting = [
         f"100_0|{first.job_name}|OUT_OF_MEMORY|0:125",
         f"100_1|{first.job_name}|FAILED|0:9",
         f"100_2|{first.job_name}|FAILED|3:0",
@@ -238,7 +238,7 @@ def test_one_call_of_sacct_tells_how_jobs_left(store: Store, queue: FakeQueue) -
 def test_ids_that_were_handed_out_twice_tell_nothing(store: Store, queue: FakeQueue) -> None:
     batch = handed(store, [[ONE]]).batches[0]
     batch.set_job("100")
-    queue.book = ["100_0|somebody-else|FAILED|1:0", "100_0|steppe-20200101-000000-0000.0|TIMEOUT|0:0"]
+    queue.accounting = ["100_0|somebody-else|FAILED|1:0", "100_0|steppe-20200101-000000-0000.0|TIMEOUT|0:0"]
     placed = state.look(store.root)[ONE.run_id]
     assert (placed.state, placed.reason, placed.job) == ("left", "", "100_0")
 

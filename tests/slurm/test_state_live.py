@@ -11,8 +11,7 @@ import pytest
 
 from slurm import client, state
 from slurm.profiles import Profile
-from slurm.submission import Batch, Order, create, submissions
-from slurm.testbed.cluster import Testbed
+from slurm.submission import Batch, SubmissionConfig, create, submissions
 from suite.spec import RunSpec
 from suite.status.scheduler import Placed
 from suite.store.store import Store
@@ -21,6 +20,7 @@ from tests.slurm.fake_queue import handed, runs
 from tests.slurm.queue import lose, submit, wait_for, wait_until
 from tests.suite.cli.conftest import steppe
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
+from tests.testbed.cluster import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = "until [ -e go ]; do sleep 0.1; done"
@@ -138,8 +138,8 @@ def test_two_retries_at_once_hand_over_what_a_killed_submitter_left(
     spec = tiny_specs(["sgd"], [0])[0]
     make_run(store.root, spec)
     profile = Profile("test", partition="low", memory="1500M", time_min=10, pack=1)
-    order = Order("steppe submit", profile.to_dict(), 1, 60.0, plugins=(str(PLUGIN),))
-    create(store.root, order, [[(spec.run_id,)]])  # and no sbatch
+    config = SubmissionConfig("steppe submit", profile, plugins=(str(PLUGIN),))
+    create(store.root, config, [[(spec.run_id,)]])  # and no sbatch
     dry = steppe("retry", "--dry-run", "--store", store.root)
     assert (dry.code, dry.out.count("#!/bin/bash")) == (0, 1)
     assert len(submissions(store.root)) == 1

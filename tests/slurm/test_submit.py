@@ -14,7 +14,6 @@ from slurm import dispatch, executor
 from slurm.cluster import Cluster
 from slurm.executor import ROOT
 from slurm.submission import submissions
-from slurm.testbed.cluster import Testbed
 from suite.files import write_whole
 from suite.records.schema import to_line
 from suite.store.store import Store
@@ -22,6 +21,7 @@ from tests.slurm.queue import wait_until
 from tests.suite.cli.conftest import TINY, Cli, cli
 from tests.suite.fake_records import make_record
 from tests.suite.runner import PLUGIN, sources_of, tiny_specs
+from tests.testbed.cluster import Testbed
 
 __all__ = ["cli"]  # a fixture of another folder
 
@@ -84,10 +84,10 @@ def test_the_nodes_get_whole_paths_and_what_was_chosen(
     monkeypatch.setenv("WANDB_MODE", "offline")
     call("--data", "data", "--workers", "3", "--checkpoint-s", "7")
     (submission,) = submissions(Path("store").resolve())
-    order = submission.order
-    assert (order.data, order.plugins) == (str(tmp_path / "data"), (str(PLUGIN),))
-    assert (order.workers, order.checkpoint_s, order.wandb) == (3, 7, "offline")
-    assert order.profile["extra"] == {"hold": ""}
+    config = submission.config
+    assert (config.data, config.plugins) == (str(tmp_path / "data"), (str(PLUGIN),))
+    assert (config.profile.side_by_side, config.checkpoint_s, config.wandb) == (3, 7, "offline")
+    assert config.profile.extra == {"hold": True}
     assert submission.folder.is_absolute()
 
 
@@ -99,7 +99,7 @@ def test_nodes_mirror_offline_unless_it_is_disabled(
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     call()
     (submission,) = submissions(Path("store").resolve())
-    assert submission.order.wandb == wandb
+    assert submission.config.wandb == wandb
 
 
 @pytest.mark.parametrize(("gpus", "device"), [("", "cpu"), ("gpus = 1\n", "cuda")])
@@ -164,7 +164,7 @@ def test_without_slurm_the_user_hears_where_to_go_on(cli: Cli, monkeypatch: pyte
     assert answer.code == 2
     assert "no `sbatch` on PATH" in answer.err
     assert "run it here with `steppe run`" in answer.err
-    assert "python -m slurm.testbed up" in answer.err
+    assert "python -m tests.testbed up" in answer.err
 
 
 def test_what_is_published_is_not_submitted(

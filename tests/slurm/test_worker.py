@@ -13,38 +13,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from slurm.calls import Calls
+from slurm.profiles import Profile
 from slurm.requeue import IDLE_STARTS
-from slurm.submission import Batch, Order, create
-from slurm.worker import Patience, Task, work
+from slurm.signals import SignalState
+from slurm.submission import Batch, SubmissionConfig, create
+from slurm.worker import RetryPolicy, Task, work
 from suite.errors import SteppeError
 from suite.store.store import RunFolder, Store
 from tests.suite.fake_records import make_run, make_spec
 
 ENTRY = "tests.suite.workers.fake_run:run_one"
 WAIT_S = 40
-QUICK = Patience(storage_s=(0.1, 0.1), busy_s=30.0, poll_s=0.05)
-PROFILE = {"signal_s": 120, "time_min": 5}
+QUICK = RetryPolicy(storage_s=(0.1, 0.1), busy_s=30.0, poll_s=0.05)
+PROFILE = Profile("test", time_min=5)
 
 
 @pytest.fixture
-def calls() -> Iterator[Calls]:
-    """Calls that leave pytest its own signal handlers."""
+def signals() -> Iterator[SignalState]:
+    """A state that leaves pytest its own signal handlers."""
     numbers = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
-    yield Calls()
+    yield SignalState()
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
 
 def pack(
-    root: Path, *kinds: str, profile: dict[str, Any] = PROFILE, **order: Any
+    root: Path, *kinds: str, profile: Profile = PROFILE, workers: int = 1, **config: Any
 ) -> tuple[Batch, list[RunFolder]]:
     """A submission with one pack of fake runs, each of its kind."""
     store = Store(root)
     runs = [make_run(store, make_spec(seed, kind)) for seed, kind in enumerate(kinds)]
-    full = Order(**{"command": "", "profile": profile, "workers": 1, "checkpoint_s": 60.0, **order})
+    full = SubmissionConfig("", structs.replace(profile, workers=workers), **config)
     (batch,) = create(root, full, [[[run.run_id for run in runs]]]).batches
     return batch, runs
 
@@ -58,10 +60,10 @@ def attempts(run: RunFolder) -> int:
 
 
 def test_a_pack_is_brought_to_records_and_another_start_finds_it_done(
-    tmp_path: Path, calls: Calls, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, signals: SignalState, capfd: pytest.CaptureFixture[str]
 ) -> None:
     batch, runs = pack(tmp_path, "fine", "diverges", "fine", workers=2, data=str(tmp_path), plugins=())
-    assert work(batch, task(), calls, QUICK, ENTRY) == 0
+    assert work(batch, task(), signals, QUICK, ENTRY) == 0
     assert [run.status() for run in runs] == ["done", "failed", "done"]
     told = {k: v for event in runs[0].events() for k, v in event.items()}
     assert (told["data"], told["job"], told["checkpoint_s"]) == (str(tmp_path), "7_0", 60.0)
@@ -71,19 +73,21 @@ def test_a_pack_is_brought_to_records_and_another_start_finds_it_done(
     assert sum(" done " in line for line in said) == 2
     assert said[-1].endswith("3 of 3 runs have their records")
 
-    assert work(batch, task(restart_count=1), calls, QUICK, ENTRY) == 0
+    assert work(batch, task(restart_count=1), signals, QUICK, ENTRY) == 0
     said = capfd.readouterr().err.splitlines()
     assert "restart 1" in said[0]
     assert len(said) == 2
     assert [attempts(run) for run in runs] == [1, 1, 1]
 
 
-def test_one_run_that_fails_leaves_its_reason_and_the_others_go_on(tmp_path: Path, calls: Calls) -> None:
+def test_one_run_that_fails_leaves_its_reason_and_the_others_go_on(
+    tmp_path: Path, signals: SignalState
+) -> None:
     batch, runs = pack(tmp_path, "raises", "mistaken", "killed", "edited", "fine")
     raises, mistaken, killed, edited, fine = runs
     spec = edited.path / "spec.json"
     spec.write_text(spec.read_text().replace('"lr": 0.1', '"lr": 0.2'))
-    assert work(batch, task(), calls, QUICK, ENTRY) == 1
+    assert work(batch, task(), signals, QUICK, ENTRY) == 1
     assert [run.status() for run in runs] == ["error"] * 4 + ["done"]
     reasons = {run: run.trouble() for run in runs[:4]}
     assert [reason.message if reason else "" for reason in reasons.values()] == [
@@ -97,9 +101,9 @@ def test_one_run_that_fails_leaves_its_reason_and_the_others_go_on(tmp_path: Pat
     assert told is not None
     assert (told.job, told.outcome, told.attempt) == ("7_0", "error", 1)
     assert Path(told.log).read_text().rstrip().endswith("the second line")
-    assert work(batch, task(restart_count=1), calls, QUICK, ENTRY) == 1  # a fault would only repeat itself
+    assert work(batch, task(restart_count=1), signals, QUICK, ENTRY) == 1  # a fault would only repeat itself
     assert [attempts(run) for run in runs] == [1, 1, 1, 0, 1]
-    assert work(batch, task(job=8), calls, QUICK, ENTRY) == 1  # `steppe retry` gives a new job
+    assert work(batch, task(job=8), signals, QUICK, ENTRY) == 1  # `steppe retry` gives a new job
     assert [attempts(run) for run in runs] == [2, 2, 2, 0, 1]
     assert fine.status() == "done"
     assert mistaken.status() == killed.status() == "error"
@@ -113,7 +117,9 @@ def reasons_id(spec: Path) -> str:
     return RunSpec.from_dict(json.loads(spec.read_text())).run_id
 
 
-def test_a_run_that_another_process_works_on_waits_until_it_is_free(tmp_path: Path, calls: Calls) -> None:
+def test_a_run_that_another_process_works_on_waits_until_it_is_free(
+    tmp_path: Path, signals: SignalState
+) -> None:
     batch, (held, first, second) = pack(tmp_path, "fine", "fine", "fine")
     attempt = held.start()
 
@@ -125,63 +131,65 @@ def test_a_run_that_another_process_works_on_waits_until_it_is_free(tmp_path: Pa
 
     thread = threading.Thread(target=leave)
     thread.start()
-    assert work(batch, task(), calls, QUICK, ENTRY) == 0
+    assert work(batch, task(), signals, QUICK, ENTRY) == 0
     thread.join()
     assert first.status() == held.status() == "done"
     assert attempts(held) == 2
 
 
 def test_a_run_whose_owner_lives_is_left_to_it(
-    tmp_path: Path, calls: Calls, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, signals: SignalState, capfd: pytest.CaptureFixture[str]
 ) -> None:
     batch, (held, other) = pack(tmp_path, "fine", "fine")
     with held.start():
-        assert work(batch, task(), calls, Patience(busy_s=0.2, poll_s=0.05), ENTRY) == 1
+        assert work(batch, task(), signals, RetryPolicy(busy_s=0.2, poll_s=0.05), ENTRY) == 1
         assert held.status() == "running"
     assert other.status() == "done"
     assert f"left to whoever works on them: {held.run_id}" in capfd.readouterr().err
     assert held.trouble() is None
 
 
-def test_a_restart_takes_over_from_the_start_before_it_at_once(tmp_path: Path, calls: Calls) -> None:
+def test_a_restart_takes_over_from_the_start_before_it_at_once(tmp_path: Path, signals: SignalState) -> None:
     batch, (run,) = pack(tmp_path, "fine")
     with run.start(job="7_0"):
-        assert work(batch, task(restart_count=1), calls, Patience(busy_s=0.0), ENTRY) == 0
+        assert work(batch, task(restart_count=1), signals, RetryPolicy(busy_s=0.0), ENTRY) == 0
     assert [event["why"] for event in run.events() if event["event"] == "start"][
         -1
     ] == "restarted by the scheduler"
 
 
-def test_a_run_that_was_overtaken_is_no_fault(tmp_path: Path, calls: Calls) -> None:
+def test_a_run_that_was_overtaken_is_no_fault(tmp_path: Path, signals: SignalState) -> None:
     batch, (run,) = pack(tmp_path, "overtaken")
-    assert work(batch, task(), calls, Patience(busy_s=0.0, poll_s=0.05), ENTRY) == 1
+    assert work(batch, task(), signals, RetryPolicy(busy_s=0.0, poll_s=0.05), ENTRY) == 1
     assert run.trouble() is None
     assert run.status() == "interrupted"
 
 
-def test_a_store_that_refuses_writes_for_a_while_costs_time_only(tmp_path: Path, calls: Calls) -> None:
+def test_a_store_that_refuses_writes_for_a_while_costs_time_only(
+    tmp_path: Path, signals: SignalState
+) -> None:
     batch, (refused, fine) = pack(tmp_path, "refused", "fine")
     (refused.path / "refusals").write_text("2")
-    assert work(batch, task(), calls, QUICK, ENTRY) == 0
+    assert work(batch, task(), signals, QUICK, ENTRY) == 0
     assert (refused.status(), attempts(refused)) == ("done", 3)
     assert (fine.status(), attempts(fine)) == ("done", 1)
 
 
-def test_a_store_that_refuses_for_long_is_given_up(tmp_path: Path, calls: Calls) -> None:
+def test_a_store_that_refuses_for_long_is_given_up(tmp_path: Path, signals: SignalState) -> None:
     batch, (refused,) = pack(tmp_path, "refused")
     (refused.path / "refusals").write_text("3")
-    assert work(batch, task(), calls, QUICK, ENTRY) == 1
+    assert work(batch, task(), signals, QUICK, ENTRY) == 1
     trouble = refused.trouble()
     assert trouble is not None
     assert trouble.outcome == "storage"
     assert trouble.message.startswith("no space left to write")
-    assert work(batch, task(restart_count=1), calls, QUICK, ENTRY) == 0  # and a later start heals it
+    assert work(batch, task(restart_count=1), signals, QUICK, ENTRY) == 0  # and a later start heals it
 
 
-def test_what_was_cancelled_does_not_come_back(tmp_path: Path, calls: Calls) -> None:
+def test_what_was_cancelled_does_not_come_back(tmp_path: Path, signals: SignalState) -> None:
     batch, (run,) = pack(tmp_path, "fine")
     batch.cancel([0])
-    assert work(batch, task(restart_count=1), calls, QUICK, ENTRY) == 1
+    assert work(batch, task(restart_count=1), signals, QUICK, ENTRY) == 1
     assert run.status() == "queued"
 
 
@@ -200,10 +208,10 @@ def test_its_place_in_slurm_is_read_from_the_environment(monkeypatch: pytest.Mon
     assert Task.current() == Task("55_3", 3, 2)
 
 
-def test_a_pack_that_is_not_there_is_a_mistake(tmp_path: Path, calls: Calls) -> None:
+def test_a_pack_that_is_not_there_is_a_mistake(tmp_path: Path, signals: SignalState) -> None:
     batch, _ = pack(tmp_path, "fine")
     with pytest.raises(SteppeError, match=r"packs.json has no pack 1"):
-        work(batch, Task("7_1", 1, 0), calls, QUICK, ENTRY)
+        work(batch, Task("7_1", 1, 0), signals, QUICK, ENTRY)
 
 
 # -- signals ---------------------------------------------------------------------------------------------
@@ -211,12 +219,12 @@ def test_a_pack_that_is_not_there_is_a_mistake(tmp_path: Path, calls: Calls) -> 
 MAIN = """
 import sys
 from pathlib import Path
-from slurm.calls import Calls
-calls = Calls()
+from slurm.signals import SignalState
+signals = SignalState()
 from slurm.submission import Batch
 from slurm.worker import Task, work
-code = work(Batch(Path(sys.argv[1])), Task.current(), calls, entry=sys.argv[2])
-calls.close()
+code = work(Batch(Path(sys.argv[1])), Task.current(), signals, entry=sys.argv[2])
+signals.close()
 sys.exit(code)
 """
 
@@ -358,7 +366,7 @@ def test_a_requeue_that_is_refused_is_said_and_harmless(tmp_path: Path) -> None:
 
 
 def test_starts_that_lead_nowhere_come_to_an_end(tmp_path: Path) -> None:
-    short = {"signal_s": 30, "time_min": 1}  # which SLURM may warn of as soon as a start begins
+    short = Profile("test", time_min=1, signal_s=30)  # which SLURM may warn of as soon as a start begins
     batch, (run, waiting) = pack(tmp_path / "store", "waits", "fine", profile=short)
     for start in range(IDLE_STARTS):
         worker = Worker(tmp_path, batch, restart_count=start)
@@ -384,7 +392,7 @@ def test_preempted_starts_do_not_end_it(tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_come_to_save_is_requeued_in_time(tmp_path: Path) -> None:
-    batch, (run,) = pack(tmp_path / "store", "stubborn", profile={"signal_s": 1})
+    batch, (run,) = pack(tmp_path / "store", "stubborn", profile=Profile("test", signal_s=1))
     worker = Worker(tmp_path, batch)
     wait_until(lambda: at_work(run), "at work")
     worker.signal(signal.SIGUSR2)

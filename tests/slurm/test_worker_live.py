@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed.cluster import Testbed
 from suite.store.store import RunFolder, Store
 from tests.slurm.queue import detail, wait_until
 from tests.slurm.sweeps import LIMIT_S, TASK, Sweep
 from tests.slurm.test_faults import in_peace, running
 from tests.suite.track.conftest import offline_run
 from tests.suite.track.stub import forget_keys
+from tests.testbed.cluster import Testbed
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,20 @@ def test_help_names_every_command(cli: Cli) -> None:
     assert {"list", "doctor", "prepare", "plan", "status", "show", "publish", "validate"} <= set(commands())
 
 
+def test_two_commands_of_one_name_are_an_error_that_names_both(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / "cli" / "plan.py"
+    other.parent.mkdir(parents=True)
+    other.write_text('"""Another plan."""')
+    monkeypatch.setattr("suite.cli.PACKAGES", ("suite", str(tmp_path / "other")))
+    answer = cli("--help")
+    assert answer.code == 2
+    assert str(other) in answer.err
+    assert str(Path("suite", "cli", "plan.py")) in answer.err
+    assert "define the command 'plan': rename one of them" in answer.err
+
+
 def test_list_json_tells_cost_and_defaults(cli: Cli) -> None:
     rows = {row["name"]: row for row in cli("list", "optimizers", "--json").json}
     assert sorted(rows) == SIX

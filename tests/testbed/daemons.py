@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm.testbed import processes
-from slurm.testbed.packages import PATH, program
-from slurm.testbed.settings import Settings
 from suite.errors import SteppeError
 from suite.files import make_folder
+from tests.testbed import processes
+from tests.testbed.packages import PATH, program
+from tests.testbed.settings import Settings
 
 START_S = 30
 """Seconds for a daemon to serve once started; each needs less than 3 on a quiet machine."""

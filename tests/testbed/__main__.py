@@ -1,4 +1,4 @@
-"""The command line: `python -m slurm.testbed up|down|status`."""
+"""The command line: `python -m tests.testbed up|down|status`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from slurm.testbed.cluster import Status, Testbed
-from slurm.testbed.settings import Settings
 from suite.errors import SteppeError
+from tests.testbed.cluster import Status, Testbed
+from tests.testbed.settings import Settings
 
 WORDS = {
     "nodes": "nodes, each with a slurmd of its own",
@@ -31,7 +31,7 @@ WORDS = {
 
 def parser() -> argparse.ArgumentParser:
     """Declare the arguments."""
-    top = argparse.ArgumentParser(prog="python -m slurm.testbed", description=__doc__)
+    top = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="up|down|status")
     up = commands.add_parser("up", help="bring up what does not run; prints the line that exports SLURM_CONF")
     down = commands.add_parser("down", help="stop every daemon")

@@ -95,7 +95,7 @@ def checked_folder(folder: Path) -> Path:
 def load(folder: Path) -> Settings | None:
     """Read the settings of the testbed in `folder`; None where there is none."""
     path = folder / MARKER
-    mend = "give `python -m slurm.testbed down`, remove the folder and start anew"
+    mend = "give `python -m tests.testbed down`, remove the folder and start anew"
     try:
         stored = read_json(path, mend)
     except FileNotFoundError:

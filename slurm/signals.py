@@ -1,4 +1,4 @@
-"""SLURM's calls to an end: a warning (SIGUSR2) some time before, and the last call (SIGTERM) seconds before.
+"""SLURM's signals: a warning (SIGUSR2) some time before a task's end, a last one (SIGTERM) seconds before it.
 
 The warning comes before a time limit or a preemption, after which the task may go on in a start of its own.
 The last call comes with whatever ends a task, a cancellation among them.
@@ -13,8 +13,8 @@ _LAST = (signal.SIGTERM, signal.SIGINT)
 _TURN_S = 0.2
 
 
-class Calls:
-    """Notes the calls instead of dying of them, from its making on."""
+class SignalState:
+    """Notes the signals that this process gets, from its making on, instead of dying of them."""
 
     def __init__(self) -> None:
         self.last = False
@@ -42,13 +42,13 @@ class Calls:
         return self.last or self._warned_at is not None
 
     def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until a call."""
+        """Sleep so long, or until a signal."""
         until = time.monotonic() + seconds
         while not self.any and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TURN_S))
 
     @staticmethod
     def close() -> None:
-        """Hear no more: an interpreter that shuts down would die of a call, and its exit code with it."""
+        """Ignore signals: one would kill an interpreter that shuts down, and its exit code with it."""
         for number in (signal.SIGUSR2, *_LAST):
             signal.signal(number, signal.SIG_IGN)

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed import configuration, processes
-from slurm.testbed.cluster import Testbed
 from suite.errors import SteppeError
 from tests.slurm.conftest import SIZES, need, owned
 from tests.slurm.queue import detail, lose, states, submit, wait_for, wait_noted, wait_until
+from tests.testbed import configuration, processes
+from tests.testbed.cluster import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "slurm.testbed", *arguments],
+        [sys.executable, "-m", "tests.testbed", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,
@@ -207,7 +207,7 @@ def test_an_up_that_was_killed_half_way_is_finished_by_the_next(tmp_path_factory
     folder = tmp_path_factory.mktemp("half")
     with owned(folder) as testbed:
         process = subprocess.Popen(
-            [sys.executable, "-m", "slurm.testbed", "up", f"--folder={folder}"], cwd=ROOT
+            [sys.executable, "-m", "tests.testbed", "up", f"--folder={folder}"], cwd=ROOT
         )
         wait_until((folder / reached).exists, reached)
         process.send_signal(signal.SIGKILL)

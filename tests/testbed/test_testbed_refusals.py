@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed import configuration, packages, processes
-from slurm.testbed.__main__ import main
-from slurm.testbed.settings import MAX_FOLDER, Settings, checked_folder, save, settle
 from suite.errors import SteppeError
+from tests.testbed import configuration, packages, processes
+from tests.testbed.__main__ import main
+from tests.testbed.settings import MAX_FOLDER, Settings, checked_folder, save, settle
 
 
 @pytest.fixture

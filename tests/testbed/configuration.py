@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from slurm.testbed.settings import Settings
+from tests.testbed.settings import Settings
 
 CREDENTIAL_S = 5
 """A requeued job waits as long as a credential lives: SLURM's 120 s would make each requeue cost 121 s.
@@ -37,7 +37,7 @@ def _slurm(folder: Path, settings: Settings) -> str:
     host = socket.gethostname().partition(".")[0]
     return "\n".join(
         [
-            "# Written by `python -m slurm.testbed up`, which writes it anew each time.",
+            "# Written by `python -m tests.testbed up`, which writes it anew each time.",
             "ClusterName=testbed",
             f"SlurmctldHost={host}(127.0.0.1)",
             f"SlurmctldPort={settings.base_port}",

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm.testbed import configuration, daemons, packages, processes
-from slurm.testbed.settings import MARKER, Settings, checked_folder, load, refuse_strange, save, settle
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
+from tests.testbed import configuration, daemons, packages, processes
+from tests.testbed.settings import MARKER, Settings, checked_folder, load, refuse_strange, save, settle
 
 FOLDERS = ("munge", "run", "log", "state", "spool", "dev", "mariadb")
 SERVING = {"idle", "mixed", "allocated", "completing"}

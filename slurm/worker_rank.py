@@ -1,7 +1,7 @@
-"""A process of a task beside its first one: lends a worker process to the pool of that one.
+"""Entry point of ranks 1 to n-1 of a SLURM task: starts a worker and connects it to rank 0's pool.
 
-The first process listens where SLURM's environment tells the others: on the node from which `srun` started
-them, at a port that the job's id gives, and lets in who knows the submission's key. What torch.distributed
+Rank 0 listens where SLURM's environment tells the others: on the node from which `srun` started them, at a
+port that follows from the job's id, and accepts those that know the submission's key. What torch.distributed
 says is open to the cluster's network.
 """
 
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 
 from slurm.submission import Submission
 from suite.errors import SteppeError
-from suite.workers.network import call, towards
+from suite.workers.network import connect, towards
 from suite.workers.process import environment, visible_gpus, worker_command
 from suite.workers.signals import held
 
 ARRIVAL_S = 120.0
-"""Seconds for the first process to appear."""
+"""Seconds for rank 0 to appear."""
 
 PATIENCE_S = 10.0
-"""Seconds that a worker process has to end after its line was cut; then it is killed."""
+"""Seconds that a worker has to end after its connection was cut; then it is killed."""
 
 _GONE_S = 5.0
 _TURN_S = 0.5
@@ -67,27 +67,27 @@ class Step:
             ) from None
 
     def listen(self) -> socket.socket | None:
-        """Await the calls of the other processes; None where there are none."""
+        """Listen for the other ranks; None where there are none."""
         if self.n == 1:
             return None
         try:
             return socket.create_server((self.address, self.port), backlog=self.n)
         except OSError as error:
             raise SteppeError(
-                f"cannot listen at {self.address}:{self.port}, where the other processes of this task call "
+                f"cannot listen at {self.address}:{self.port}, where the other ranks of this task connect "
                 f"({error.strerror or error}): `steppe retry` submits it as another job, with another port"
             ) from error
 
 
-def lend(step: Step, submission: Submission, over: Callable[[], bool]) -> int:
-    """Lend worker processes, one after the other, until the first process of the task is gone.
+def serve(step: Step, submission: Submission, over: Callable[[], bool]) -> int:
+    """Start workers for rank 0, one after the other, until it is gone.
 
     Returns 1 where it never came, though the work is not `over`.
     """
-    order, key = submission.order, submission.key
+    config, key = submission.config, submission.key
     gpus = visible_gpus()
     env = environment(gpus[step.local % len(gpus)] if gpus else None, towards(step.address))
-    command = worker_command(order.plugins, order.data)
+    command = worker_command(config.plugins, config.data)
     patience_s = ARRIVAL_S
     while (line := _reach(step, key, patience_s)) is not None:
         _work(line, command, env)
@@ -103,7 +103,7 @@ def _reach(step: Step, key: str, patience_s: float) -> socket.socket | None:
     until = time.monotonic() + patience_s
     while True:
         try:
-            return call(step.address, step.port, step.rank, key)
+            return connect(step.address, step.port, step.rank, key)
         except OSError:
             if time.monotonic() > until:
                 return None
