@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from suite.conformance import check_optimizer
-from suite.conformance.check import Check
+from suite.conformance import Check, check_optimizer
 from suite.entries.registry import Found, Registry
 from suite.entries.scaffold import scaffold
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from suite.batch import Batch
-from suite.conformance import check_task
-from suite.conformance.tasks import IMAGES, PROMISES
+from suite.conformance import IMAGES, TASKS, check_task
 from suite.data.dataset import Dataset
 from suite.data.source import Arrays
 from suite.data.splits import TrainingData, training_data
@@ -62,7 +61,8 @@ def net(classes: int = 4, scale: float = 1.0) -> nn.Module:
 
 def test_the_task_that_is_broken_below_is_sound() -> None:
     checks = check_task(tiny(), None)
-    assert [check.promise for check in checks] == ["is well formed", *PROMISES, *IMAGES]
+    names = [promise.name for promise in (*TASKS, *IMAGES)]
+    assert [check.promise for check in checks] == ["is well formed", *names]
     assert not broken(tiny())
 
 
@@ -115,6 +115,11 @@ def test_a_mistake_in_a_task_breaks_its_promise(
     crosses = broken(tiny(**changes))
     assert set(crosses) == {promise}
     assert re.search(message, crosses[promise]), crosses
+
+
+def test_fake_images_are_not_kept_in_the_cache(tmp_path: Path) -> None:
+    check_task(tiny(), None, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1  # the genuine ones
 
 
 def test_labels_outside_of_the_classes_are_seen() -> None:
@@ -231,5 +236,5 @@ class Flat(Classification):
 def test_an_image_task_may_have_a_problem_of_its_own() -> None:
     checks = {check.promise: check for check in check_task(tiny(problem=Flat, measure_examples=32), None)}
     assert all(check.ok for check in checks.values()), checks
-    for promise in set(IMAGES) - {"finds its data whole"}:
+    for promise in {promise.name for promise in IMAGES} - {"finds its data whole"}:
         assert checks[promise].message == "not judged: the problem is the task's own"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.conformance import check_optimizer
-from suite.conformance.check import Check
+from suite.conformance import Check, check_optimizer
 from tests.conformance.plugins import (
     EMA,
     HESSIAN,

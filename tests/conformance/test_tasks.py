@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.conformance import check_task
-from suite.conformance.check import Check
+from suite.conformance import Check, check_task
 from suite.entries.registry import Registry
 from suite.entries.select import parse_selector
 from suite.errors import SteppeError

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -11,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from suite.batch import Batch
-from suite.conformance.check import Broken
-from suite.conformance.tasks.standin import stand_in
+from suite.conformance.promise import Broken
+from suite.conformance.tasks.fake_data import with_fake_images
 from suite.data.choose import choose_data
 from suite.data.dataset import Data
 from suite.problem import Evaluation, Problem, Setting, Splits
@@ -31,13 +33,11 @@ EXAMPLES = 4
 BATCHES = 2
 """Batches of a split that are evaluated."""
 
-DTYPES: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
-    "fp32": (torch.float32, None),
-    "tf32": (torch.float32, None),
-    "bf16": (torch.float32, torch.bfloat16),
-    "fp64": (torch.float64, None),
-}
-"""Of weights and of autocast, by precision; on a CPU tf32 is fp32."""
+MEASURED = 64
+"""About how many training examples are looked at, besides the mini-batch, for changes."""
+
+DTYPES: dict[str, dict[str, Any]] = {"bf16": {"autocast": torch.bfloat16}, "fp64": {"dtype": torch.float64}}
+"""What a precision sets; on a CPU tf32 is fp32."""
 
 
 @dataclass(frozen=True)
@@ -61,59 +61,125 @@ class TaskCase:
 
     @cached_property
     def judged(self) -> Task:
-        """The task on the data that it is judged on: a task of images on a few made on the spot, whole."""
+        """The task on the data that it is judged on: a task of images on a few fake ones, all of them."""
         task = self.task
         if not isinstance(task, ImageTask):
             return task
-        dataset = task.data[0]
-        size = task.batch_size or 2 * dataset.n_classes
-        made = stand_in(dataset, 2 * size + size // 2 + dataset.n_classes, marked=False)
-        return dataclasses.replace(task, data=(made,), n_drawn=None, n_validation=dataset.n_classes)
+        n_classes = task.data[0].n_classes
+        size = task.batch_size or 2 * n_classes
+        fake = with_fake_images(task.data[0], 2 * size + size // 2 + n_classes)
+        return dataclasses.replace(task, data=(fake,), n_drawn=None, n_validation=n_classes)
 
     @cached_property
     def data(self) -> Data:
         """The data set that it is judged on."""
-        if self.judged is not self.task:
-            return self.judged.data[0]
-        return choose_data(self.task, self.data_root, self.data_name)
+        fake = self.judged is not self.task
+        return self.judged.data[0] if fake else choose_data(self.task, self.data_root, self.data_name)
 
     @cached_property
-    def splits(self) -> Splits:
-        """All splits, none of them sealed: whether a test split is touched has a promise of its own."""
-        return Splits(self.data, self.data_root, self.cache)
+    def _splits(self) -> Splits:
+        return self._read(self.data)
 
-    def problem(self, seed: int = 0, precision: str = "", dtype: torch.dtype | None = None) -> Problem:
-        """Make the task ready, in its own precision unless another one is asked for."""
-        weights, autocast = DTYPES[precision or self.task.precisions[0]]
-        if dtype is not None:
-            weights, autocast = dtype, None
-        setting = Setting(self.judged, self.data, self.splits, seed, dtype=weights, autocast=autocast)
-        made: Problem = self.judged.problem(setting)
+    def _read(self, data: Data, sealed: Collection[str] = ()) -> Splits:
+        if self.judged is not self.task:
+            return Splits(data, sealed=sealed)  # fake images of several sizes would be one in the cache
+        return Splits(data, self.data_root, self.cache, sealed)
+
+    def problem(
+        self,
+        seed: int = 0,
+        precision: str = "",
+        dtype: torch.dtype | None = None,
+        data: Any = None,
+        sealed: Collection[str] = (),
+    ) -> Problem:
+        """Make the task ready, in its own precision and on its own data unless others are given.
+
+        No split is sealed unless it is named: whether a test split is touched has a promise of its own.
+        """
+        task = self.judged if data is None else dataclasses.replace(self.judged, data=(data,))
+        splits = self._splits if data is None else self._read(data, sealed)
+        dtypes = {"dtype": dtype} if dtype else DTYPES.get(precision or self.task.precisions[0], {})
+        setting = Setting(task, data or self.data, splits, seed, **dtypes)
+        made: Problem = task.problem(setting)
         return made
 
-    def model(self, problem: Problem, seed: int = 0) -> nn.Module:
+    def model(self, problem: Problem) -> nn.Module:
         """Build the problem's model as the engine does."""
-        Streams(seed).seed_global("init")
+        Streams(0).seed_global("init")
         model: nn.Module = problem.model().to(problem.setting.dtype)
         return model.to(memory_format=problem.memory_format)
 
-    def few(self, problem: Problem) -> Batch:
-        """Return some examples of the first mini-batch; of a joint loss all of them."""
-        batch = problem.batch(0)
+    def ready(self, dtype: torch.dtype | None = None) -> tuple[Problem, nn.Module, Batch]:
+        """Return a problem, its model in eval mode and some examples, all of `dtype` if one is given."""
+        problem = self.problem(dtype=dtype)
+        model, batch = self.model(problem).eval(), self.few(problem.batch(0))
+        return problem, model, batch.to(problem.device, dtype) if dtype else batch
+
+    def exact(self) -> tuple[Problem, nn.Module, Batch, torch.dtype]:
+        """Return what `ready` does in float64, or in float32 where the task's code needs that; and which."""
+        problem, model, batch = self.ready(torch.float64)
+        try:
+            with torch.no_grad():
+                problem.loss(problem.forward(model, batch), batch)
+            return problem, model, batch, torch.float64
+        except RuntimeError:  # torch's own about a dtype
+            return *self.ready(torch.float32), torch.float32
+
+    def few(self, batch: Batch) -> Batch:
+        """Return some examples of a batch; of a joint loss all of them."""
         return batch.part(0, min(EXAMPLES, len(batch))) if self.task.separable else batch
 
     def evaluated(self, problem: Problem, split: str) -> Iterator[Batch]:
         """Yield a few examples of the first batches of a split; of a joint loss whole batches."""
-        for batch in islice(type(problem).batches(problem, split), BATCHES):
-            yield batch.part(0, min(EXAMPLES, len(batch))) if self.task.separable else batch
+        yield from map(self.few, islice(type(problem).batches(problem, split), BATCHES))
+
+    def shorten(self, problem: Problem) -> None:
+        """Let a problem hand out what `evaluated` does, so that evaluation ends soon."""
+        few: Any = lambda split: self.evaluated(problem, split)  # noqa: E731
+        problem.batches = few  # type: ignore[method-assign]
 
     @torch.no_grad()
     def evaluation(self, problem: Problem, model: nn.Module, split: str) -> Evaluation:
         """Evaluate a few examples of a split, whatever metrics come out."""
-        return self.few_of_each(problem).evaluate(model.eval(), split)
+        self.shorten(problem)
+        return problem.evaluate(model.eval(), split)
 
-    def few_of_each(self, problem: Problem) -> Problem:
-        """Let a problem hand out what `evaluated` does, so that evaluation ends soon."""
-        few: Any = lambda split: self.evaluated(problem, split)  # noqa: E731
-        problem.batches = few  # type: ignore[method-assign]
-        return problem
+
+@contextmanager
+def unchanged(who: str, problem: Problem, model: nn.Module, batch: Batch) -> Iterator[None]:
+    """Raise `Broken` where the code in the block, that of `who`, changes the model or the examples."""
+    before = _state(problem, model, batch)
+    yield
+    after = _state(problem, model, batch)
+    for what, found in before.items():
+        if after[what] != found:
+            raise Broken(
+                f"{who}() changes {what}: it may look at the model and at examples, and must leave them as "
+                "they are; work on a copy"
+            )
+
+
+def _state(problem: Problem, model: nn.Module, batch: Batch) -> dict[str, object]:
+    weights = dict(model.named_parameters())
+    with torch.random.fork_rng(devices=[]):  # draws from no stream break another promise
+        torch.manual_seed(0)
+        measured = problem.measured(min(MEASURED, problem.task.measure_examples))
+    kept = [value for name, value in model.state_dict().items() if name not in weights]
+    return {
+        "the weights": _digest(weights.values()),
+        "the buffers of the model": _digest(one for one in kept if isinstance(one, Tensor)),  # no caches
+        "which parameters are trained": [p.requires_grad for p in model.parameters()],
+        "the mode of a module": [
+            (module.training, getattr(module, "track_running_stats", None)) for module in model.modules()
+        ],
+        "the mini-batch": batch.digest(),
+        "the training examples": measured.digest(),
+    }
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    total = hashlib.sha256()
+    for one in tensors:
+        total.update(one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

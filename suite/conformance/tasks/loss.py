@@ -1,16 +1,21 @@
-"""Promises of a task about its loss: a mean over examples, or else one of whole batches, and said so."""
+"""Promises of a task about its loss: it is a mean over examples, or said not to be, and has derivatives."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from suite.batch import Batch
-from suite.conformance.check import Broken
-from suite.conformance.tasks.case import TaskCase
-from suite.conformance.tasks.unchanged import unchanged
+from suite.conformance.promise import Broken, Faults, evidence, in_words
+from suite.conformance.tasks.case import TaskCase, unchanged
+from suite.conformance.tasks.model import calls
+from suite.objective import BatchObjective
+from suite.params import FlatParams
 from suite.problem import Problem
 from suite.ranks import slice_bounds
+from suite.seeds import Streams
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of a loss, and of a gradient relative to its norm: sums in another order, through some hundred layers, lose
@@ -18,17 +23,26 @@ less than half of the digits (16 and 7). A joint loss of halves differs by a ten
 
 PARTS = (2, 3)
 
+STEP = 1e-11
+"""Of the difference of gradients in float64, relative to the norm of the weights. At 1e-8 the rectified units
+of ResNet-20 cross kinks, whose jumps are no part of a Hessian: the difference is then off by all of its norm.
+At 1e-11 none does on the built-in tasks, and rounding is 1e-6 to 1e-5 of the norm."""
 
-def adds_up(case: TaskCase) -> str:
+PRODUCT_TOLERANCE = 1e-3
+"""Relative difference of two Hessian products, for rounding. Layers whose second derivative is silently wrong
+are off by 0.2 to 0.4."""
+
+
+def adds_up(case: TaskCase) -> Faults:
     """The loss and gradient of a mini-batch are the weighted sums of those of its slices, if it is separable.
 
     The model is in eval mode, in which BatchNorm takes no statistics of the batch: only the loss is judged.
     """
-    problem, model, batch, dtype = _exact(case)
+    problem, model, batch, dtype = case.exact()
     with unchanged("loss", problem, model, batch):
         whole, gradient = _evaluate(problem, model, batch, 1)
     if not bool(torch.isfinite(whole)):
-        raise Broken(f"the loss of a mini-batch is {float(whole)} at the initial weights: not finite")
+        yield f"the loss of a mini-batch is {float(whole)} at the initial weights: not finite"
     if not case.task.separable:
         return f"a joint loss: {float(whole):.4g} for a mini-batch of {len(batch)}"
     if len(batch) < 2:
@@ -38,21 +52,22 @@ def adds_up(case: TaskCase) -> str:
         loss, of_parts = _evaluate(problem, model, batch, parts)
         gap = float((loss - whole).abs()) / max(1.0, float(whole.abs()))
         turned = float((of_parts - gradient).norm()) / max(float(gradient.norm()), tolerance)
-        if not max(gap, turned) <= tolerance:
-            what, size = ("loss", gap) if gap >= turned else ("gradient", turned)
-            raise Broken(
-                f"the {what} of {len(batch)} examples is not that of its {parts} slices added up (relative "
-                f"difference {size:.1e}): a loss of whole batches needs separable=False; a mean over "
-                "examples must be the sum over units divided by batch.units"
-            )
-    return f"slices add up to the whole mini-batch within {tolerance:g}, in {_short(dtype)}"
+        what, size = ("loss", gap) if gap >= turned else ("gradient", turned)
+        yield not max(gap, turned) <= tolerance and (
+            f"the {what} of {len(batch)} examples is not that of its {parts} slices added up (relative "
+            f"difference {size:.1e}): a loss of whole batches needs separable=False; a mean over "
+            "examples must be the sum over units divided by batch.units"
+        )
+    return (
+        f"slices add up to the whole mini-batch within {tolerance:g}, in {str(dtype).removeprefix('torch.')}"
+    )
 
 
-def sums(case: TaskCase) -> str:
+def sums(case: TaskCase) -> Faults:
     """`losses` gives one number an example, and they sum to what `loss` gives."""
     if not case.task.separable:
         return "not judged: a joint loss has none of its examples alone"
-    problem, model, batch, dtype = _exact(case)
+    problem, model, batch, dtype = case.exact()
     with torch.no_grad(), unchanged("losses", problem, model, batch):
         outputs = problem.forward(model, batch)
         try:
@@ -62,35 +77,17 @@ def sums(case: TaskCase) -> str:
                 "the loss is declared separable, but there is no losses(outputs, batch): write it, one "
                 "number an example, or declare separable=False"
             ) from None
-        loss = problem.loss(outputs, batch)
-    if tuple(losses.shape) != (len(batch),):
-        raise Broken(
-            f"losses has shape {tuple(losses.shape)} for {len(batch)} examples: one number an example, (n,), "
-            "summed over its units"
-        )
+        loss = float(problem.loss(outputs, batch))
+    yield tuple(losses.shape) != (len(batch),) and (
+        f"losses has shape {tuple(losses.shape)} for {len(batch)} examples: one number an example, (n,), "
+        "summed over its units"
+    )
     mean = float(losses.double().sum()) / batch.units
-    if not abs(mean - float(loss)) <= TOLERANCE[dtype] * max(1.0, abs(mean)):
-        raise Broken(
-            f"losses sum to {mean:.6g} a unit, loss gives {float(loss):.6g}: sum losses over the units of an "
-            "example, and divide loss by batch.units"
-        )
-    return f"loss {float(loss):.4g}, a mean over {batch.units} unit{'s' * (batch.units != 1)}"
-
-
-def _exact(case: TaskCase) -> tuple[Problem, nn.Module, Batch, torch.dtype]:
-    """Make the problem in float64, or in float32 where its code cannot; the model is in eval mode."""
-    for dtype in (torch.float64, torch.float32):
-        problem = case.problem(dtype=dtype)
-        model = case.model(problem).eval()
-        batch = case.few(problem).to(problem.device, dtype)
-        try:
-            with torch.no_grad():
-                problem.loss(problem.forward(model, batch), batch)
-            return problem, model, batch, dtype
-        except RuntimeError:  # torch's own about a dtype
-            if dtype is torch.float32:
-                raise
-    raise AssertionError
+    yield not abs(mean - loss) <= TOLERANCE[dtype] * max(1.0, abs(mean)) and (
+        f"losses sum to {mean:.6g} a unit, loss gives {loss:.6g}: sum losses over the units of an "
+        "example, and divide loss by batch.units"
+    )
+    return f"loss {loss:.4g}, a mean over {batch.units} unit{'s' * (batch.units != 1)}"
 
 
 def _evaluate(problem: Problem, model: nn.Module, batch: Batch, parts: int) -> tuple[Tensor, Tensor]:
@@ -107,5 +104,89 @@ def _evaluate(problem: Problem, model: nn.Module, batch: Batch, parts: int) -> t
     return total, torch.cat(gradients).clone()
 
 
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def precisions(case: TaskCase) -> Faults:
+    """A gradient can be had in each declared precision, and is finite."""
+    for precision in case.task.precisions:
+        problem = case.problem(precision=precision)
+        model = case.model(problem)
+        try:
+            batch = case.few(problem.batch(0))
+            loss = problem.loss(problem.predict(model.train(), batch), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - torch raises several kinds
+            raise Broken(
+                f"no gradient in {precision}, which precisions declares: {in_words(error)}; cast inputs to "
+                "setting.dtype, or leave it out of precisions"
+            ) from None
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not all(bool(torch.isfinite(one).all()) for one in (loss, *gradients)):
+            yield f"loss or gradient is not finite in {precision}: leave it out of precisions"
+    return ", ".join(case.task.precisions)
+
+
+def second_derivatives(case: TaskCase) -> Faults:
+    """Second derivatives of the loss as a function are there and right, where they are declared.
+
+    They are compared with a difference of gradients, for which only float64 is exact enough; where the task's
+    code cannot compute in that, the ways to get them are compared with each other.
+    """
+    if not case.task.twice_differentiable:
+        return "not declared"
+    try:
+        evidence(calls(case))
+    except Broken:
+        return "not judged: forward does more with the model than call it"
+    problem, model, batch, dtype = case.exact()
+    flat = FlatParams(p for p in model.train().parameters() if p.requires_grad)
+    objective = BatchObjective(model, problem, Streams(0))
+    objective.load(0, batch)
+    w, wanted = flat.theta.clone(), None
+    with objective.metered():
+        try:
+            loss = objective.function()
+            gradient = torch.func.grad(loss)
+            g = gradient(w)
+        except RuntimeError as error:
+            raise Broken(_lacking("torch.func.grad", error)) from None
+        size = max(float(g.norm()), torch.finfo(dtype).tiny)
+        v = g / size
+        if dtype is torch.float64:
+            step = STEP * max(1.0, float(w.norm()))
+            wanted = (gradient(w + step * v) - gradient(w - step * v)) / (2 * step)
+        for way, product in _WAYS.items():
+            try:
+                found = product(loss, w, v)
+            except Exception as error:  # noqa: BLE001 - torch raises several kinds
+                raise Broken(_lacking(way, error)) from None
+            wanted = found if wanted is None else wanted
+            gap = float((found - wanted).norm()) / max(float(wanted.norm()), PRODUCT_TOLERANCE * size)
+            yield not gap <= PRODUCT_TOLERANCE and (
+                f"a Hessian product ({way}) is off by {gap:.1e} of its norm: some layer has a wrong "
+                "second derivative; replace it, or declare twice_differentiable=False"
+            )
+    if dtype is torch.float64:
+        return f"Hessian products, {', '.join(_WAYS)}, are those of differences of gradients"
+    return f"Hessian products agree, {', '.join(_WAYS)}, in float32"
+
+
+def _lacking(way: str, error: Exception) -> str:
+    what = f"the loss cannot be differentiated twice ({way}): {in_words(error)}"
+    return f"{what}; declare twice_differentiable=False"
+
+
+def _reverse(loss: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
+    at = w.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(at), at, create_graph=True)
+    slope = (gradient * v).sum()
+    if not slope.requires_grad:  # linear in the weights
+        return torch.zeros_like(v)
+    return torch.autograd.grad(slope, at, materialize_grads=True)[0]
+
+
+_WAYS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]] = {
+    "reverse over reverse": _reverse,
+    "forward over reverse": lambda loss, w, v: torch.func.jvp(torch.func.grad(loss), (w,), (v,))[1],
+    "reverse over forward": lambda loss, w, v: torch.func.grad(
+        lambda at: torch.func.jvp(loss, (at,), (v,))[1]
+    )(w),
+}

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from suite.conformance.case import Case
-from suite.conformance.check import Broken, in_words
-from suite.conformance.observers import Counts, Draws, Moves
-from suite.conformance.state import left_out
-from suite.conformance.trial import BATCHES, STEPS, difference
+from suite.conformance.optimizers.observer import Observer
+from suite.conformance.optimizers.problems import BATCHES, STEPS
+from suite.conformance.optimizers.state import left_out
+from suite.conformance.optimizers.trial import OptimizerCase
+from suite.conformance.promise import Broken, Faults, difference, in_words
 
 LAYOUT_TOLERANCE = 1e-9
 """Two memory layouts may differ by float64 rounding (1e-16 a sum), grown over the steps and a square root."""
@@ -21,28 +21,23 @@ ROUNDING = 1e-6
 """Of float32, relative to the norm of a weight tensor: a few units in the last place (6e-8)."""
 
 
-def resumes(case: Case) -> str:
+def resumes(case: OptimizerCase) -> Faults:
     """state_dict holds all that the next step depends on."""
     half = STEPS // 2
     whole = case.trial().run(half)
-    state, model = copy.deepcopy(whole.optimizer.state_dict()), whole.snapshot()
-    resumed = case.trial()
-    resumed.model.load_state_dict(model)
+    state = copy.deepcopy(whole.optimizer.state_dict())
     try:
-        resumed.optimizer.load_state_dict(state)
+        resumed = whole.continued(state)
     except Exception as error:  # noqa: BLE001 - an entry under test may raise anything
         raise Broken(f"load_state_dict refuses what state_dict gave: {in_words(error)}") from None
-    resumed.done = half
-    suspects = left_out(whole.optimizer, resumed.optimizer)
+    lacks = left_out(whole, resumed) or "state left out of it?"
     for step in range(half, STEPS):
-        gap = difference(whole.run(1).snapshot(), resumed.run(1).snapshot())
-        if gap:
-            named = f"it lacks {', '.join(suspects[:4])}" if suspects else "state left out of it?"
-            raise Broken(f"continued from its state_dict at step {half}, step {step} differs: {gap}; {named}")
+        gap = whole.run(1).gap(resumed.run(1))
+        yield gap and f"continued from its state_dict at step {half}, step {step} differs: {gap}; {lacks}"
     return f"continues bit for bit from its state_dict at step {half}"
 
 
-def weights_only(case: Case) -> str:
+def weights_only(case: OptimizerCase) -> Faults:
     """state_dict survives torch.save and a load that unpickles no objects."""
     buffer = io.BytesIO()
     try:
@@ -52,14 +47,14 @@ def weights_only(case: Case) -> str:
         torch.load(buffer, weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises several kinds
         reason = str(error).split("\n")[0][:160]
-        raise Broken(
+        yield (
             f"state_dict cannot be saved and loaded without pickled objects: {reason}; keep tensors and "
             "plain numbers, texts, lists and dicts only"
-        ) from None
+        )
     return f"{size} bytes of tensors and plain values"
 
 
-def restores(case: Case) -> str:
+def restores(case: OptimizerCase) -> Faults:
     """A step at lr = 0 leaves the weights bit for bit as they were.
 
     A method that perturbs nothing, and computes its weights from others in each step, may round.
@@ -67,126 +62,104 @@ def restores(case: Case) -> str:
     hyper = case.hyper(weight_decay=0.0)
     trial, moving = case.trial(hyper), case.trial(hyper).run(1)
     before = trial.weights()
-    trial.set_lr(0.0)
-    watch = Moves(trial)
-    trial.step(watch)
-    after = trial.weights()
+    trial.scale_lr(0.0)
+    moved, after = Observer(trial).run(1).moved, trial.weights()
     gap = difference(before, after)
     if gap and not difference(after, moving.weights()):
         return "not judged: the update does not depend on lr"
     sizes = ((after[name] - one, one) for name, one in before.items())
-    if gap and not watch.moved and all(float(d.norm()) <= ROUNDING * float(w.norm()) for d, w in sizes):
+    if gap and not moved and all(float(d.norm()) <= ROUNDING * float(w.norm()) for d, w in sizes):
         return "a step at lr = 0 without weight decay moves the weights by rounding alone, and perturbs none"
-    if gap:
-        raise Broken(
-            f"a step at lr = 0 without weight decay moves the weights: {gap}; restore perturbed weights "
-            "from a copy, not by adding and subtracting"
-        )
+    yield gap and (
+        f"a step at lr = 0 without weight decay moves the weights: {gap}; restore perturbed weights "
+        "from a copy, not by adding and subtracting"
+    )
     return "a step at lr = 0 without weight decay leaves the weights as they were, bit for bit"
 
 
-def own_noise(case: Case) -> str:
+def own_noise(case: OptimizerCase) -> Faults:
     """Nothing but `context.noise` is drawn from."""
-    trial = case.trial()
-    watch = Draws(trial)
-    for _ in range(len(BATCHES)):
-        trial.load()
-        watch.begin()
-        trial.take(watch)
-        watch.end()
-    if watch.drawn:
-        raise Broken(
-            f"step draws from {watch.drawn}, which other streams and seeds share: draw from "
-            "context.noise.fill_(out, step, draw) alone"
-        )
+    drawn = Observer(case.trial()).run(len(BATCHES)).drawn
+    yield drawn and (
+        f"step draws from {drawn}, which other streams and seeds share: draw from "
+        "context.noise.fill_(out, step, draw) alone"
+    )
     return "the global generators are untouched between objective calls"
 
 
-def zeroes_gradients(case: Case) -> str:
+def zeroes_gradients(case: OptimizerCase) -> Faults:
     """Gradients that stand in p.grad before a step do not matter."""
     clean, stale = case.trial(), case.trial()
     for step in range(2):
-        clean.step()
+        clean.run(1)
         stale.load()
         for p in stale.parameters:
             p.grad = torch.full_like(p, 10.0)
         stale.take()
-        gap = difference(clean.snapshot(), stale.snapshot())
-        if gap:
-            raise Broken(
-                f"gradients left in p.grad change step {step}: {gap}; call self.zero_grad() before the "
-                "first objective call, which accumulates"
-            )
+        gap = clean.gap(stale)
+        yield gap and (
+            f"gradients left in p.grad change step {step}: {gap}; call self.zero_grad() before the "
+            "first objective call, which accumulates"
+        )
     return "gradients left in p.grad before a step change nothing"
 
 
-def reads_lr(case: Case) -> str:
+def reads_lr(case: OptimizerCase) -> Faults:
     """A schedule that sets group['lr'] has effect."""
     judged = []
     for step in (0, 1, STEPS - 1):
         full, lower = case.trial().run(step), case.trial().run(step)
         start = full.weights()
-        lower.set_lr(0.5)
+        lower.scale_lr(0.5)
         gap = difference(full.run(1).weights(), lower.run(1).weights())
         if not difference(start, full.weights()):
             continue  # some methods wait some steps before they move
-        if not gap:
-            raise Broken(
-                f"halving group['lr'] before step {step} changes nothing: read lr from self.param_groups "
-                "in every step, else schedules have no effect"
-            )
+        yield not gap and (
+            f"halving group['lr'] before step {step} changes nothing: read lr from self.param_groups "
+            "in every step, else schedules have no effect"
+        )
         judged.append(str(step))
-    if not judged:
-        raise Broken(f"no step of {STEPS} moves the weights")
+    yield not judged and f"no step of {STEPS} moves the weights"
     return f"halving group['lr'] changes what step {', '.join(judged)} does"
 
 
-def channels_last(case: Case) -> str:
+def channels_last(case: OptimizerCase) -> Faults:
     """Weights keep their memory format, and their update does not depend on it."""
     options: dict[str, Any] = {"dtype": torch.float64, "even_noise": True}
     ours, other = case.trial(**options), case.trial(channels_last=False, **options)
     start, strides = ours.snapshot(), [p.stride() for p in ours.parameters]
     ours.run(len(BATCHES))
     if [p.stride() for p in ours.parameters] != strides:
-        raise Broken("a step changes the memory format of weights: write into p.data, do not replace it")
+        yield "a step changes the memory format of weights: write into p.data, do not replace it"
     end, end_other = ours.snapshot(), other.run(len(BATCHES)).snapshot()
-    for name, _ in ours.model.named_parameters():
+    for name in ours.weights():
         moved = float((end[name] - start[name]).abs().max())
         gap = float((end[name] - end_other[name]).abs().max())
-        if not gap <= LAYOUT_TOLERANCE * max(1.0, moved):
-            raise Broken(
-                f"with channels_last weights {name} ends elsewhere (max |d| = {gap:.1e} of {moved:.1e} "
-                "moved): flat views of weights and gradients in different memory orders?"
-            )
+        yield not gap <= LAYOUT_TOLERANCE * max(1.0, moved) and (
+            f"with channels_last weights {name} ends elsewhere (max |d| = {gap:.1e} of {moved:.1e} "
+            "moved): flat views of weights and gradients in different memory orders?"
+        )
     if not difference(start, end):
         return "not judged: the first steps move nothing"
     return "the same update in both memory formats"
 
 
-def counts_once(case: Case) -> str:
+def counts_once(case: OptimizerCase) -> Faults:
     """BatchNorm's running statistics take up each example of a mini-batch once a step at most.
 
     An evaluation at other weights of the same mini-batch has no news for them but other weights. Where a
     hyperparameter chooses that, as in replays of published code, the entry is judged at its defaults.
     """
-    most = _most_counts(case)
+    most = Observer(case.trial()).run(len(BATCHES)).counted
     if most > 1:
-        if case.overrides and _most_counts(case.at_defaults()) <= 1:
+        defaults = OptimizerCase(case.found, case.entry, {})
+        if case.overrides and Observer(defaults.trial()).run(len(BATCHES)).counted <= 1:
             chosen = ", ".join(f"{name}={value}" for name, value in case.overrides.items())
             return f"{most} times a step, as {chosen} chooses; at the defaults once"
-        raise Broken(
+        yield (
             f"running statistics take up a mini-batch {most} times a step: give track_stats=False to each "
             "evaluation but one, or make it a hyperparameter whose default counts once"
         )
     if not most:
         return "no evaluation counts: the statistics of the start stay until they are estimated anew"
     return "running statistics take up each example once a step"
-
-
-def _most_counts(case: Case) -> int:
-    trial, most = case.trial(), 0
-    for _ in range(len(BATCHES)):
-        watch = Counts(trial, trial.sizes[trial.done % len(trial.sizes)])
-        trial.step(watch)
-        most = max(most, *watch.counts)
-    return most
