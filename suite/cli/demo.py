@@ -52,7 +52,6 @@ def _leaderboard(*arguments: str) -> argparse.Namespace:
 def summary(args: argparse.Namespace) -> str:
     """Write what fits a terminal of each table that the options of `steppe leaderboard` choose."""
     from suite.report import text
-    from suite.report.markdown import UNTUNED
 
     board = leaderboard.build(leaderboard.chosen_records(args), options.registry(args), args)
     parts = []
@@ -77,6 +76,6 @@ def summary(args: argparse.Namespace) -> str:
              score.verdict(row.verdict)]
             for row in table.rows
         ]  # fmt: skip
-        parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({UNTUNED})\n")
+        parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({text.UNTUNED})\n")
         parts.append(options.table([header, *rows]))
     return "\n".join(parts) + "\n"

@@ -175,7 +175,7 @@ def _wanted(record: Record, args: argparse.Namespace) -> bool:
 
 def build(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Leaderboard:
     """Sort the records into the tables asked for."""
-    from suite.report import leaderboard, markdown
+    from suite.report import leaderboard, text
 
     tasks = {name: found.entry.params for name, found in registry.tasks.items()}
     optimizers = {name: found.entry.params for name, found in registry.optimizers.items()}
@@ -185,7 +185,7 @@ def build(records: Sequence[Record], registry: Registry, args: argparse.Namespac
     tables = tuple(table for table in board.tables if table.view == args.view)
     if tables or not board.tables:
         return replace(board, tables=tables)
-    sentence = f"No table at {markdown.VIEW_TITLES[args.view]}: {_WHY[args.view]}"
+    sentence = f"No table at {text.VIEW_TITLES[args.view]}: {_WHY[args.view]}"
     return replace(board, tables=tables, left_out=(*board.left_out, sentence))
 
 

@@ -20,6 +20,7 @@ from suite.cli import options
 from suite.entries.declared import Declared
 from suite.entries.registry import Registry
 from suite.entries.select import declared_cost
+from suite.report.text import plural
 from suite.spec import RunSpec
 from suite.status.forecast import Forecast, Guess
 from suite.status.sight import FINAL, WORDS
@@ -195,7 +196,7 @@ def _told(planned: list[Planned], workers: int, store: Store) -> list[str]:
     all_of = totals(planned, workers)
     states = ", ".join(f"{n} {state}" for state, n in all_of["states"].items())
     n_left, left_s = all_of["n_left"], all_of["seconds_left"]
-    lines = [f"{all_of['n_runs']} run{'' if len(planned) == 1 else 's'} in {store.root}: {states}"]
+    lines = [f"{all_of['n_runs']} {plural(len(planned), 'run')} in {store.root}: {states}"]
     if n_left == 0:
         return [*lines, "nothing to do"]
     on = f"{workers} process{'' if workers == 1 else 'es'}"

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from suite.cli import options, wandb
 from suite.errors import SteppeError
+from suite.report.text import plural
 from suite.spec import RunSpec
 from suite.status.sight import FINAL
 from suite.store.store import Store
@@ -61,7 +62,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     todo = [spec.run_id for spec in mine if before[spec.run_id] not in FINAL]
     counts = Counter(elsewhere.get(spec.run_id) or before[spec.run_id] for spec in specs)
     say(
-        f"{len(specs)} run{'' if len(specs) == 1 else 's'} in {store.root}: "
+        f"{len(specs)} {plural(len(specs), 'run')} in {store.root}: "
         + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
     )
     result, mirrored = PoolResult(), ""

@@ -78,6 +78,11 @@ class Table:
         return self.columns[0]
 
     @property
+    def heading(self) -> str:
+        """Its view and budget."""
+        return f"{text.VIEW_TITLES[self.view]}, {self.budget:g}x"
+
+    @property
     def tier(self) -> str:
         """The task's tier."""
         return self.described.tier
@@ -238,7 +243,7 @@ def _each_seed_once(set_ups: Mapping[bytes, list[Run]]) -> tuple[list[Run], list
 
 
 def _records(n: int) -> str:
-    return f"{n} record{'s' if n > 1 else ''}"
+    return f"{n} {text.plural(n, 'record')}"
 
 
 class _Stratum:

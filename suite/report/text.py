@@ -9,6 +9,14 @@ from collections.abc import Iterable, Sequence
 
 from suite.report.stats import Interval, Word
 
+UNTUNED = "untuned: not a ranking"
+
+VIEW_TITLES = {
+    "epochs": "equal epochs",
+    "sample-gradients": "equal sample-gradients",
+    "seconds": "equal seconds",
+}
+
 WORDS = {
     Word.BEST: "best set",
     Word.TIE: "tie",
@@ -18,6 +26,18 @@ WORDS = {
     Word.UNDECIDED: "undecided",
     Word.ALONE: "no other row",
 }
+
+
+def plural(n: float, noun: str) -> str:
+    """Return the noun as it stands after a number."""
+    return noun if n == 1 else f"{noun}s"
+
+
+def runs(counts: Iterable[int]) -> str:
+    """Say how many runs rows have: `n = 3 to 10`."""
+    ordered = sorted(counts) or [0]
+    least, most = ordered[0], ordered[-1]
+    return f"n = {least}" if least == most else f"n = {least} to {most}"
 
 
 def plain(text: str) -> str:
@@ -93,11 +113,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if _is_short(value) else f"{value:.{digits - 1}e}"
 
 
-def short(value: float) -> str:
-    """Show an error with two significant digits."""
-    return number(value, 2)
-
-
 def seconds(value: float | None) -> str:
     """Show seconds to a tenth, and short ones with two significant digits."""
     return f"{value:.1f}" if value is not None and value >= 1 else number(value, 2)
@@ -123,7 +138,7 @@ def geometric(mean: float, half: float | None) -> str:
     if not above:
         return f"{number(mean)} ×/÷ 1"
     decimals = 1 - _exponent(above)
-    factor = f"{1 + above:.{decimals}f}" if above < 1 else short(1 + above)
+    factor = f"{1 + above:.{decimals}f}" if above < 1 else number(1 + above, 2)
     return f"{_rounded(mean, max(3, decimals + 1))} ×/÷ {factor}"
 
 

@@ -54,15 +54,15 @@ def curve_bands(
                {"field": "mean", "title": y_title, "format": ".4g"},
                {"field": "interval", "title": "95 % interval"}, {"field": "n", "title": "runs"}]  # fmt: skip
     layers = [band, *_lines(looks, x, y, tooltip)]
-    runs = sorted({curve.n for curve in curves})
-    n = f"n = {runs[0]}" if len(runs) == 1 else f"n = {runs[0]} to {runs[-1]}" if runs else "no runs"
+    runs = [curve.n for curve in curves]
+    n = text.runs(runs) if runs else "no runs"
     banded = any(value["low"] is not None for value in values)
     means = f"line: mean over runs; {'band: 95 % t interval' if banded else 'no interval'}"
     ended = any(min(curve.counts) < curve.n for curve in curves)
     early = "a run that ended early is in no later point" if ended else ""
     last = [f"{looks.label(curve.optimizer)} {column.shown(curve.mean[-1])}" for curve in curves]
     spoken = f"{text.plain(title)}, {y_title} by {x_title}, {n}. Last values: {'; '.join(last) or 'none'}."
-    seeds = n + (f" seed{'' if runs[-1] == 1 else 's'}" if runs else "")
+    seeds = f"{n} {text.plural(max(runs), 'seed')}" if runs else n
     return _chart(title, [join([seeds, means, early])], spoken, values, layers)
 
 

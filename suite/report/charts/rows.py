@@ -10,7 +10,6 @@ from suite.report.charts.scales import Looks, join
 from suite.report.charts.theme import SCHEMA, WIDTH, Spec
 from suite.report.columns import Column
 from suite.report.leaderboard import Table
-from suite.report.markdown import UNTUNED, VIEW_TITLES
 from suite.report.notes import seeds
 from suite.report.rows import Row
 
@@ -72,7 +71,7 @@ def chart(
     """Put layers under the heading of their table; `shown` and `extra` tell how to read them."""
     where = f"{text.plain(table.task)} on {text.plain(table.data)}"
     conditions = f"{text.plain(table.precision)} on {text.plain(table.device)}"
-    heading = f"{VIEW_TITLES[table.view]}, {table.budget:g}x ({UNTUNED})"
+    heading = f"{table.heading} ({text.UNTUNED})"
     few = "no interval from one run" if any(row.n == 1 for row in table.rows) else ""
     subtitle = [join([heading, seeds(table), conditions, few]), shown, *extra]
     if not values:
@@ -93,7 +92,7 @@ def _summary(head: str, values: list[dict[str, Any]], column: Column) -> str:
     lower = column.metric.better == "lower"
     known = (value for value in values if value["mean"] is not None)
     ranked = sorted(known, key=lambda value: value["mean"], reverse=lower)
-    count = f"{len(values)} row{'' if len(values) == 1 else 's'}"
+    count = f"{len(values)} {text.plural(len(values), 'row')}"
     if not ranked:
         return f"{head}: {count}, none with a completed run."
     best, worst = ("lowest", "highest") if lower else ("highest", "lowest")

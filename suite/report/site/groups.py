@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from suite.report import text
 from suite.report.leaderboard import Table
-from suite.report.markdown import VIEW_TITLES
 from suite.spec import canonical_json, sha256_text
 
 _LONGEST = 60
@@ -76,8 +75,7 @@ def _title(table: Table) -> str:
 
 
 def _heading(table: Table, machines: Mapping[str, str]) -> str:
-    title = VIEW_TITLES[table.view]
-    head = f"{title[:1].upper()}{title[1:]}, {table.budget:g}x"
+    head = table.heading[:1].upper() + table.heading[1:]
     if table.seconds is not None:
         head += f": {table.seconds:.3g} s"
     return f"{head} on {machines[_machine(table)]}" if _machine(table) else head
@@ -110,7 +108,7 @@ def _unlike(tables: Sequence[Table]) -> list[str]:
 
 def _conditions(table: Table) -> tuple[str, ...]:
     compiled = "compiled" if table.compiled else "not compiled"
-    ranks = f"{table.ranks} rank{'s' if table.ranks > 1 else ''}"
+    ranks = f"{table.ranks} {text.plural(table.ranks, 'rank')}"
     return table.precision, table.device, compiled, ranks, table.protocol, f"engine {table.engine}"
 
 

@@ -16,7 +16,6 @@ from suite.report.charts.theme import DASHES, SHAPES
 from suite.report.columns import RowColumn, curve_groups, page_curves
 from suite.report.curves import Curve, curves
 from suite.report.leaderboard import Table
-from suite.report.markdown import VIEW_TITLES
 from suite.spec import sha256_text
 
 Rows = Sequence[Mapping[str, Any]]
@@ -70,7 +69,7 @@ def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list
             y_title = f"{column.title}, {examples} examples" if examples else column.title
             spec = charts.curve_bands(some, column, title, y_title, names)
             plot = _plot(key.replace("_", "-"), spec)
-            lines = [f"{VIEW_TITLES[table.view]}, {table.budget:g}x", *plot.saved.get("subtitle", ())]
+            lines = [table.heading, *plot.saved.get("subtitle", ())]
             plots.append(replace(plot, saved={**plot.saved, "subtitle": lines}))
     return plots
 
