@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from suite.report import text
-from suite.report.charts.scales import Looks, axis, join
-from suite.report.charts.theme import SCHEMA, WIDTH, Spec
+from suite.report.charts.scales import Looks, axis, chart, join, layer, quantity
+from suite.report.charts.theme import Spec
 from suite.report.columns import RowColumn
 from suite.report.curves import Curve
 from suite.report.runs import number
@@ -16,7 +16,6 @@ from suite.report.runs import number
 AXES = {"epoch": "epoch", "sample_gradients": "sample-gradients"}
 """Titles of the columns that a curve may run along."""
 
-_HEIGHT = 340
 _SYMBOLS = 6
 """Symbols along a line."""
 
@@ -38,18 +37,9 @@ def curve_bands(
     x_title, y_title = AXES[curves[0].along if curves else "epoch"], y_title or column.title
     values = [value for curve in curves for value in _points(curve, looks, column)]
     ends = [value[field] for value in values for field in ("mean", "low", "high")]
-    x = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
-    y = {"field": "mean", "type": "quantitative", **_vertical(y_title, ends, [column])}
-    band: Spec = {
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "area", "opacity": 0.15, "aria": False},
-        "encoding": {
-            "x": x,
-            "y": y | {"field": "low"},
-            "y2": {"field": "high"},
-            "color": looks.color("line"),
-        },
-    }
+    x, y = _x(x_title, values), quantity("mean", _vertical(y_title, ends, [column]))
+    edges = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": looks.color("line")}
+    band = layer("area", edges, where="isValid(datum.low)", opacity=0.15, aria=False)
     tooltip = [{"field": "line", "title": "optimizer"}, {"field": "x", "title": x_title},
                {"field": "mean", "title": y_title, "format": ".4g"},
                {"field": "interval", "title": "95 % interval"}, {"field": "n", "title": "runs"}]  # fmt: skip
@@ -98,34 +88,24 @@ def run_curves(
             for i, (at, value) in enumerate(known)
         ]
     y_title = " and ".join(parts.values())
-    horizontal = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
-    vertical = {"field": "mean", "type": "quantitative",
-                **_vertical(y_title, [value["mean"] for value in values], columns)}  # fmt: skip
+    vertical = quantity("mean", _vertical(y_title, [value["mean"] for value in values], columns))
     tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": x_title},
                {"field": "mean", "title": "value", "format": ".4g"}]  # fmt: skip
     title = title or y_title
     spoken = f"{text.plain(title)}: {y_title} by {x_title} of {', '.join(runs.values()) or 'no run'}."
-    return _chart(title, [], spoken, values, _lines(looks, horizontal, vertical, tooltip))
+    return _chart(title, [], spoken, values, _lines(looks, _x(x_title, values), vertical, tooltip))
 
 
 def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
     """Draw lines by colour and dash, with symbols here and there; every point answers the pointer."""
+    line = {"x": x, "y": y, "color": looks.color("line"), "strokeDash": looks.dash("index")}
+    symbol = {"x": x, "y": y, "color": looks.color("line") | looks.legend(),
+              "shape": looks.shape("line") | looks.legend()}  # fmt: skip
     return [
-        {
-            "mark": {"type": "line", "aria": False},
-            "encoding": {"x": x, "y": y, "color": looks.color("line"), "strokeDash": looks.dash("index")},
-        },
-        {
-            "transform": [{"filter": "datum.symbol"}],
-            "mark": {"type": "point", "aria": False, "size": 70},
-            "encoding": {"x": x, "y": y, "color": looks.color("line") | looks.legend(),
-                         "shape": looks.shape("line") | looks.legend()},
-        },
-        {
-            "mark": {"type": "point", "opacity": 0, "size": 140, "aria": False},
-            "encoding": {"x": x, "y": y, "tooltip": tooltip},
-        },
-    ]  # fmt: skip
+        layer("line", line, aria=False),
+        layer("point", symbol, where="datum.symbol", aria=False, size=70),
+        layer("point", {"x": x, "y": y, "tooltip": tooltip}, opacity=0, size=140, aria=False),
+    ]
 
 
 def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any]]:
@@ -149,8 +129,8 @@ def _look(looks: Looks, name: str, i: int, length: int) -> dict[str, Any]:
     return {"line": looks.label(name), "index": index, "symbol": symbol}
 
 
-def _xs(values: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [value["x"] for value in values]
+def _x(title: str, values: Sequence[Mapping[str, Any]]) -> Spec:
+    return quantity("x", axis(title, [value["x"] for value in values], tight=True))
 
 
 def _vertical(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
@@ -166,12 +146,4 @@ def _chart(
 ) -> Spec:
     if not values:
         subtitle = [*subtitle, "nothing to show: no run has these numbers"]
-    return {
-        "$schema": SCHEMA,
-        "title": {"text": text.plain(title), **({"subtitle": subtitle} if subtitle else {})},
-        "description": spoken,
-        "width": WIDTH,
-        "height": _HEIGHT,
-        "data": {"values": values},
-        "layer": layers,
-    }
+    return chart(text.plain(title), subtitle, spoken, values, layers)
