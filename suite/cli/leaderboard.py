@@ -132,8 +132,8 @@ def _figures(folder: Path, board: Leaderboard, material: Material) -> None:
 
 
 def _material(records: Sequence[Record], registry: Registry, args: argparse.Namespace) -> Material:
-    from suite.report.leaderboard import once
     from suite.report.site import Material
+    from suite.report.strata import once
 
     return Material(
         records=once(records),

@@ -52,6 +52,11 @@ def name_key(label: str) -> tuple[str | float, ...]:
     return tuple(float(piece) if at % 2 else piece for at, piece in enumerate(pieces))
 
 
+def by_name(names: Iterable[str]) -> list[str]:
+    """Sort names by `name_key`."""
+    return sorted(names, key=lambda name: (name_key(name), name))
+
+
 def distinct(names: Iterable[str], limit: int | None = None) -> dict[str, str]:
     """Put names on one line each, still unlike each other; `limit` cuts long ones in the middle."""
     out: dict[str, str] = {}

@@ -10,11 +10,8 @@ from suite.report import text
 from suite.report.charts.scales import Looks, axis, chart, join, layer, quantity
 from suite.report.charts.theme import Spec
 from suite.report.columns import RowColumn
-from suite.report.curves import Curve
+from suite.report.curves import AXES, Curve
 from suite.report.runs import number
-
-AXES = {"epoch": "epoch", "sample_gradients": "sample-gradients"}
-"""Titles of the columns that a curve may run along."""
 
 _SYMBOLS = 6
 """Symbols along a line."""

@@ -106,8 +106,7 @@ def _known(
 ) -> dict[str, Any]:
     """List the runs for the pages that look one up: [id, page, optimizer, seed, epochs, failed, score]."""
     page = {group.slug: at for at, group in enumerate(found)}
-    listed = sorted({name for _, name in on_page.values()}, key=lambda name: (text.name_key(name), name))
-    optimizers = {name: at for at, name in enumerate(listed)}
+    optimizers = {name: at for at, name in enumerate(text.by_name({name for _, name in on_page.values()}))}
     runs = []
     for run_id, record in sorted(records.items()):
         group, name = on_page.get(run_id, (None, None))

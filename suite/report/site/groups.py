@@ -51,9 +51,7 @@ class Group:
         for table in self.tables:
             for row in table.rows:
                 found.setdefault(row.entry, {}).update(dict.fromkeys(row.runs))
-        return {
-            name: list(found[name]) for name in sorted(found, key=lambda name: (text.name_key(name), name))
-        }
+        return {name: list(found[name]) for name in text.by_name(found)}
 
 
 def groups(tables: Iterable[Table]) -> list[Group]:

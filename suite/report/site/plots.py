@@ -11,10 +11,9 @@ import msgspec
 
 from suite.metric import PERCENT, Description
 from suite.report import charts, text
-from suite.report.charts.lines import AXES
 from suite.report.charts.theme import DASHES, SHAPES
 from suite.report.columns import RowColumn, curve_groups, page_curves
-from suite.report.curves import Curve, curves
+from suite.report.curves import AXES, Curve, curves
 from suite.report.leaderboard import Table
 from suite.spec import sha256_text
 
