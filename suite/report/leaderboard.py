@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from suite.metric import Description
@@ -20,7 +20,7 @@ from suite.records.schema import Record
 from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.rows import Part, Row, Version, make_part
-from suite.report.runs import Run, entry_label, tails
+from suite.report.runs import Run, entry_label, entry_labels, tails
 from suite.report.stats import MINIMUM_SEEDS, classify, pairing_correlation
 from suite.report.strata import sift
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
@@ -116,16 +116,17 @@ def build(
 
     """
     strata, left_out = sift(records)
-    heads = {
-        key: ("\n".join((_task_label(run, tasks), *_conditions(run))), run.record.spec.task.version)
-        for key, (run, *_) in strata.items()
-    }
-    unlike = tails(heads)
+    labels: dict[bytes, str] = {}
+    heads: dict[bytes, tuple[str, str]] = {}
+    for key, (run, *_) in strata.items():
+        spec = run.record.spec
+        labels[key] = entry_label(spec.task, tasks.get(spec.task.name))
+        head = labels[key], spec.data, spec.protocol, spec.precision, spec.device
+        heads[key] = repr((*head, spec.engine, spec.compile, spec.ranks)), spec.task.version
     tables: list[Table] = []
-    for key, runs in strata.items():
-        stratum = _Stratum(runs, tasks, optimizers)
-        found = places(runs, stratum.epochs)
-        tables += [stratum.table(chosen, place, unlike[key]) for place, chosen in found.items()]
+    for key, tail in tails(heads).items():
+        stratum = _Stratum(strata[key], labels[key] + tail, optimizers)
+        tables += [stratum.table(some, place) for place, some in places(strata[key], stratum.epochs).items()]
     tables.sort(key=_order)
     return Leaderboard(tuple(tables), tuple(left_out), command)
 
@@ -140,40 +141,21 @@ def _order(table: Table) -> tuple[Any, ...]:
     return (*conditions, table.ranks, REPORT_VIEWS.index(table.view), table.budget, table.fingerprints)
 
 
-def _task_label(run: Run, tasks: Mapping[str, Mapping[str, Param]]) -> str:
-    task = run.record.spec.task
-    return entry_label(task, tasks.get(task.name))
-
-
-def _conditions(run: Run) -> tuple[str, ...]:
-    spec = run.record.spec
-    names = spec.data, spec.protocol, spec.precision, spec.device
-    return *names, str(spec.engine), str(spec.compile), str(spec.ranks)
-
-
 class _Stratum:
     """Makes the tables of one stratum; what several of them show is worked out once."""
 
     def __init__(
-        self,
-        runs: Sequence[Run],
-        tasks: Mapping[str, Mapping[str, Param]],
-        optimizers: Mapping[str, Mapping[str, Param]],
+        self, runs: Sequence[Run], label: str, optimizers: Mapping[str, Mapping[str, Param]]
     ) -> None:
-        self._tasks = tasks
+        self._label, self._optimizers = label, optimizers
         self.task = runs[0].record.task
         self.epochs = self.task.epochs
         """The task's budget."""
-        completed = [run.record for run in runs if not run.failed]
-        self._columns = columns(self.task, completed)
-        refs = {run.keys.optimizer: run.record.spec.optimizer for run in runs}
-        self._labels = {
-            key: (entry_label(ref, optimizers.get(ref.name)), ref.version) for key, ref in refs.items()
-        }
+        self._columns = columns(self.task, [run.record for run in runs if not run.failed])
         self._parts: dict[tuple[str, ...], Part] = {}
 
-    def table(self, runs: Sequence[Run], place: Place, unlike: str) -> Table:
-        """Make the table of these runs; `unlike` tells its task from others of its name."""
+    def table(self, runs: Sequence[Run], place: Place) -> Table:
+        """Make the table of these runs."""
         first = runs[0].record.spec
         minimum = MINIMUM_SEEDS[self.task.tier]
         named = [(name, entry, self._part(some)) for name, entry, some in self._named(runs, place)]
@@ -182,21 +164,7 @@ class _Stratum:
         failures = {name: part.row.failed for name, _, part in named}
         verdicts = classify(scores, failures, margin=self.task.primary.margin, minimum=minimum)
         labels, outdated = _measure_labels(parts)
-        rows = tuple(
-            replace(
-                part.row,
-                optimizer=name,
-                entry=entry,
-                verdict=verdicts[name],
-                measures={
-                    label: some.measured
-                    for key, label in labels.items()
-                    if (some := part.measures.get(key)) and some.measured
-                },
-                unmeasured={labels[key]: some.without for key, some in part.measures.items() if some.without},
-            )
-            for name, entry, part in named
-        )
+        rows = tuple(part.as_row(name, entry, verdicts[name], labels) for name, entry, part in named)
         examples: dict[str, set[int]] = defaultdict(set)
         for part in parts:
             for key, some in part.measures.items():
@@ -204,7 +172,7 @@ class _Stratum:
         losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
         completed = any(row.n > row.failed for row in rows)
         return Table(
-            task=_task_label(runs[0], self._tasks) + unlike,
+            task=self._label,
             data=first.data,
             protocol=first.protocol,
             engine=first.engine,
@@ -238,8 +206,10 @@ class _Stratum:
         rows: dict[tuple[bytes, float], list[Run]] = defaultdict(list)
         for run in runs:
             rows[row_key(run, place.view)].append(run)
-        labels = {optimizer: self._labels[optimizer] for optimizer, _ in rows}
-        entries = {optimizer: labels[optimizer][0] + tail for optimizer, tail in tails(labels).items()}
+        entries = entry_labels(
+            {optimizer: some[0].record.spec.optimizer for (optimizer, _), some in rows.items()},
+            self._optimizers,
+        )
         budget = place.budget * self.epochs
         labelled = [
             (entries[optimizer] + (_epochs(some[0], budget) if at else ""), entries[optimizer], some)

@@ -121,6 +121,14 @@ def entry_label(ref: EntryRef, declared: Mapping[str, Param] | None) -> str:
     return ref.label()
 
 
+def entry_labels(
+    refs: Mapping[bytes, EntryRef], declared: Mapping[str, Mapping[str, Param]]
+) -> dict[bytes, str]:
+    """Name entries by key, each unlike the others; `declared` are their parameters by name."""
+    labels = {key: (entry_label(ref, declared.get(ref.name)), ref.version) for key, ref in refs.items()}
+    return {key: labels[key][0] + tail for key, tail in tails(labels).items()}
+
+
 def tails(labels: Mapping[bytes, tuple[str, str]]) -> dict[bytes, str]:
     """Tell like labels apart: (label, version) by key -> "", "@version" if two are alike, "#key" if still."""
     out = dict.fromkeys(labels, "")
