@@ -34,7 +34,7 @@ def curve_bands(
     x_title, y_title = AXES[curves[0].along if curves else "epoch"], y_title or column.title
     values = [value for curve in curves for value in _points(curve, looks, column)]
     ends = [value[field] for value in values for field in ("mean", "low", "high")]
-    x, y = _x(x_title, values), quantity("mean", _vertical(y_title, ends, [column]))
+    x, y = _x(x_title, values), _y(y_title, ends, [column])
     edges = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": looks.color("line")}
     band = layer("area", edges, where="isValid(datum.low)", opacity=0.15, aria=False)
     tooltip = [{"field": "line", "title": "optimizer"}, {"field": "x", "title": x_title},
@@ -50,7 +50,7 @@ def curve_bands(
     last = [f"{looks.label(curve.optimizer)} {column.shown(curve.mean[-1])}" for curve in curves]
     spoken = f"{text.plain(title)}, {y_title} by {x_title}, {n}. Last values: {'; '.join(last) or 'none'}."
     seeds = f"{n} {text.plural(max(runs), 'seed')}" if runs else n
-    return _chart(title, [join([seeds, means, early])], spoken, values, layers)
+    return chart(text.plain(title), [join([seeds, means, early])], spoken, values, layers, "run")
 
 
 def run_curves(
@@ -85,12 +85,13 @@ def run_curves(
             for i, (at, value) in enumerate(known)
         ]
     y_title = " and ".join(parts.values())
-    vertical = quantity("mean", _vertical(y_title, [value["mean"] for value in values], columns))
+    vertical = _y(y_title, [value["mean"] for value in values], columns)
     tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": x_title},
                {"field": "mean", "title": "value", "format": ".4g"}]  # fmt: skip
-    title = title or y_title
-    spoken = f"{text.plain(title)}: {y_title} by {x_title} of {', '.join(runs.values()) or 'no run'}."
-    return _chart(title, [], spoken, values, _lines(looks, _x(x_title, values), vertical, tooltip))
+    title = text.plain(title or y_title)
+    spoken = f"{title}: {y_title} by {x_title} of {', '.join(runs.values()) or 'no run'}."
+    layers = _lines(looks, _x(x_title, values), vertical, tooltip)
+    return chart(title, [], spoken, values, layers, "run")
 
 
 def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
@@ -108,13 +109,11 @@ def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
 def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any]]:
     """Return the points of a curve."""
     out = []
-    for i, x in enumerate(curve.x):
-        mean, low, high = (
-            None if value is None else column.plain(value)
-            for value in (curve.mean[i], curve.low[i], curve.high[i])
-        )
+    columns = zip(curve.x, curve.mean, curve.low, curve.high, curve.counts, strict=True)
+    for i, (x, *ends, n) in enumerate(columns):
+        mean, low, high = (None if end is None else column.plain(end) for end in ends)
         interval = f"{low:.4g} to {high:.4g}" if low is not None else "none from one run"
-        point = {"x": x, "mean": mean, "low": low, "high": high, "n": curve.counts[i], "interval": interval}
+        point = {"x": x, "mean": mean, "low": low, "high": high, "n": n, "interval": interval}
         out.append(point | _look(looks, curve.optimizer, i, len(curve.x)))
     return out
 
@@ -130,17 +129,8 @@ def _x(title: str, values: Sequence[Mapping[str, Any]]) -> Spec:
     return quantity("x", axis(title, [value["x"] for value in values], tight=True))
 
 
-def _vertical(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
-    if columns and all(column.percent for column in columns):
-        return axis(title, values, within=(0.0, 100.0))
-    if columns and all(column.metric.scale == "log" for column in columns):
-        return axis(title, values, scale="log")
-    return axis(title, values, scale="auto")
-
-
-def _chart(
-    title: str, subtitle: list[str], spoken: str, values: list[dict[str, Any]], layers: list[Spec]
-) -> Spec:
-    if not values:
-        subtitle = [*subtitle, "nothing to show: no run has these numbers"]
-    return chart(text.plain(title), subtitle, spoken, values, layers)
+def _y(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
+    if all(column.percent for column in columns):
+        return quantity("mean", axis(title, values, within=(0.0, 100.0)))
+    log = all(column.metric.scale == "log" for column in columns)
+    return quantity("mean", axis(title, values, scale="log" if log else "auto"))

@@ -92,10 +92,8 @@ class Rows:
         heading = f"{table.heading} ({text.UNTUNED})"
         few = "no interval from one run" if any(row.n == 1 for row in table.rows) else ""
         subtitle = [join([heading, seeds(table), conditions, few]), shown, *filter(None, extra)]
-        if not values:
-            subtitle.append("nothing to show: no row has these numbers")
         spoken = self._summary(f"{title}, {where}, {heading}, {seeds(table)}", values)
-        return chart(f"{title}: {where}", subtitle, spoken, values, layers, height)
+        return chart(f"{title}: {where}", subtitle, spoken, values, layers, "row", height)
 
     def _summary(self, head: str, values: Sequence[dict[str, Any]]) -> str:
         """Say in words what the chart shows, for those who do not see it."""

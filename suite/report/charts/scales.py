@@ -68,12 +68,14 @@ def chart(
     spoken: str,
     values: Sequence[dict[str, Any]],
     layers: Sequence[Spec],
+    of: Literal["row", "run"],
     height: int = HEIGHT,
 ) -> Spec:
-    """Put layers and their data under a title; `spoken` is for those who do not see the chart."""
+    """Put layers and the data `of` rows or runs under a title; `spoken` is for those who do not see them."""
+    lines = [*subtitle, *([] if values else [f"nothing to show: no {of} has these numbers"])]
     return {
         "$schema": SCHEMA,
-        "title": {"text": title, **({"subtitle": list(subtitle)} if subtitle else {})},
+        "title": {"text": title, **({"subtitle": lines} if lines else {})},
         "description": spoken,
         "width": WIDTH,
         "height": height,
