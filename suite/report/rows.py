@@ -30,7 +30,7 @@ class Row:
     optimizer: str
     """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
     entry: str
-    """The same without the epochs: what tells an optimizer from the others of every table."""
+    """The same without the epochs: it identifies an optimizer in every table."""
     epochs: float
     runs: tuple[str, ...]
     """Ids of its runs, by seed."""

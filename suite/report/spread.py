@@ -2,7 +2,7 @@
 
 The same spec gives the same bytes on one fingerprint only. Rounding differs elsewhere, training amplifies
 that, and what comes out is another draw of the run's randomness: a difference between two optimizers that is
-no larger than this spread tells nothing of either.
+no larger than this spread says nothing of either.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def classify(
     """Compare every optimizer with the best one, paired by seed, with Holm's correction (rules 20 to 24).
 
     The best has the highest mean over the seeds that all have in common, over its own where these are too
-    few; whoever is then significantly above it, over the seeds of the two, takes its place. It is chosen by
+    few; one that is significantly above it, over the seeds of the two, takes its place. It is chosen by
     the same scores that are then tested, so best against worst is the largest of all k (k - 1) / 2
     differences: these are the family that the correction pays for. The level of a tie is that of one test.
 
@@ -228,7 +228,7 @@ def classify(
         differences = {name: Differences.of(values[name], values[best]) for name in others}
         adjusted = holm({name: differences[name].p_value() for name in others}, family)
         passed.add(best)
-        # Seeds that only one of two rows has may have made its mean the highest, and the test tells.
+        # Seeds that only one of two rows has may have made its mean the highest: the test decides.
         above = [
             name
             for name in others

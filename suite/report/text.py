@@ -1,4 +1,4 @@
-"""Numbers and names as they appear in tables. Names come from strangers: none may act where it is shown."""
+"""Numbers and names as they appear in tables. Names are anybody's: none may act where it is shown."""
 
 from __future__ import annotations
 

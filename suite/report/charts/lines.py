@@ -119,7 +119,7 @@ def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any
 
 
 def _look(looks: Looks, name: str, i: int, length: int) -> dict[str, Any]:
-    """Tell the line of a point, and whether it has a symbol; those of different lines lie apart."""
+    """Return the line of a point, and whether it has a symbol; those of different lines lie apart."""
     index, every = looks.index(name), max(1, length // _SYMBOLS)
     symbol = i % every == index * max(1, every // _SYMBOLS) % every
     return {"line": looks.label(name), "index": index, "symbol": symbol}

@@ -1,4 +1,4 @@
-"""Light and dark looks of the charts. No chart tells anything by colour alone.
+"""Light and dark looks of the charts. No chart says anything by colour alone.
 
 Colours start from Okabe and Ito's (2008), with yellow on white and black on dark replaced, and were moved
 until they lie at least 3:1 from the background (WCAG 1.4.11) and 20 units of CIELAB from each other, as seen

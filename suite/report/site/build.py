@@ -1,4 +1,4 @@
-"""Writes the site: static pages, and the data of runs and charts as scripts beside them."""
+"""Writes the site: static pages, and the data of runs and charts as scripts next to them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Task and data set, and what else it takes to tell it from the other pages."""
+        """Task and data set, and the conditions by which it differs from other pages of these."""
         return f"{_title(self.table)}{self.unlike}"
 
     @property
@@ -80,7 +80,7 @@ def _heading(table: Table, machines: Mapping[str, str]) -> str:
 
 
 def _short(machines: set[str]) -> dict[str, str]:
-    """Shorten fingerprints to the machine, or to as much as tells them apart."""
+    """Shorten fingerprints to the machine, or to as much as distinguishes them."""
     first = {name: name.partition(",")[0] for name in sorted(machines)}
     if len(set(first.values())) == len(first):
         shown = text.distinct(first.values(), _MACHINE)
@@ -93,7 +93,7 @@ def _machine(table: Table) -> str:
 
 
 def _unlike(tables: Sequence[Table]) -> list[str]:
-    """By table, the conditions that tell it from those of the same title: ", bf16"."""
+    """By table, the conditions by which it differs from others of its title: ", bf16"."""
     alike: dict[str, list[tuple[str, ...]]] = {}
     for table in tables:
         alike.setdefault(_title(table), []).append(_conditions(table))

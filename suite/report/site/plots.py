@@ -166,7 +166,7 @@ def _run_chart(words: str, columns: Sequence[RowColumn], along: str = "") -> dic
 
 
 def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Sequence[str]) -> None:
-    """Tell runs by colour and symbol, and columns by dash."""
+    """Distinguish runs by colour and symbol, and columns by dash."""
     run = {"field": "run", "type": "nominal"}
     color = run | {"scale": {"domain": labels}, "legend": {"title": None}}
     dashes = [list(dash) for dash in DASHES[: len(columns)]]
@@ -184,6 +184,6 @@ def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Seque
 
 
 def script(name: str, value: Any) -> str:
-    """Write data as a script that a page loads from beside it: from a disk, only scripts can be loaded."""
+    """Write data as a script that a page loads: from a disk, only scripts can be loaded."""
     content = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"(window.steppe = window.steppe || {{}}).{name} = {content};\n"
