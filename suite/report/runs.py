@@ -130,7 +130,7 @@ def entry_labels(
 
 
 def tails(labels: Mapping[bytes, tuple[str, str]]) -> dict[bytes, str]:
-    """Distinguish equal labels: (label, version) by key -> "", "@version" if two are alike, "#key" if still."""
+    """Distinguish equal labels: (label, version) by key -> "", "@version" if that does, else "#key"."""
     out = dict.fromkeys(labels, "")
     for further in (
         {key: f"@{version}" for key, (_, version) in labels.items()},

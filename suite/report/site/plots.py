@@ -103,13 +103,9 @@ def numbers(table: Table, found: Sequence[Curve]) -> list[CurveTable]:
 
 def for_page(plot: Plot) -> charts.Spec:
     """Make a chart whose width the page sets; its colours are apart, in `themes`."""
-    out = charts.themed(plot.spec, dark=False) | {"usermeta": {"saved": plot.saved}}
-    height = out.get("height")
-    if isinstance(height, Mapping):  # a step a row would not go with a width that fits
-        out["height"] = height["step"] * max(1, len(out["data"]["values"]))
-    out["autosize"] = {"type": "fit-x", "contains": "padding"}
     # The library of the page is newer than that of the figures, and would say so at every chart.
-    return {key: value for key, value in out.items() if key not in ("config", "$schema")}
+    spec = {key: value for key, value in plot.spec.items() if key != "$schema"}
+    return spec | {"usermeta": {"saved": plot.saved}, "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def themes() -> dict[str, Any]:
