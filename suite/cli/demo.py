@@ -48,7 +48,6 @@ def _leaderboard(*arguments: str) -> Arguments:
 def summary(args: Arguments) -> str:
     """Write what fits a terminal of each table that the options of `steppe leaderboard` choose."""
     from suite.report import boards, text
-    from suite.report.markdown import UNTUNED
 
     records = leaderboard.chosen_records(args)
     board = boards.leaderboard(records, args.cached_registry, view=args.view)
@@ -74,6 +73,6 @@ def summary(args: Arguments) -> str:
              score.verdict(row.verdict)]
             for row in table.rows
         ]  # fmt: skip
-        parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({UNTUNED})\n")
+        parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({text.UNTUNED})\n")
         parts.append(options.table([header, *rows]))
     return "\n".join(parts) + "\n"

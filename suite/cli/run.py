@@ -18,6 +18,7 @@ from suite.cli import options, wandb
 from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
 from suite.publishing.recorded import IN_RECORDS, recorded
+from suite.report.text import plural
 from suite.spec import RunSpec
 from suite.status.sight import FINAL
 from suite.store.store import Store
@@ -62,7 +63,7 @@ def run_selected(args: Arguments, resume_with: str) -> int:
     todo = [spec for spec in mine if before[spec.run_id] not in FINAL]
     counts = Counter(elsewhere.get(spec.run_id) or before[spec.run_id] for spec in specs)
     say(
-        f"{len(specs)} run{'' if len(specs) == 1 else 's'} in {store.root}: "
+        f"{len(specs)} {plural(len(specs), 'run')} in {store.root}: "
         + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
     )
     result, mirrored = PoolResult(), ""

@@ -19,6 +19,7 @@ from typing import Any
 from suite.cli import options
 from suite.cli.arguments import Arguments, command
 from suite.errors import SteppeError
+from suite.report.text import plural
 from suite.status.asker import Asker, glance
 from suite.status.sight import FINAL, WORDS, Seen, Sight
 from suite.status.watch import Watch
@@ -206,7 +207,7 @@ def _summary(sight: Sight) -> list[str]:
     """Count the runs by state, and say when all of them are done."""
     counts = Counter(run.status for run in sight.runs)
     n = len(sight.runs)
-    lines = [f"{n} run{'' if n == 1 else 's'}: {_words(counts)}", *_queue(sight)]
+    lines = [f"{n} {plural(n, 'run')}: {_words(counts)}", *_queue(sight)]
     if sight.left_s is not None:
         at_a_time = f", {sight.side_by_side} at a time" if counts["running"] < n - counts["done"] else ""
         until = options.moment(sight.left_s)

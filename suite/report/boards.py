@@ -79,7 +79,7 @@ def leaderboard(
         view: one of `suite.report.views.REPORT_VIEWS`; None is all of them.
 
     """
-    from suite.report import leaderboard, markdown
+    from suite.report import leaderboard, text
 
     board = leaderboard.build(records, *declared(registry), command)
     if view is None:
@@ -87,7 +87,7 @@ def leaderboard(
     tables = tuple(table for table in board.tables if table.view == view)
     if tables or not board.tables:
         return replace(board, tables=tables)
-    sentence = f"No table at {markdown.VIEW_TITLES[view]}: {_WHY[view]}"
+    sentence = f"No table at {text.VIEW_TITLES[view]}: {_WHY[view]}"
     return replace(board, tables=tables, left_out=(*board.left_out, sentence))
 
 
@@ -117,8 +117,8 @@ def _fenced(title: str, lines: Sequence[str]) -> list[str]:
 
 def material(records: Sequence[Record], registry: Registry, store: Store | None) -> Material:
     """Collect what a site or figures need next to the tables; a store gives curves and events."""
-    from suite.report.leaderboard import once
     from suite.report.site import Material
+    from suite.report.strata import once
 
     return Material(
         records=once(records),

@@ -105,8 +105,8 @@ class Column(_Named):
     def difference(self, found: float) -> str:
         """Write the size of a difference of two means: in points of a percentage, in decades."""
         if self.metric.scale == "log":
-            return f"{text.short(abs(found))} decades"
-        return f"{100 * abs(found):.2f}" if self.metric.unit == PERCENT else text.short(abs(found))
+            return f"{text.number(abs(found), 2)} decades"
+        return f"{100 * abs(found):.2f}" if self.metric.unit == PERCENT else text.number(abs(found), 2)
 
     def verdict(self, found: Verdict) -> str:
         """Say a verdict in words, with the minimum detectable difference where nothing could be shown."""

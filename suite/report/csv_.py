@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from suite.report.leaderboard import Leaderboard, Table
-from suite.report.markdown import UNTUNED
 from suite.report.rows import Row
 from suite.report.stats import Interval
-from suite.report.text import WORDS, spreadsheet
+from suite.report.text import UNTUNED, WORDS, spreadsheet
 
 
 def render(board: Leaderboard) -> str:

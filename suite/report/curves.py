@@ -12,8 +12,8 @@ from suite.report.columns import RowColumn
 from suite.report.runs import number
 from suite.report.stats import Interval, mean_interval
 
-AXES = ("epoch", "sample_gradients")
-"""Columns of metrics rows that a curve may run along."""
+AXES = {"epoch": "epoch", "sample_gradients": "sample-gradients"}
+"""Columns of metrics rows that a curve may run along, and the titles of their axes."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 from suite.report import notes, text
 from suite.report.leaderboard import Leaderboard, Table
-from suite.report.markdown import UNTUNED, VIEW_TITLES
 
 _LONGEST = 60
 """Characters of a name in a table."""
@@ -95,9 +94,7 @@ def _sharpness(table: Table, labels: dict[str, str]) -> Iterator[str]:
             found = row.measures.get(name)
             errors = (found.se_probes, found.se_examples) if found else (None, None)
             cells.append(_number(text.measured(found.over_seeds if found else None)))
-            cells.append(
-                " / ".join("--" if error is None else _number(text.short(error)) for error in errors)
-            )
+            cells.append(" / ".join(_number(text.number(error, 2)) for error in errors))
         rows.append(cells)
     said = ["Training loss and sharpness measures, mean and 95 % t interval over seeds", notes.seeds(table)]
     yield from _float(
@@ -114,7 +111,7 @@ def _float(
     columns: str,
 ) -> Iterator[str]:
     """Lay out one table, no wider than a line; `said` are sentences without their full stop."""
-    where = f"{table.task} on {table.data}: {VIEW_TITLES[table.view]}, {table.budget:g}x ({UNTUNED})"
+    where = f"{table.task} on {table.data}: {table.heading} ({text.UNTUNED})"
     caption = " ".join([*(f"{sentence}." for sentence in (where, *said)), *sentences])
     yield r"\begin{table}"
     yield r"\centering"

@@ -12,21 +12,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from suite import PROTOCOL
 from suite.metric import Description
-from suite.records import schema
 from suite.records.schema import Record
 from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.rows import Part, Row, Version, make_part
-from suite.report.runs import Run, entry_label, runs_of, tails
+from suite.report.runs import Run, entry_label, entry_labels, tails
 from suite.report.stats import MINIMUM_SEEDS, classify, pairing_correlation
+from suite.report.strata import sift
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
-from suite.spec import EntryRef, Param
-from suite.store.index import slim
+from suite.spec import Param
 
 MATCHED = 0.05
 """Training losses whose range is at most this share of the largest count as matched (rule 27)."""
@@ -78,6 +76,11 @@ class Table:
         return self.columns[0]
 
     @property
+    def heading(self) -> str:
+        """Its view and budget."""
+        return f"{text.VIEW_TITLES[self.view]}, {self.budget:g}x"
+
+    @property
     def tier(self) -> str:
         """The task's tier."""
         return self.described.tier
@@ -112,25 +115,25 @@ def build(
         command: the command line that regenerates the report.
 
     """
-    strata, left_out = _sift(records)
-    heads = {
-        key: ("\n".join((_task_label(run, tasks), *_conditions(run))), run.record.spec.task.version)
-        for key, (run, *_) in strata.items()
-    }
-    unlike = tails(heads)
+    strata, left_out = sift(records)
+    labels: dict[bytes, str] = {}
+    heads: dict[bytes, tuple[str, str]] = {}
+    for key, (run, *_) in strata.items():
+        spec = run.record.spec
+        labels[key] = entry_label(spec.task, tasks.get(spec.task.name))
+        head = labels[key], spec.data, spec.protocol, spec.precision, spec.device
+        heads[key] = repr((*head, spec.engine, spec.compile, spec.ranks)), spec.task.version
     tables: list[Table] = []
-    for key, runs in strata.items():
-        stratum = _Stratum(runs, tasks, optimizers)
-        found = places(runs, stratum.epochs)
-        tables += [stratum.table(chosen, place, unlike[key]) for place, chosen in found.items()]
+    for key, tail in tails(heads).items():
+        stratum = _Stratum(strata[key], labels[key] + tail, optimizers)
+        tables += [stratum.table(some, place) for place, some in places(strata[key], stratum.epochs).items()]
     tables.sort(key=_order)
     return Leaderboard(tuple(tables), tuple(left_out), command)
 
 
 def names(board: Leaderboard) -> tuple[str, ...]:
     """Every entry of a leaderboard, each once, by name and the numbers in it."""
-    found = {row.entry for table in board.tables for row in table.rows}
-    return tuple(sorted(found, key=lambda name: (text.name_key(name), name)))
+    return tuple(text.by_name({row.entry for table in board.tables for row in table.rows}))
 
 
 def _order(table: Table) -> tuple[Any, ...]:
@@ -138,129 +141,21 @@ def _order(table: Table) -> tuple[Any, ...]:
     return (*conditions, table.ranks, REPORT_VIEWS.index(table.view), table.budget, table.fingerprints)
 
 
-def _task_label(run: Run, tasks: Mapping[str, Mapping[str, Param]]) -> str:
-    task = run.record.spec.task
-    return entry_label(task, tasks.get(task.name))
-
-
-def _conditions(run: Run) -> tuple[str, ...]:
-    spec = run.record.spec
-    names = spec.data, spec.protocol, spec.precision, spec.device
-    return *names, str(spec.engine), str(spec.compile), str(spec.ranks)
-
-
-def once(records: Iterable[Record]) -> dict[str, Record]:
-    """Choose one record of each run, by its id, whatever their order: a completed one where there is one."""
-    return _by_run(records)[0]
-
-
-def _by_run(records: Iterable[Record]) -> tuple[dict[str, Record], dict[str, list[Record]]]:
-    """Choose a record of each run, and return the others too; whole or slim makes no difference."""
-    chosen: dict[str, Record] = {}
-    others: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if chosen.setdefault(record.run_id, record) is not record:
-            others[record.run_id].append(record)
-    for run_id, some in others.items():
-        some.insert(0, chosen[run_id])
-        some.sort(key=lambda record: (record.status, schema.to_line(slim(record))))
-        chosen[run_id] = some.pop(0)
-    return chosen, others
-
-
-def _outcome(record: Record) -> tuple[object, ...]:
-    """Tell what must be the same wherever one run is recorded, but for the machine."""
-    results = {split: (one.n, one.metrics, one.as_trained) for split, one in record.results.items()}
-    return record.status, results, record.facts, record.profiles
-
-
-def _sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]:
-    """Sort records by stratum, each run once, in a fixed order; and say in sentences which are in none."""
-    mine: list[Record] = []
-    others: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        if record.protocol == PROTOCOL:
-            mine.append(record)
-        else:
-            others[record.protocol].add(record.run_id)
-    chosen, further = _by_run(mine)
-    unlike = [
-        (chosen[run_id], other)
-        for run_id, some in further.items()
-        for other in some
-        if _outcome(other) != _outcome(chosen[run_id])
-    ]
-    set_ups: dict[tuple[bytes, bytes, float], dict[bytes, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs_of([chosen[run_id] for run_id in sorted(chosen)]):
-        keys = run.keys
-        set_ups[keys.stratum, keys.optimizer, keys.epochs][keys.set_up].append(run)
-    strata: dict[bytes, list[Run]] = defaultdict(list)
-    repeats: list[Run] = []
-    for (stratum, *_), some in set_ups.items():
-        kept, left = _each_seed_once(some)
-        strata[stratum] += kept
-        repeats += left
-    left_out = [
-        f"{_records(len(some))} of protocol {name} left out: this is {PROTOCOL}."
-        for name, some in sorted(others.items())
-    ]
-    if unlike:
-        failed = sum(other.failed for _, other in unlike)
-        alike = sum(
-            one.provenance.origin.fingerprint == other.provenance.origin.fingerprint for one, other in unlike
-        )
-        left_out.append(
-            f"{_records(len(unlike))} left out: the same run with other results, from another source"
-            f"{f'; {failed} of them failed' if failed else ''}"
-            f"{f'; {alike} of them from the same machine and software, which must not be' if alike else ''}."
-        )
-    if repeats:
-        failed = sum(run.failed for run in repeats)
-        left_out.append(
-            f"{_records(len(repeats))} left out: the same seed again under another set-up"
-            f"{f'; {failed} of them failed' if failed else ''}."
-        )
-    return strata, left_out
-
-
-def _each_seed_once(set_ups: Mapping[bytes, list[Run]]) -> tuple[list[Run], list[Run]]:
-    """Choose a run for each seed, and return those left over too.
-
-    The set-up of most seeds is taken whole, so that a row mixes machines no more than it must; others fill
-    in what seeds it lacks.
-    """
-    chosen: dict[int, Run] = {}
-    left: list[Run] = []
-    for _, runs in sorted(set_ups.items(), key=lambda one: (-len(one[1]), one[0])):
-        left += [run for run in runs if run.seed in chosen]
-        chosen = {run.seed: run for run in runs} | chosen
-    return [*chosen.values()], left
-
-
-def _records(n: int) -> str:
-    return f"{n} record{'s' if n > 1 else ''}"
-
-
 class _Stratum:
     """Makes the tables of one stratum; what several of them show is worked out once."""
 
     def __init__(
-        self,
-        runs: Sequence[Run],
-        tasks: Mapping[str, Mapping[str, Param]],
-        optimizers: Mapping[str, Mapping[str, Param]],
+        self, runs: Sequence[Run], label: str, optimizers: Mapping[str, Mapping[str, Param]]
     ) -> None:
-        self._tasks, self._optimizers = tasks, optimizers
+        self._label, self._optimizers = label, optimizers
         self.task = runs[0].record.task
         self.epochs = self.task.epochs
         """The task's budget."""
-        completed = [run.record for run in runs if not run.failed]
-        self._columns = columns(self.task, completed)
-        self._labels: dict[bytes, str] = {}
+        self._columns = columns(self.task, [run.record for run in runs if not run.failed])
         self._parts: dict[tuple[str, ...], Part] = {}
 
-    def table(self, runs: Sequence[Run], place: Place, unlike: str) -> Table:
-        """Make the table of these runs; `unlike` tells its task from others of its name."""
+    def table(self, runs: Sequence[Run], place: Place) -> Table:
+        """Make the table of these runs."""
         first = runs[0].record.spec
         minimum = MINIMUM_SEEDS[self.task.tier]
         named = [(name, entry, self._part(some)) for name, entry, some in self._named(runs, place)]
@@ -269,21 +164,7 @@ class _Stratum:
         failures = {name: part.row.failed for name, _, part in named}
         verdicts = classify(scores, failures, margin=self.task.primary.margin, minimum=minimum)
         labels, outdated = _measure_labels(parts)
-        rows = tuple(
-            replace(
-                part.row,
-                optimizer=name,
-                entry=entry,
-                verdict=verdicts[name],
-                measures={
-                    label: some.measured
-                    for key, label in labels.items()
-                    if (some := part.measures.get(key)) and some.measured
-                },
-                unmeasured={labels[key]: some.without for key, some in part.measures.items() if some.without},
-            )
-            for name, entry, part in named
-        )
+        rows = tuple(part.as_row(name, entry, verdicts[name], labels) for name, entry, part in named)
         examples: dict[str, set[int]] = defaultdict(set)
         for part in parts:
             for key, some in part.measures.items():
@@ -291,7 +172,7 @@ class _Stratum:
         losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
         completed = any(row.n > row.failed for row in rows)
         return Table(
-            task=_task_label(runs[0], self._tasks) + unlike,
+            task=self._label,
             data=first.data,
             protocol=first.protocol,
             engine=first.engine,
@@ -325,24 +206,16 @@ class _Stratum:
         rows: dict[tuple[bytes, float], list[Run]] = defaultdict(list)
         for run in runs:
             rows[row_key(run, place.view)].append(run)
-        entries = self._entries({key: some[0].record.spec.optimizer for (key, _), some in rows.items()})
+        entries = entry_labels(
+            {optimizer: some[0].record.spec.optimizer for (optimizer, _), some in rows.items()},
+            self._optimizers,
+        )
+        budget = place.budget * self.epochs
         labelled = [
-            (
-                entries[optimizer] + (_epochs(some[0], place.budget * self.epochs) if at else ""),
-                entries[optimizer],
-                some,
-            )
+            (entries[optimizer] + (_epochs(some[0], budget) if at else ""), entries[optimizer], some)
             for (optimizer, at), some in rows.items()
         ]
         return sorted(labelled, key=lambda one: (text.name_key(one[0]), one[:2]))
-
-    def _entries(self, one: Mapping[bytes, EntryRef]) -> dict[bytes, str]:
-        """Label the optimizers by key, each unlike the others."""
-        for key, ref in one.items():
-            if key not in self._labels:
-                self._labels[key] = entry_label(ref, self._optimizers.get(ref.name))
-        suffixes = tails({key: (self._labels[key], ref.version) for key, ref in one.items()})
-        return {key: self._labels[key] + suffixes[key] for key in one}
 
     def _part(self, runs: Sequence[Run]) -> Part:
         ids = tuple(run.run_id for run in runs)

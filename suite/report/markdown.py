@@ -8,14 +8,6 @@ from collections.abc import Iterator
 from suite.report import notes, text
 from suite.report.leaderboard import Leaderboard, Table
 
-UNTUNED = "untuned: not a ranking"
-
-VIEW_TITLES = {
-    "epochs": "equal epochs",
-    "sample-gradients": "equal sample-gradients",
-    "seconds": "equal seconds",
-}
-
 INTRODUCTION = """\
 Every optimizer runs at one setting of its hyperparameters that was not tuned for the task, so no table is a
 ranking: rows are sorted by name and none is set in bold. ± is the 95 % t interval over seeds (×/÷ on a log
@@ -53,7 +45,7 @@ def _lines(board: Leaderboard) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     where = f"{text.markdown(table.task)} on {text.markdown(table.data)}"
-    yield f"## {where}: {VIEW_TITLES[table.view]}, {table.budget:g}x ({UNTUNED})"
+    yield f"## {where}: {table.heading} ({text.UNTUNED})"
     yield ""
     yield (
         f"{notes.seeds(table)}; {table.tier} tier, budget {table.epochs:g} epochs; "
@@ -101,6 +93,6 @@ def _sharpness(table: Table) -> list[str]:
             found = row.measures.get(name)
             cells.append(text.measured(found.over_seeds if found else None))
             errors = (found.se_probes, found.se_examples) if found else (None, None)
-            cells.append(" / ".join("-" if error is None else text.short(error) for error in errors))
+            cells.append(" / ".join(text.number(error, 2) for error in errors))
         rows.append(cells)
     return text.grid(header, rows, [False, *[True] * (1 + 2 * len(names))])

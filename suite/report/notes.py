@@ -41,7 +41,7 @@ def of_comparison(table: Table) -> Iterator[str]:
         margin = "no margin is declared for it, so that no tie is claimed"
     elif metric.scale == "linear" and metric.unit == PERCENT:
         points = 100 * metric.margin
-        margin = f"differences within {points:g} point{'' if points == 1 else 's'} are a tie"
+        margin = f"differences within {points:g} {text.plural(points, 'point')} are a tie"
     else:
         unit = " decades" if metric.scale == "log" else f" {metric.unit}".rstrip()
         margin = f"differences within {metric.margin:g}{unit} are a tie"
@@ -130,7 +130,7 @@ def of_machines(table: Table) -> Iterator[str]:
         yield f"Seconds are the median over runs on {table.fingerprints[0]}."
     if table.moved:
         yield (
-            f"{table.moved} run{'s' if table.moved > 1 else ''} went from one machine or version of software "
+            f"{table.moved} {text.plural(table.moved, 'run')} went from one machine or version of software "
             f"to another while training: none of them can be repeated bit for bit."
         )
     if table.digests > 1:
@@ -154,9 +154,8 @@ def train_seconds(row: Row, table: Table) -> str:
 
 def seeds(table: Table) -> str:
     """Say how many seeds the rows have."""
-    counts = sorted({row.n for row in table.rows}) or [0]
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return f"{n} seed{'' if counts[-1] == 1 else 's'}"
+    counts = [row.n for row in table.rows]
+    return f"{text.runs(counts)} {text.plural(max(counts, default=0), 'seed')}"
 
 
 def _letter(index: int) -> str:

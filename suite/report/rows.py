@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from suite.records.schema import Estimate, Record
 from suite.report.columns import Column
@@ -30,7 +30,7 @@ class Row:
     optimizer: str
     """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
     entry: str
-    """The same without the epochs: what tells an optimizer from the others of every table."""
+    """The same without the epochs: it identifies an optimizer in every table."""
     epochs: float
     runs: tuple[str, ...]
     """Ids of its runs, by seed."""
@@ -89,6 +89,21 @@ class Part:
     digests: set[tuple[tuple[str, str], ...]]
     evidence: set[str]
     """Keys of the columns whose numbers in it can all be recounted."""
+
+    def as_row(self, optimizer: str, entry: str, verdict: Verdict, labels: Mapping[Version, str]) -> Row:
+        """Return the row with what its table says of it; `labels` name the columns of the measures."""
+        return replace(
+            self.row,
+            optimizer=optimizer,
+            entry=entry,
+            verdict=verdict,
+            measures={
+                label: some.measured
+                for key, label in labels.items()
+                if (some := self.measures.get(key)) and some.measured
+            },
+            unmeasured={labels[key]: some.without for key, some in self.measures.items() if some.without},
+        )
 
 
 def make_part(runs: Sequence[Run], columns: Sequence[Column], epochs: float) -> Part:

@@ -1,4 +1,4 @@
-"""Records read for reporting: what tells which of them may share a table and a row."""
+"""Records read for reporting, and the keys by which they share a table and a row."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Keys(Struct, frozen=True, eq=False, gc=False):
     stratum: bytes
     """See `stratum`."""
     optimizer: bytes
-    """Tells the resolved optimizer, its version and source included."""
+    """The resolved optimizer, its version and source included."""
     set_up: bytes
-    """Tells all of the spec but the seed: within a stratum, how runs of one optimizer were executed."""
+    """All of the spec but the seed: within a stratum, how runs of one optimizer were executed."""
     epochs: float
     """Epochs by which runs of one optimizer are told apart."""
 
@@ -70,7 +70,7 @@ def runs_of(records: Sequence[Record]) -> Iterator[Run]:
 
 
 def set_ups(specs: Sequence[RunSpec]) -> Iterator[bytes]:
-    """Tell all of each spec but the seed; of specs that hold the same objects it is worked out once."""
+    """Encode each spec without its seed; for specs that hold the same objects this is done once."""
     known: dict[tuple[int, ...], bytes] = {}
     for spec in specs:
         task, optimizer, _seed, *others = msgspec.structs.astuple(spec)
@@ -81,7 +81,7 @@ def set_ups(specs: Sequence[RunSpec]) -> Iterator[bytes]:
 
 
 def stratum(record: Record) -> bytes:
-    """Tell all that records of one table must share, apart from the budget."""
+    """Encode all that records of one table must share, apart from the budget."""
     spec = record.spec
     conditions = spec.data, spec.data_checksum, spec.protocol, spec.engine, spec.precision, spec.device
     execution = spec.compile, spec.ranks
@@ -91,7 +91,7 @@ def stratum(record: Record) -> bytes:
 
 
 def optimizer_key(record: Record) -> bytes:
-    """Tell the resolved optimizer, its version and source included."""
+    """Encode the resolved optimizer, its version and source included."""
     return _ENCODER.encode((record.spec.optimizer, record.sources.optimizer))
 
 
@@ -121,8 +121,16 @@ def entry_label(ref: EntryRef, declared: Mapping[str, Param] | None) -> str:
     return ref.label()
 
 
+def entry_labels(
+    refs: Mapping[bytes, EntryRef], declared: Mapping[str, Mapping[str, Param]]
+) -> dict[bytes, str]:
+    """Name entries by key, each unlike the others; `declared` are their parameters by name."""
+    labels = {key: (entry_label(ref, declared.get(ref.name)), ref.version) for key, ref in refs.items()}
+    return {key: labels[key][0] + tail for key, tail in tails(labels).items()}
+
+
 def tails(labels: Mapping[bytes, tuple[str, str]]) -> dict[bytes, str]:
-    """Tell like labels apart: (label, version) by key -> "", "@version" if two are alike, "#key" if still."""
+    """Distinguish equal labels: (label, version) by key -> "", "@version" if that does, else "#key"."""
     out = dict.fromkeys(labels, "")
     for further in (
         {key: f"@{version}" for key, (_, version) in labels.items()},

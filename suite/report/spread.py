@@ -2,7 +2,7 @@
 
 The same spec gives the same bytes on one fingerprint only. Rounding differs elsewhere, training amplifies
 that, and what comes out is another draw of the run's randomness: a difference between two optimizers that is
-no larger than this spread tells nothing of either.
+no larger than this spread says nothing of either.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from suite.errors import SteppeError
 from suite.records.schema import Record, unpack_right
 from suite.report import text
 from suite.report.columns import Column, columns
-from suite.report.runs import entry_label, optimizer_key, stratum, tails
+from suite.report.runs import entry_label, entry_labels, optimizer_key, stratum
 from suite.spec import Param
 
 Pair = tuple[Record, Record]
@@ -99,9 +99,7 @@ def _spread(
 ) -> Spread:
     first, other = pairs[0]
     score = columns(first.task, [first])[0]
-    refs = {optimizer_key(one): one.spec.optimizer for one, _ in pairs}
-    labels = {key: (entry_label(ref, optimizers.get(ref.name)), ref.version) for key, ref in refs.items()}
-    names = {key: labels[key][0] + tail for key, tail in tails(labels).items()}
+    names = entry_labels({optimizer_key(one): one.spec.optimizer for one, _ in pairs}, optimizers)
     rows: dict[tuple[str, float], list[Pair]] = defaultdict(list)
     left_out = []
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Numbers and names as they appear in tables. Names come from strangers: none may act where it is shown."""
+"""Numbers and names as they appear in tables. Names are anybody's: none may act where it is shown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from suite.report.stats import Interval, Word
+
+UNTUNED = "untuned: not a ranking"
+
+VIEW_TITLES = {
+    "epochs": "equal epochs",
+    "sample-gradients": "equal sample-gradients",
+    "seconds": "equal seconds",
+}
 
 WORDS = {
     Word.BEST: "best set",
@@ -20,6 +28,18 @@ WORDS = {
 }
 
 
+def plural(n: float, noun: str) -> str:
+    """Return the noun as it stands after a number."""
+    return noun if n == 1 else f"{noun}s"
+
+
+def runs(counts: Iterable[int]) -> str:
+    """Say how many runs rows have: `n = 3 to 10`."""
+    ordered = sorted(counts) or [0]
+    least, most = ordered[0], ordered[-1]
+    return f"n = {least}" if least == most else f"n = {least} to {most}"
+
+
 def plain(text: str) -> str:
     """Put text on one line: white space and control, format and surrogate characters become single spaces."""
     kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
@@ -30,6 +50,11 @@ def name_key(label: str) -> tuple[str | float, ...]:
     """Sort names by this: numbers in them by value, so that rho=0.02 comes before rho=0.1."""
     pieces = re.split(r"((?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", label)
     return tuple(float(piece) if at % 2 else piece for at, piece in enumerate(pieces))
+
+
+def by_name(names: Iterable[str]) -> list[str]:
+    """Sort names by `name_key`."""
+    return sorted(names, key=lambda name: (name_key(name), name))
 
 
 def distinct(names: Iterable[str], limit: int | None = None) -> dict[str, str]:
@@ -93,11 +118,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if _is_short(value) else f"{value:.{digits - 1}e}"
 
 
-def short(value: float) -> str:
-    """Show an error with two significant digits."""
-    return number(value, 2)
-
-
 def seconds(value: float | None) -> str:
     """Show seconds to a tenth, and short ones with two significant digits."""
     return f"{value:.1f}" if value is not None and value >= 1 else number(value, 2)
@@ -123,7 +143,7 @@ def geometric(mean: float, half: float | None) -> str:
     if not above:
         return f"{number(mean)} ×/÷ 1"
     decimals = 1 - _exponent(above)
-    factor = f"{1 + above:.{decimals}f}" if above < 1 else short(1 + above)
+    factor = f"{1 + above:.{decimals}f}" if above < 1 else number(1 + above, 2)
     return f"{_rounded(mean, max(3, decimals + 1))} ×/÷ {factor}"
 
 

@@ -29,7 +29,7 @@ NEAR = 0.1
 
 @dataclass(frozen=True)
 class Place:
-    """What the runs of one table have in common beside their stratum."""
+    """What the runs of one table have in common besides their stratum."""
 
     view: str
     budget: float
@@ -62,7 +62,7 @@ def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     return {
         place: some
         for place, some in found.items()
-        # Beside 1x, a view is a table of its own only if it compares what equal epochs do not.
+        # Except at 1x, a view is a table of its own only if it compares what equal epochs do not.
         if place.view == "epochs" or place.budget == 1 or not any(_ids(some) <= ids for ids in by_epochs)
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from suite.metric import Metric
 from suite.records.schema import Record
 from suite.report import leaderboard, site
+from suite.report.strata import once
 from suite.store.store import Store
 from tests.suite.report import foreign
 from tests.suite.report.fake_records import PARAMS, TASKS, record, seeds, wavy
@@ -40,7 +41,7 @@ def board(some: Iterable[Record]) -> leaderboard.Leaderboard:
 
 def material(some: Sequence[Record], store: Store | None = None) -> site.Material:
     return site.Material(
-        records=leaderboard.once(some),
+        records=once(some),
         store=store,
         command=lambda spec: f"steppe run -t {spec.task.name} -o {spec.optimizer.name} -s {spec.seed}",
         commands=lambda specs: [f"steppe run -s 0-{len(specs) - 1}"],
@@ -90,7 +91,7 @@ def along(metric: Metric, epoch: int, loss: float) -> float:
 def write(root: Path, *, curves: bool, some: Sequence[Record] | None = None) -> Path:
     """Write a site, of `records` if no others are given, from a store with curves or without."""
     some = records() if some is None else some
-    store = stored(root / "store", leaderboard.once(some).values()) if curves else None
+    store = stored(root / "store", once(some).values()) if curves else None
     return site.write(root / "site", board(some), material(some, store)).parent
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from suite.report.site import build, pages
-from suite.report.site.folder import SiteFolder
+from suite.report.site.folder import site_folder
 from suite.report.site.groups import groups
 from tests.browser import sites
 from tests.browser.conftest import Open
@@ -24,10 +24,9 @@ def test_first_paint_of_5000_runs(open_page: Open, tmp_path: Path) -> None:
     board = sites.board(some)
     by_id = sites.material(some).records
     assert len(by_id) == 5000
-    folder = SiteFolder(tmp_path / "site")
-    folder.write("index.html", pages.index(board, groups(board.tables), by_id))
-    build.write_assets(folder)
-    folder.publish()
+    with site_folder(tmp_path / "site") as folder:
+        folder.write("index.html", pages.index(board, groups(board.tables), by_id))
+        build.write_assets(folder)
     page = open_page(tmp_path / "site")
     page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")

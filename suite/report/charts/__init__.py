@@ -1,11 +1,10 @@
 """Charts as Vega-Lite specs: plain dicts with their data inside, for pages and figures alike."""
 
-from suite.report.charts.lines import AXES, curve_bands, run_curves
+from suite.report.charts.lines import curve_bands, run_curves
 from suite.report.charts.points import cost_scores, of_table, scores, sharpness_scores
 from suite.report.charts.theme import BACKGROUND, PALETTE, VEGA_LITE, Spec, themed
 
 __all__ = [
-    "AXES",
     "BACKGROUND",
     "PALETTE",
     "VEGA_LITE",

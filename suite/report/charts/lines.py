@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from suite.report import text
-from suite.report.charts.scales import Looks, axis, join
-from suite.report.charts.theme import SCHEMA, WIDTH, Spec
+from suite.report.charts.scales import Looks, axis, chart, join, layer, quantity
+from suite.report.charts.theme import Spec
 from suite.report.columns import RowColumn
-from suite.report.curves import Curve
+from suite.report.curves import AXES, Curve
 from suite.report.runs import number
 
-AXES = {"epoch": "epoch", "sample_gradients": "sample-gradients"}
-"""Titles of the columns that a curve may run along."""
-
-_HEIGHT = 340
 _SYMBOLS = 6
 """Symbols along a line."""
 
@@ -38,32 +34,23 @@ def curve_bands(
     x_title, y_title = AXES[curves[0].along if curves else "epoch"], y_title or column.title
     values = [value for curve in curves for value in _points(curve, looks, column)]
     ends = [value[field] for value in values for field in ("mean", "low", "high")]
-    x = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
-    y = {"field": "mean", "type": "quantitative", **_vertical(y_title, ends, [column])}
-    band: Spec = {
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "area", "opacity": 0.15, "aria": False},
-        "encoding": {
-            "x": x,
-            "y": y | {"field": "low"},
-            "y2": {"field": "high"},
-            "color": looks.color("line"),
-        },
-    }
+    x, y = _x(x_title, values), _y(y_title, ends, [column])
+    edges = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": looks.color("line")}
+    band = layer("area", edges, where="isValid(datum.low)", opacity=0.15, aria=False)
     tooltip = [{"field": "line", "title": "optimizer"}, {"field": "x", "title": x_title},
                {"field": "mean", "title": y_title, "format": ".4g"},
                {"field": "interval", "title": "95 % interval"}, {"field": "n", "title": "runs"}]  # fmt: skip
     layers = [band, *_lines(looks, x, y, tooltip)]
-    runs = sorted({curve.n for curve in curves})
-    n = f"n = {runs[0]}" if len(runs) == 1 else f"n = {runs[0]} to {runs[-1]}" if runs else "no runs"
+    runs = [curve.n for curve in curves]
+    n = text.runs(runs) if runs else "no runs"
     banded = any(value["low"] is not None for value in values)
     means = f"line: mean over runs; {'band: 95 % t interval' if banded else 'no interval'}"
     ended = any(min(curve.counts) < curve.n for curve in curves)
     early = "a run that ended early is in no later point" if ended else ""
     last = [f"{looks.label(curve.optimizer)} {column.shown(curve.mean[-1])}" for curve in curves]
     spoken = f"{text.plain(title)}, {y_title} by {x_title}, {n}. Last values: {'; '.join(last) or 'none'}."
-    seeds = n + (f" seed{'' if runs[-1] == 1 else 's'}" if runs else "")
-    return _chart(title, [join([seeds, means, early])], spoken, values, layers)
+    seeds = f"{n} {text.plural(max(runs), 'seed')}" if runs else n
+    return chart(text.plain(title), [join([seeds, means, early])], spoken, values, layers, "run")
 
 
 def run_curves(
@@ -98,80 +85,52 @@ def run_curves(
             for i, (at, value) in enumerate(known)
         ]
     y_title = " and ".join(parts.values())
-    horizontal = {"field": "x", "type": "quantitative", **axis(x_title, _xs(values), tight=True)}
-    vertical = {"field": "mean", "type": "quantitative",
-                **_vertical(y_title, [value["mean"] for value in values], columns)}  # fmt: skip
+    vertical = _y(y_title, [value["mean"] for value in values], columns)
     tooltip = [{"field": "line", "title": "line"}, {"field": "x", "title": x_title},
                {"field": "mean", "title": "value", "format": ".4g"}]  # fmt: skip
-    title = title or y_title
-    spoken = f"{text.plain(title)}: {y_title} by {x_title} of {', '.join(runs.values()) or 'no run'}."
-    return _chart(title, [], spoken, values, _lines(looks, horizontal, vertical, tooltip))
+    title = text.plain(title or y_title)
+    spoken = f"{title}: {y_title} by {x_title} of {', '.join(runs.values()) or 'no run'}."
+    layers = _lines(looks, _x(x_title, values), vertical, tooltip)
+    return chart(title, [], spoken, values, layers, "run")
 
 
 def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
     """Draw lines by colour and dash, with symbols here and there; every point answers the pointer."""
+    line = {"x": x, "y": y, "color": looks.color("line"), "strokeDash": looks.dash("index")}
+    symbol = {"x": x, "y": y, "color": looks.color("line") | looks.legend(),
+              "shape": looks.shape("line") | looks.legend()}  # fmt: skip
     return [
-        {
-            "mark": {"type": "line", "aria": False},
-            "encoding": {"x": x, "y": y, "color": looks.color("line"), "strokeDash": looks.dash("index")},
-        },
-        {
-            "transform": [{"filter": "datum.symbol"}],
-            "mark": {"type": "point", "aria": False, "size": 70},
-            "encoding": {"x": x, "y": y, "color": looks.color("line") | looks.legend(),
-                         "shape": looks.shape("line") | looks.legend()},
-        },
-        {
-            "mark": {"type": "point", "opacity": 0, "size": 140, "aria": False},
-            "encoding": {"x": x, "y": y, "tooltip": tooltip},
-        },
-    ]  # fmt: skip
+        layer("line", line, aria=False),
+        layer("point", symbol, where="datum.symbol", aria=False, size=70),
+        layer("point", {"x": x, "y": y, "tooltip": tooltip}, opacity=0, size=140, aria=False),
+    ]
 
 
 def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any]]:
     """Return the points of a curve."""
     out = []
-    for i, x in enumerate(curve.x):
-        mean, low, high = (
-            None if value is None else column.plain(value)
-            for value in (curve.mean[i], curve.low[i], curve.high[i])
-        )
+    columns = zip(curve.x, curve.mean, curve.low, curve.high, curve.counts, strict=True)
+    for i, (x, *ends, n) in enumerate(columns):
+        mean, low, high = (None if end is None else column.plain(end) for end in ends)
         interval = f"{low:.4g} to {high:.4g}" if low is not None else "none from one run"
-        point = {"x": x, "mean": mean, "low": low, "high": high, "n": curve.counts[i], "interval": interval}
+        point = {"x": x, "mean": mean, "low": low, "high": high, "n": n, "interval": interval}
         out.append(point | _look(looks, curve.optimizer, i, len(curve.x)))
     return out
 
 
 def _look(looks: Looks, name: str, i: int, length: int) -> dict[str, Any]:
-    """Tell the line of a point, and whether it has a symbol; those of different lines lie apart."""
+    """Return the line of a point, and whether it has a symbol; those of different lines lie apart."""
     index, every = looks.index(name), max(1, length // _SYMBOLS)
     symbol = i % every == index * max(1, every // _SYMBOLS) % every
     return {"line": looks.label(name), "index": index, "symbol": symbol}
 
 
-def _xs(values: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [value["x"] for value in values]
+def _x(title: str, values: Sequence[Mapping[str, Any]]) -> Spec:
+    return quantity("x", axis(title, [value["x"] for value in values], tight=True))
 
 
-def _vertical(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
-    if columns and all(column.percent for column in columns):
-        return axis(title, values, within=(0.0, 100.0))
-    if columns and all(column.metric.scale == "log" for column in columns):
-        return axis(title, values, scale="log")
-    return axis(title, values, scale="auto")
-
-
-def _chart(
-    title: str, subtitle: list[str], spoken: str, values: list[dict[str, Any]], layers: list[Spec]
-) -> Spec:
-    if not values:
-        subtitle = [*subtitle, "nothing to show: no run has these numbers"]
-    return {
-        "$schema": SCHEMA,
-        "title": {"text": text.plain(title), **({"subtitle": subtitle} if subtitle else {})},
-        "description": spoken,
-        "width": WIDTH,
-        "height": _HEIGHT,
-        "data": {"values": values},
-        "layer": layers,
-    }
+def _y(title: str, values: Sequence[float | None], columns: Sequence[RowColumn]) -> Spec:
+    if all(column.percent for column in columns):
+        return quantity("mean", axis(title, values, within=(0.0, 100.0)))
+    log = all(column.metric.scale == "log" for column in columns)
+    return quantity("mean", axis(title, values, scale="log" if log else "auto"))

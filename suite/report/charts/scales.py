@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from suite.report import text
-from suite.report.charts.theme import DASHES, LABEL_LIMIT, SHAPES, Spec, turn
+from suite.report.charts.theme import DASHES, LABEL_LIMIT, SCHEMA, SHAPES, WIDTH, Spec, turn
+
+HEIGHT = 340
+"""Of a chart, in pixels."""
 
 LOG_SPAN = 30
 """An axis of scale `auto` is logarithmic, and says so, where the largest is so many times the smallest."""
@@ -57,6 +60,39 @@ class Looks:
         wide = 45 + min(LABEL_LIMIT, 7 * max(map(len, self._here), default=0))
         columns = {"expr": f"max(1, floor(width / {wide}))"}
         return {"legend": {"values": self._here, "title": None, "columns": columns}}
+
+
+def chart(
+    title: str,
+    subtitle: Sequence[str],
+    spoken: str,
+    values: Sequence[dict[str, Any]],
+    layers: Sequence[Spec],
+    of: Literal["row", "run"],
+    height: int = HEIGHT,
+) -> Spec:
+    """Put layers and the data `of` rows or runs under a title; `spoken` is for those who do not see them."""
+    lines = [*subtitle, *([] if values else [f"nothing to show: no {of} has these numbers"])]
+    return {
+        "$schema": SCHEMA,
+        "title": {"text": title, **({"subtitle": lines} if lines else {})},
+        "description": spoken,
+        "width": WIDTH,
+        "height": height,
+        "data": {"values": list(values)},
+        "layer": list(layers),
+    }
+
+
+def layer(mark: str, encoding: Spec, *, where: str = "", **look: Any) -> Spec:
+    """Draw one mark for each datum, or for those for which the expression `where` holds."""
+    chosen = {"transform": [{"filter": where}]} if where else {}
+    return {**chosen, "mark": {"type": mark, **look}, "encoding": encoding}
+
+
+def quantity(field: str, scale: Spec | None = None) -> Spec:
+    """Encode a number, on a scale of `axis`."""
+    return {"field": field, "type": "quantitative", **(scale or {})}
 
 
 def axis(

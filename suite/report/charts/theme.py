@@ -1,4 +1,4 @@
-"""Light and dark looks of the charts. No chart tells anything by colour alone.
+"""Light and dark looks of the charts. No chart says anything by colour alone.
 
 Colours start from Okabe and Ito's (2008), with yellow on white and black on dark replaced, and were moved
 until they lie at least 3:1 from the background (WCAG 1.4.11) and 20 units of CIELAB from each other, as seen
@@ -8,7 +8,6 @@ both themes.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 Spec = dict[str, Any]
@@ -47,17 +46,11 @@ def turn(index: int, values: tuple[Any, ...]) -> Any:
     return values[(index + index // len(PALETTE["light"])) % len(values)]
 
 
-def themed(spec: Spec, dark: bool, container: bool = False) -> Spec:
-    """Return the spec with the look of a theme, on no background of its own.
-
-    `container` makes it as wide as the element of the page that holds it.
-    """
+def themed(spec: Spec, dark: bool) -> Spec:
+    """Return the spec with the look of a theme, on no background of its own."""
     theme = "dark" if dark else "light"
     ink, quiet, grid = INK[theme], QUIET[theme], GRID[theme]
-    out = copy.deepcopy(spec)
-    if container:
-        out |= {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    out["config"] = {
+    config = {
         "background": "transparent",
         "font": _FONT,
         "range": {"category": list(PALETTE[theme])},
@@ -85,4 +78,4 @@ def themed(spec: Spec, dark: bool, container: bool = False) -> Spec:
             "failed": {"color": ink, "shape": "cross", "angle": 45, "size": 120},
         },
     }  # fmt: skip
-    return out
+    return {**spec, "config": config}

@@ -1,4 +1,4 @@
-"""Writes the site: static pages, and the data of runs and charts as scripts beside them."""
+"""Writes the site: static pages, and the data of runs and charts as scripts next to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suite.records.schema import Record
 from suite.report import csv_, latex, markdown, text
 from suite.report.leaderboard import Leaderboard, names
 from suite.report.site import pages, plots
-from suite.report.site.folder import INDEX, SiteFolder
+from suite.report.site.folder import INDEX, SiteFolder, site_folder
 from suite.report.site.groups import Group, groups, pages_of_runs
 from suite.report.site.runs import Material, RunData, read, score_of, shown
 from suite.spec import RunSpec
@@ -25,13 +25,8 @@ _ASSETS = ("style.css", "theme.js", "site.js", "charts.js", "runs.js", "run.js",
 
 def write(root: Path, board: Leaderboard, material: Material) -> Path:
     """Write the whole site into a folder and return its first page; SteppeError where that is refused."""
-    folder = SiteFolder(root)
-    try:
+    with site_folder(root) as folder:
         _fill(folder, board, material, _Progress(len(material.records)))
-        folder.publish()
-    except BaseException:
-        folder.discard()
-        raise
     return root / INDEX
 
 
@@ -111,8 +106,7 @@ def _known(
 ) -> dict[str, Any]:
     """List the runs for the pages that look one up: [id, page, optimizer, seed, epochs, failed, score]."""
     page = {group.slug: at for at, group in enumerate(found)}
-    listed = sorted({name for _, name in on_page.values()}, key=lambda name: (text.name_key(name), name))
-    optimizers = {name: at for at, name in enumerate(listed)}
+    optimizers = {name: at for at, name in enumerate(text.by_name({name for _, name in on_page.values()}))}
     runs = []
     for run_id, record in sorted(records.items()):
         group, name = on_page.get(run_id, (None, None))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from suite.report import text
 from suite.report.leaderboard import Table
-from suite.report.markdown import VIEW_TITLES
 from suite.spec import canonical_json, sha256_text
 
 _LONGEST = 60
@@ -32,7 +31,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Task and data set, and what else it takes to tell it from the other pages."""
+        """Task and data set, and the conditions by which it differs from other pages of these."""
         return f"{_title(self.table)}{self.unlike}"
 
     @property
@@ -52,9 +51,7 @@ class Group:
         for table in self.tables:
             for row in table.rows:
                 found.setdefault(row.entry, {}).update(dict.fromkeys(row.runs))
-        return {
-            name: list(found[name]) for name in sorted(found, key=lambda name: (text.name_key(name), name))
-        }
+        return {name: list(found[name]) for name in text.by_name(found)}
 
 
 def groups(tables: Iterable[Table]) -> list[Group]:
@@ -76,15 +73,14 @@ def _title(table: Table) -> str:
 
 
 def _heading(table: Table, machines: Mapping[str, str]) -> str:
-    title = VIEW_TITLES[table.view]
-    head = f"{title[:1].upper()}{title[1:]}, {table.budget:g}x"
+    head = table.heading[:1].upper() + table.heading[1:]
     if table.seconds is not None:
         head += f": {table.seconds:.3g} s"
     return f"{head} on {machines[_machine(table)]}" if _machine(table) else head
 
 
 def _short(machines: set[str]) -> dict[str, str]:
-    """Shorten fingerprints to the machine, or to as much as tells them apart."""
+    """Shorten fingerprints to the machine, or to as much as distinguishes them."""
     first = {name: name.partition(",")[0] for name in sorted(machines)}
     if len(set(first.values())) == len(first):
         shown = text.distinct(first.values(), _MACHINE)
@@ -97,7 +93,7 @@ def _machine(table: Table) -> str:
 
 
 def _unlike(tables: Sequence[Table]) -> list[str]:
-    """By table, the conditions that tell it from those of the same title: ", bf16"."""
+    """By table, the conditions by which it differs from others of its title: ", bf16"."""
     alike: dict[str, list[tuple[str, ...]]] = {}
     for table in tables:
         alike.setdefault(_title(table), []).append(_conditions(table))
@@ -110,7 +106,7 @@ def _unlike(tables: Sequence[Table]) -> list[str]:
 
 def _conditions(table: Table) -> tuple[str, ...]:
     compiled = "compiled" if table.compiled else "not compiled"
-    ranks = f"{table.ranks} rank{'s' if table.ranks > 1 else ''}"
+    ranks = f"{table.ranks} {text.plural(table.ranks, 'rank')}"
     return table.precision, table.device, compiled, ranks, table.protocol, f"engine {table.engine}"
 
 

@@ -11,7 +11,6 @@ from suite import __version__
 from suite.records.schema import Record
 from suite.report import notes, text
 from suite.report.leaderboard import Leaderboard, Table
-from suite.report.markdown import UNTUNED, VIEW_TITLES
 from suite.report.site.groups import Group
 from suite.report.site.plots import CurveTable, Plot
 from suite.report.site.runs import RunData
@@ -111,7 +110,7 @@ def _environment() -> Environment:
         "plain": text.plain,
         "number": text.number,
         "measured": text.measured,
-        "short": text.short,
+        "plural": text.plural,
         "initial": lambda words: words[:1].upper() + words[1:],
         "heading": lambda title: title.replace(", ", ",\u00a0"),
         "entry": _entry,
@@ -121,8 +120,8 @@ def _environment() -> Environment:
         "train_seconds": notes.train_seconds,
     }
     environment.globals |= {
-        "VIEW_TITLES": VIEW_TITLES,
-        "UNTUNED": UNTUNED,
+        "VIEW_TITLES": text.VIEW_TITLES,
+        "UNTUNED": text.UNTUNED,
         "version": __version__,
     }
     return environment

@@ -11,12 +11,10 @@ import msgspec
 
 from suite.metric import PERCENT, Description
 from suite.report import charts, text
-from suite.report.charts.lines import AXES
 from suite.report.charts.theme import DASHES, SHAPES
 from suite.report.columns import RowColumn, curve_groups, page_curves
-from suite.report.curves import Curve, curves
+from suite.report.curves import AXES, Curve, curves
 from suite.report.leaderboard import Table
-from suite.report.markdown import VIEW_TITLES
 from suite.spec import sha256_text
 
 Rows = Sequence[Mapping[str, Any]]
@@ -70,7 +68,7 @@ def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list
             y_title = f"{column.title}, {examples} examples" if examples else column.title
             spec = charts.curve_bands(some, column, title, y_title, names)
             plot = _plot(key.replace("_", "-"), spec)
-            lines = [f"{VIEW_TITLES[table.view]}, {table.budget:g}x", *plot.saved.get("subtitle", ())]
+            lines = [table.heading, *plot.saved.get("subtitle", ())]
             plots.append(replace(plot, saved={**plot.saved, "subtitle": lines}))
     return plots
 
@@ -105,13 +103,9 @@ def numbers(table: Table, found: Sequence[Curve]) -> list[CurveTable]:
 
 def for_page(plot: Plot) -> charts.Spec:
     """Make a chart whose width the page sets; its colours are apart, in `themes`."""
-    out = charts.themed(plot.spec, dark=False) | {"usermeta": {"saved": plot.saved}}
-    height = out.get("height")
-    if isinstance(height, Mapping):  # a step a row would not go with a width that fits
-        out["height"] = height["step"] * max(1, len(out["data"]["values"]))
-    out["autosize"] = {"type": "fit-x", "contains": "padding"}
     # The library of the page is newer than that of the figures, and would say so at every chart.
-    return {key: value for key, value in out.items() if key not in ("config", "$schema")}
+    spec = {key: value for key, value in plot.spec.items() if key != "$schema"}
+    return spec | {"usermeta": {"saved": plot.saved}, "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def themes() -> dict[str, Any]:
@@ -168,7 +162,7 @@ def _run_chart(words: str, columns: Sequence[RowColumn], along: str = "") -> dic
 
 
 def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Sequence[str]) -> None:
-    """Tell runs by colour and symbol, and columns by dash."""
+    """Distinguish runs by colour and symbol, and columns by dash."""
     run = {"field": "run", "type": "nominal"}
     color = run | {"scale": {"domain": labels}, "legend": {"title": None}}
     dashes = [list(dash) for dash in DASHES[: len(columns)]]
@@ -186,6 +180,6 @@ def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Seque
 
 
 def script(name: str, value: Any) -> str:
-    """Write data as a script that a page loads from beside it: from a disk, only scripts can be loaded."""
+    """Write data as a script that a page loads: from a disk, only scripts can be loaded."""
     content = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"(window.steppe = window.steppe || {{}}).{name} = {content};\n"

@@ -23,7 +23,7 @@ _EVENT = ("attempt", "event", "why", "status", "step")
 
 @dataclass(frozen=True)
 class Material:
-    """What a site is made of beside the tables."""
+    """What a site is made of besides the tables."""
 
     records: Mapping[str, Record]
     """By run id; of a store, the slim ones."""

@@ -9,17 +9,25 @@ from pathlib import Path
 import pytest
 
 from suite.errors import SteppeError
-from suite.report.site.folder import MARKER, STAGING, SiteFolder
+from suite.report.site.folder import MARKER, STAGING, site_folder
 
 
 def publish(root: Path, **files: str) -> None:
-    folder = SiteFolder(root)
-    try:
+    with site_folder(root) as folder:
         for name, content in files.items():
             folder.write(name.replace("__", "/") + ".html", content)
-        folder.publish()
-    finally:
-        folder.discard()
+
+
+def killed(root: Path, **files: str) -> None:
+    """Stage files in a process that then dies."""
+    child = os.fork()
+    if child == 0:
+        building = site_folder(root)
+        folder = building.__enter__()
+        for name, content in files.items():
+            folder.write(f"{name}.html", content)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def listed(root: Path) -> set[str]:
@@ -38,7 +46,7 @@ def test_stale_pages_go_and_a_strangers_files_stay(tmp_path: Path) -> None:
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(SteppeError, match=r"not empty and no site of ours.* -o"):
-        SiteFolder(tmp_path)
+        publish(tmp_path, index="1")
     assert listed(tmp_path) == {"thesis.tex"}
 
 
@@ -50,21 +58,18 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(SteppeError, match="is a file: an HTML leaderboard is a folder"):
-        SiteFolder(tmp_path / "file")
+        publish(tmp_path / "file")
     with pytest.raises(SteppeError, match=r"cannot write .*choose another folder with -o"):
-        SiteFolder(tmp_path / "file" / "below")
+        publish(tmp_path / "file" / "below")
 
 
 def test_until_it_is_whole_the_build_before_it_stands(tmp_path: Path) -> None:
     root = tmp_path / "site"
     publish(root, index="1", old="1")
-    cut_short = SiteFolder(root)
-    cut_short.write("index.html", "2")
-    cut_short.write("new.html", "2")
+    killed(root, index="2", new="2")
+    assert (root / STAGING / "new.html").exists()
     assert (root / "index.html").read_text() == "1"
     assert not (root / "new.html").exists()
-    assert cut_short._lock is not None
-    os.close(cut_short._lock)  # as a kill does
     publish(root, index="3")
     assert listed(root) == {"index.html"}
     assert not (root / STAGING).exists()
@@ -79,11 +84,11 @@ def test_a_publication_cut_short_is_mended(tmp_path: Path) -> None:
     assert listed(root) == {"index.html"}
 
 
-def test_discarding_leaves_the_old_site(tmp_path: Path) -> None:
+def test_a_build_that_fails_leaves_the_old_site(tmp_path: Path) -> None:
     publish(tmp_path, index="1")
-    folder = SiteFolder(tmp_path)
-    folder.write("index.html", "2")
-    folder.discard()
+    building = site_folder(tmp_path)
+    building.__enter__().write("index.html", "2")
+    assert not building.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert listed(tmp_path) == {"index.html"}
     assert (tmp_path / "index.html").read_text() == "1"
 
@@ -100,40 +105,36 @@ def test_a_marker_that_points_elsewhere_deletes_nothing_there(tmp_path: Path, na
 
 
 def test_two_builds_do_not_mix(tmp_path: Path) -> None:
-    first = SiteFolder(tmp_path)
-    first.write("index.html", "1")
-    with pytest.raises(SteppeError, match=r"another build is writing into .*: wait for it"):
-        SiteFolder(tmp_path)
-    first.publish()
+    with site_folder(tmp_path) as first:
+        first.write("index.html", "1")
+        with pytest.raises(SteppeError, match=r"another build is writing into .*: wait for it"):
+            publish(tmp_path, index="2")
     assert (tmp_path / "index.html").read_text() == "1"
-    second = SiteFolder(tmp_path)
-    second.discard()
+    with pytest.raises(KeyboardInterrupt), site_folder(tmp_path):
+        raise KeyboardInterrupt
     publish(tmp_path, index="3")
     assert (tmp_path / "index.html").read_text() == "3"
 
 
 def test_the_death_of_a_build_lets_the_next_one_in(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        SiteFolder(tmp_path).write("index.html", "1")
-        os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    killed(tmp_path, index="1")
     publish(tmp_path, index="2")
     assert listed(tmp_path) == {"index.html"}
 
 
 def test_a_kill_at_the_first_marker_locks_nobody_out(tmp_path: Path) -> None:
-    (tmp_path / f"{MARKER}.new").write_text("{")
+    (tmp_path / STAGING).mkdir()
+    (tmp_path / STAGING / MARKER).write_text("{")
     publish(tmp_path, index="1")
     assert listed(tmp_path) == {"index.html"}
 
 
-@pytest.mark.parametrize("content", ['{"files": 5}', "[]", "{", ""])
+@pytest.mark.parametrize("content", ['{"files": 5}', '{"files": "index.html"}', "[]", "{", ""])
 def test_a_damaged_marker_is_one_line_and_nothing_is_touched(tmp_path: Path, content: str) -> None:
     publish(tmp_path, index="1")
     (tmp_path / MARKER).write_text(content)
     with pytest.raises(SteppeError, match="is damaged or not ours: remove"):
-        SiteFolder(tmp_path)
+        publish(tmp_path, index="2")
     assert listed(tmp_path) == {"index.html"}
     assert (tmp_path / MARKER).read_text() == content
 

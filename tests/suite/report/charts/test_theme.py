@@ -70,9 +70,9 @@ def test_a_colour_that_comes_round_again_has_another_shape_and_dash():
 
 def test_a_theme_leaves_the_spec_as_it_was():
     spec = {"mark": "point", "width": 620, "title": {"text": "t"}}
-    light, dark = themed(spec, dark=False), themed(spec, dark=True, container=True)
+    light, dark = themed(spec, dark=False), themed(spec, dark=True)
     assert spec == {"mark": "point", "width": 620, "title": {"text": "t"}}
-    assert (light["width"], dark["width"]) == (620, "container")
+    assert light["width"] == dark["width"] == 620
     assert light["config"]["range"]["category"] == list(PALETTE["light"])
     assert dark["config"]["range"]["category"] == list(PALETTE["dark"])
     assert light["config"]["background"] == dark["config"]["background"] == "transparent"
