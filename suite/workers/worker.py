@@ -37,6 +37,7 @@ from suite.errors import RankLostError, SteppeError
 from suite.files import StorageError
 from suite.store.claim import RunBusy
 from suite.store.store import RunFolder
+from suite.workers.pipe import reserve_stdout
 from suite.workers.signals import SAVE, release
 
 OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "lost", "mistake", "error")
@@ -77,7 +78,7 @@ def main() -> int:
     """Serve until stdin ends, `Stop` is asked, or a run raises."""
     stop = Stop()
     args = _arguments()
-    emit = _reserve_stdout()
+    emit = _emitter()
     faulthandler.enable(file=2)  # a segfault says where, in the log of the run that it ended
     registry = Registry(args.plugin)
     for line in _lines():
@@ -185,11 +186,9 @@ def _set_threads(n: int) -> None:
         os.environ[name] = str(n)
 
 
-def _reserve_stdout() -> Emit:
-    """Keep the real stdout for events; whatever else prints goes to stderr."""
-    private = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
+def _emitter() -> Emit:
+    """Return what writes an event to the real stdout."""
+    private = reserve_stdout()
 
     def emit(event: dict[str, Any]) -> None:
         line = json.dumps(event).encode() + b"\n"
