@@ -128,7 +128,7 @@ def caption(spec: RunSpec, registry: Registry) -> Caption:
 
 
 def _label(ref: EntryRef, entry: Entry | None) -> str:
-    from suite.report.runs import entry_label
+    from suite.entries.labels import entry_label
 
     declared: dict[str, Param] | None = dict(entry.params) if entry else None
     return entry_label(ref, declared)

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from suite import PROTOCOL
+from suite.entries.labels import entry_label
 from suite.metric import Description
 from suite.records import schema
 from suite.records.schema import Record
 from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.rows import Part, Row, Version, make_part
-from suite.report.runs import Run, entry_label, runs_of, tails
+from suite.report.runs import Run, runs_of, tails
 from suite.report.stats import MINIMUM_SEEDS, classify, pairing_correlation
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
 from suite.spec import EntryRef, Param
