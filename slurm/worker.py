@@ -303,9 +303,8 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     """Start the mirror on W&B; whatever is wrong with it, the runs run."""
     if order.wandb == "off":
         return None
-    from suite.cli import wandb
     from suite.entries.declared import Declared
-    from suite.track import mode
+    from suite.track import launch, mode
 
     specs = []
     for run_id in run_ids:
@@ -314,7 +313,7 @@ def _mirror(store: Store, order: Order, run_ids: Iterable[str]) -> Mirror | None
     plugins = [Path(plugin) for plugin in order.plugins]
     try:
         with held():  # until the sidecar handles them
-            return wandb.sidecar(store, mode.choose(order.wandb), specs, Declared(plugins), plugins)
+            return launch.start(store, mode.choose(order.wandb), specs, Declared(plugins), plugins)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
         return None

@@ -13,20 +13,15 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from suite.entries.registry import Registry
 from suite.entries.select import VIEWS, expand, parse_seeds
 from suite.errors import SteppeError
 from suite.spec import PRECISIONS, RunSpec
 from suite.store.lines import finite
+from suite.store.store import STORE, Store
 from suite.terminal.table import clean, fit, width_of
-
-if TYPE_CHECKING:
-    from suite.store.store import Store
-
-STORE = "runs"
-"""The store where neither --store nor STEPPE_STORE names one."""
 
 IN_RECORDS = ("done in records", "failed in records")
 """States of runs that published records hold, and that the store need not hold too."""

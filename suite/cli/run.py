@@ -21,8 +21,7 @@ from suite.spec import RunSpec
 from suite.status.sight import FINAL
 from suite.store.store import Store
 from suite.terminal.display import Display
-from suite.track import mode
-from suite.track.launch import Mirror
+from suite.track import launch, mode
 from suite.workers.pool import Place, PoolResult, run_pool
 from suite.workers.process import Event, visible_gpus
 
@@ -67,7 +66,7 @@ def run_selected(args: argparse.Namespace, resume_with: str) -> int:
     result, mirrored = PoolResult(), ""
     if todo:
         chosen = [spec for spec in specs if spec.run_id in todo]
-        mirror = wandb.sidecar(store, target, chosen, registry, args.plugin)
+        mirror = launch.start(store, target, chosen, registry, args.plugin)
         try:
             result = run_todo(store, todo, args, options.default_workers(specs[0]), mirror)
         finally:
@@ -91,7 +90,11 @@ def _check_gpus(specs: Sequence[RunSpec], ranks: int) -> None:
 
 
 def run_todo(
-    store: Store, todo: list[str], args: argparse.Namespace, default_workers: int, mirror: Mirror | None
+    store: Store,
+    todo: list[str],
+    args: argparse.Namespace,
+    default_workers: int,
+    mirror: launch.Mirror | None,
 ) -> PoolResult:
     """Run what is to do under the live table; the mirror, if any, is told what starts and ends."""
     with Display(len(todo)) as display:

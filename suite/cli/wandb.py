@@ -10,26 +10,21 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from suite.cli import Parser, options
 from suite.entries.declared import Declared
-from suite.entries.registry import Entry, Registry
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
-from suite.spec import EntryRef, Param, RunSpec
 from suite.store.store import Store
-from suite.task import TaskSpec
 from suite.track import content, launch, mode, state, table
-from suite.track.content import Caption
 from suite.track.mode import Target
+from suite.track.process import Command, State
+from suite.track.sidecar import Supervisor
 from suite.track.state import MirrorFolder
-from suite.track.supervisor import Supervisor
 
 ACTIONS = ("sync",)
 
@@ -66,11 +61,12 @@ def execute(args: argparse.Namespace) -> int:
     store = Store(options.store_root(args))
     registry = Declared(args.plugin)
     folders = [store.find(prefix) for prefix in args.run] or [store.run(name) for name in store.run_ids()]
-    orders, counts = _orders(store, [folder.run_id for folder in folders], registry, target)
+    commands, counts = _commands(store, [folder.run_id for folder in folders], registry, target)
     if not args.run:
-        orders += _leaderboard(store, args, target, counts)
-    supervisor = _mirror(store, target, orders, counts)
-    _say(store, target, counts, supervisor)
+        commands += _leaderboard(store, args, target, counts)
+    reached = _mirror(store, target, commands)
+    counts["mirrored"], counts["lost"] = reached.done, reached.lost
+    _say(store, target, counts, reached.problem)
     if args.json:
         options.print_json({**counts, "mode": target.mode, "server": target.server})
     return 1 if counts["lost"] or counts["damaged"] else 0
@@ -90,12 +86,12 @@ def _target(requested: str | None) -> Target:
     return target
 
 
-def _orders(
+def _commands(
     store: Store, run_ids: Iterable[str], registry: Registry, target: Target
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[Command], dict[str, int]]:
     """Return which runs are to be mirrored, and count those that there is nothing to do for."""
     counts = dict.fromkeys(("mirrored", "unchanged", "running", "without rows", "damaged", "lost"), 0)
-    orders = []
+    commands = []
     for run_id in run_ids:
         try:
             folder = store.run(run_id)
@@ -110,34 +106,14 @@ def _orders(
         elif MirrorFolder(store.root, run_id).holds(target, now.digest):
             counts["unchanged"] += 1
         else:
-            named = caption(now.spec, registry).short().to_dict()
-            orders.append({"run": run_id, "caption": named, "ended": True})
-    return orders, counts
-
-
-def caption(spec: RunSpec, registry: Registry) -> Caption:
-    """Name a run as the leaderboards do; all parameters are told of entries that are not known here."""
-    task = registry.tasks.get(spec.task.name)
-    entry = task.entry if task else None
-    optimizer = registry.optimizers.get(spec.optimizer.name)
-    return Caption(
-        _label(spec.task, entry),
-        _label(spec.optimizer, optimizer.entry if optimizer else None),
-        entry.tier if isinstance(entry, TaskSpec) else "",
-    )
-
-
-def _label(ref: EntryRef, entry: Entry | None) -> str:
-    from suite.entries.labels import entry_label
-
-    declared: dict[str, Param] | None = dict(entry.params) if entry else None
-    return entry_label(ref, declared)
+            commands.append(Command(run_id, launch.labels_of(now.spec, registry)))
+    return commands, counts
 
 
 def _leaderboard(
     store: Store, args: argparse.Namespace, target: Target, counts: dict[str, int]
-) -> list[dict[str, Any]]:
-    """Return the order for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
+) -> list[Command]:
+    """Return the command for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
     try:
         payload = _payload(store, args)
     except SteppeError as error:
@@ -151,7 +127,7 @@ def _leaderboard(
     if MirrorFolder(store.root, name).holds(target, digest):
         counts["unchanged"] += 1
         return []
-    return [{"run": name, "table": str(payload)}]
+    return [Command(name, table=str(payload))]
 
 
 def _payload(store: Store, args: argparse.Namespace) -> Path | None:
@@ -187,51 +163,31 @@ def typed(text: str) -> tuple[list[str], list[list[float | str | None]]]:
     return head, [list(row) for row in zip(*columns, strict=True)]
 
 
-def _mirror(
-    store: Store, target: Target, orders: Sequence[dict[str, Any]], counts: dict[str, int]
-) -> Supervisor | None:
-    """Write what is ordered, in a process of its own that is killed where it hangs."""
-    if not orders:
-        return None
-    print(f"W&B: {len(orders)} to mirror", file=sys.stderr, flush=True)
-    log = state.open_log(store.root)
-    supervisor = Supervisor(store, target, log)
-    try:
-        for order in orders:
-            supervisor.take(order)
-        supervisor.close()
-        while supervisor.left:
-            supervisor.turn(1.0)
-    finally:
-        supervisor.kill()
-        os.close(log)
-    counts["mirrored"], counts["lost"] = len(supervisor.done), len(supervisor.lost)
-    return supervisor
+def _mirror(store: Store, target: Target, commands: Sequence[Command]) -> State:
+    """Carry out the commands, in a process of its own that is killed where it hangs."""
+    if not commands:
+        return State()
+    print(f"W&B: {len(commands)} to mirror", file=sys.stderr, flush=True)
+    with state.open_log(store.root) as log:
+        supervisor = Supervisor(store, target, log)
+        try:
+            for command in commands:
+                supervisor.take(command)
+            supervisor.close()
+            while supervisor.left:
+                supervisor.turn()
+        finally:
+            supervisor.kill()
+    return supervisor.state
 
 
-def _say(store: Store, target: Target, counts: dict[str, int], supervisor: Supervisor | None) -> None:
+def _say(store: Store, target: Target, counts: dict[str, int], problem: str) -> None:
     folder = store.root / state.FOLDER
-    where = (
-        f"{target.server}, project {target.project}"
-        if target.mode == "online"
-        else f"offline files in {folder}"
-    )
-    told = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "mirrored")
-    print(f"W&B ({where}): {told}", file=sys.stderr)
-    if supervisor is not None and supervisor.lost:
-        print(f"  {supervisor.problem}; all that wandb said: {folder / state.LOG}", file=sys.stderr)
+    online = f"{target.server}, project {target.project}"
+    where = online if target.mode == "online" else f"offline files in {folder}"
+    listed = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "mirrored")
+    print(f"W&B ({where}): {listed}", file=sys.stderr)
+    if counts["lost"]:
+        print(f"  {problem}; all that wandb said: {folder / state.LOG}", file=sys.stderr)
     elif counts["mirrored"] and target.mode == "offline":
         print("  with a key, `steppe wandb sync` uploads the runs straight from the store", file=sys.stderr)
-
-
-def sidecar(
-    store: Store, target: Target | None, specs: Iterable[RunSpec], registry: Registry, plugins: Sequence[Path]
-) -> launch.Mirror | None:
-    """Start the mirror of a sweep; None where runs are mirrored nowhere."""
-    if target is None:
-        return None
-    captions = {spec.run_id: caption(spec, registry) for spec in specs}
-    named = ["--store", str(store.root)] if str(store.root) != options.STORE else []
-    named += [piece for plugin in plugins for piece in ("--plugin", str(plugin))]
-    sync = shlex.join(["steppe", "wandb", "sync", *named])
-    return launch.Mirror(store.root, target, captions, sync)

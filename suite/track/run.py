@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from suite.store.store import Store
 from suite.track import content
-from suite.track.content import Caption, Content
+from suite.track.content import Content, Labels
 from suite.track.mode import Target
 from suite.track.state import MirrorFolder
 
@@ -23,11 +22,10 @@ WRITTEN_S = 10.0
 class RunMirror:
     """One run on W&B, begun anew: what the store has of it is written from its first step on."""
 
-    def __init__(self, store: Store, run_id: str, names: Caption | None, target: Target) -> None:
-        self._run_folder, self._target, self._names = store.run(run_id), target, names
-        self.folder = MirrorFolder(store.root, run_id)
-        self._stack = contextlib.ExitStack()
-        self._stack.enter_context(self.folder.lock())
+    def __init__(self, store: Store, run_id: str, labels: Labels | None, target: Target) -> None:
+        self._run_folder, self._labels, self._target = store.run(run_id), labels, target
+        self._folder = MirrorFolder(store.root, run_id)
+        self._lock = self._folder.lock()
         self._run: Any = None
         self._last_step = -1
 
@@ -37,26 +35,25 @@ class RunMirror:
         if now is not None and now.status != "completed":
             self._write(now)
 
-    def finish(self) -> str:
+    def finish(self) -> Literal["done", "nothing"]:
         """Write what is missing, see that it is whole, and remember that; return the outcome."""
         now = content.read(self._run_folder)
         # A run that `feed` opened must be ended, whether or not it is all there.
-        if now is not None and (self._run is not None or not self.folder.holds(self._target, now.digest)):
+        if now is not None and (self._run is not None or not self._folder.holds(self._target, now.digest)):
             self._write(now)
             self._run.summary.update(now.summary)
-            self._run.finish(0 if now.status == "completed" else 1)
-            finished(self._run, self.folder, self._target, now.digest, now.steps)
+            steps, code = [row["step"] for row in now.rows], 0 if now.status == "completed" else 1
+            finish(self._run, self._folder, self._target, now.digest, steps, code)
         self.release()
         return "nothing" if now is None else "done"
 
     def release(self) -> None:
         """Let others mirror this run."""
-        self._stack.close()
+        self._lock.close()
 
     def _write(self, now: Content) -> None:
         if self._run is None:
-            names = self._names or content.caption(now.spec)
-            self._run = init(self.folder, self._target, content.settings_of(now.spec, names))
+            self._run = init(self._folder, self._target, content.settings_of(now.spec, self._labels))
             self._run.define_metric("step", hidden=True)
             self._run.define_metric("*", step_metric="step")
         for row in now.rows:
@@ -95,17 +92,20 @@ def init(folder: MirrorFolder, target: Target, settings: dict[str, Any]) -> Any:
     )
 
 
-def finished(run: Any, folder: MirrorFolder, target: Target, digest: str, steps: list[int]) -> None:
-    """Mark an ended run as mirrored; online wandb said that all arrived, an offline file is read back."""
+def finish(
+    run: Any, folder: MirrorFolder, target: Target, digest: str, steps: list[int], code: int = 0
+) -> None:
+    """End a run and mark it as mirrored; online wandb says that all arrived, an offline file is read back."""
+    run.finish(code)
     if target.mode == "online":
-        folder.complete(target, digest, len(steps), keep=None)
+        folder.complete(target, digest, keep=None)
         return
     from suite.track import reader
 
     segment, file = Path(run.settings.sync_dir), Path(run.settings.sync_file)
     until = time.monotonic() + WRITTEN_S
-    while not reader.read(file).is_whole(steps):
+    while not reader.is_whole(file, steps):
         if time.monotonic() > until:
             raise RuntimeError(f"{segment.name} does not hold all that was written")
         time.sleep(0.05)
-    folder.complete(target, digest, len(steps), keep=segment)
+    folder.complete(target, digest, keep=segment)

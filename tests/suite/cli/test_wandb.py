@@ -17,6 +17,7 @@ from suite.track import reader
 from suite.track.state import MirrorFolder
 from tests.suite.cli.conftest import TINY, Cli
 from tests.suite.runner import PLUGIN, tiny_specs
+from tests.suite.track import offline
 from tests.suite.track.stub import Stub, forget_keys, serving
 
 
@@ -130,7 +131,7 @@ def test_sync_offline_writes_files_and_the_leaderboard(cli: Cli, store: Store) -
     assert answer.code == 0
     assert f"offline files in {store.root / 'wandb'}): 7 mirrored" in answer.err
     (board,) = (store.root / "wandb").glob("leaderboard-*/wandb/*/*.wandb")
-    found = reader.read(board)
+    found = offline.read(board)
     assert found.run["job_type"] == "leaderboard"
     assert found.rows[0]["leaderboard._type"] == "table-file"
     (shown,) = (board.parent / "files" / "media" / "table").iterdir()

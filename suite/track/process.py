@@ -1,0 +1,92 @@
+"""The processes of the mirror: how one starts the next, and what they say to each other.
+
+    a sweep  -- Command ->  sidecar.py  -- Command ->  mirror.py, which imports wandb
+             <-- State ---              <-- Report --
+
+A message is a line of JSON in a pipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar
+
+import msgspec
+
+from suite.store.store import Store
+from suite.track.content import Labels
+from suite.track.mode import Target
+from suite.workers.pipe import Lines
+
+M = TypeVar("M")
+
+Outcome = Literal["again", "done", "nothing", "lost", "failed", "hopeless"]
+"""again: it is followed, or another process mirrors it; nothing: the store has none of it; lost: it is
+damaged, or its disk is full; failed: wandb raised; hopeless: so it will for every run."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Write what there is of a run; if it ended, write it to its end; with a table, write that instead."""
+
+    run: str
+    labels: Labels | None = None
+    """Without them, all parameters are shown."""
+    ended: bool = True
+    table: str = ""
+    """The file of a leaderboard, see `suite.track.table`."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a command."""
+
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """How many runs are mirrored, outstanding and given up, and why the last failure failed."""
+
+    done: int = 0
+    left: int = 0
+    lost: int = 0
+    problem: str = ""
+
+
+def encode(message: Command | Report | State) -> bytes:
+    """Return a message as a line; names of files may hold bytes that are not UTF-8."""
+    return json.dumps(asdict(message), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def decode(line: bytes | str, kind: type[M]) -> M:
+    """Read a message of that kind."""
+    return msgspec.convert(json.loads(line), kind)
+
+
+class Child(subprocess.Popen[bytes]):
+    """A process of a module of `suite.track`."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+    def __init__(self, module: str, store_root: Path, target: Target, **options: Any) -> None:
+        command = [sys.executable, "-P", "-m", f"suite.track.{module}", f"--store={store_root}"]
+        command.append(f"--target={json.dumps(asdict(target))}")
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options)
+        self.lines = Lines(self.stdout)
+
+
+def arguments() -> tuple[Store, Target]:
+    """Read the arguments that `Child` gives its module."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--store", type=Store, required=True)
+    parser.add_argument("--target", required=True, help="the fields of a Target, as JSON")
+    args = parser.parse_args()
+    return args.store, decode(args.target, Target)
