@@ -2,12 +2,12 @@
 
     launch.py   what a process that runs runs holds of it: lines into a pipe, never blocking
     sidecar.py  the detached process of a sweep: starts and kills the one below, tries again, gives up in time
-    mirror.py   the process that imports wandb; it writes runs (run.py) and a leaderboard (table.py)
+    mirror.py   the process that imports wandb and writes runs; table.py a leaderboard
     process.py  how these processes start each other, and what they say to each other
     reader.py   reads wandb's offline files back
     mode.py     online, offline or off
     content.py  what W&B gets of a run
-    state.py    what is mirrored already
+    state.py    the folder of a run: wandb's files, and what is mirrored already
 
-Only mirror.py loads wandb, with run.py, reader.py and table.py.
+Only the process of mirror.py loads wandb.
 """

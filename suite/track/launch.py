@@ -24,7 +24,7 @@ from suite.store.store import STORE, Store
 from suite.task import TaskSpec
 from suite.track.content import Labels
 from suite.track.mode import Target, has_key, login
-from suite.track.process import Child, Command, State, decode, encode
+from suite.track.process import Child, Command, State, encode
 from suite.track.state import FOLDER, LOG, open_log
 
 WAIT_S = 0.5
@@ -52,13 +52,9 @@ class Mirror:
         self._process: Child | None = None
         try:
             with open_log(store_root) as log:
+                env = target.environment()
                 self._process = Child(
-                    "sidecar",
-                    store_root,
-                    target,
-                    stderr=log,
-                    env=target.environment(),
-                    start_new_session=True,
+                    "sidecar", store_root, target, stderr=log, env=env, start_new_session=True
                 )
             os.set_blocking(self._process.stdin.fileno(), False)
         except (OSError, SteppeError) as error:
@@ -87,12 +83,12 @@ class Mirror:
         if self._process is not None:
             self._process.stdin.close()
             until = time.monotonic() + wait_s
-            lines = self._process.lines
-            while (left := until - time.monotonic()) > 0 and select.select([lines], [], [], left)[0]:
-                arrived = lines.read()
+            states = self._process.messages
+            while (left := until - time.monotonic()) > 0 and select.select([states], [], [], left)[0]:
+                arrived = states.read()
                 if arrived is None:
                     break
-                state = decode(arrived[-1], State) if arrived else state
+                state = State(**arrived[-1]) if arrived else state
             self._process.stdout.close()
             with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on; else no zombie of it stays
                 self._process.wait(max(0.0, until - time.monotonic()))

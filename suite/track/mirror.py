@@ -1,4 +1,4 @@
-"""The process that imports wandb and writes runs to it; whoever started it may kill it at any time.
+"""The process that imports wandb and writes runs to it; it may be killed at any time.
 
 Each line of stdin is a command, which is answered by a report on stdout before the next one comes. After a
 failure of wandb's the process ends, as its state is then anybody's guess.
@@ -6,22 +6,63 @@ failure of wandb's the process ends, as its state is then anybody's guess.
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import sys
 import traceback
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
 
 from suite.errors import SteppeError
 from suite.store.store import Store
-from suite.track import table
-from suite.track.content import shorten
+from suite.track import content, table
+from suite.track.content import Content, shorten
 from suite.track.mode import Target, without_secrets
-from suite.track.process import Command, Outcome, Report, arguments, decode, encode
-from suite.track.run import RunMirror
-from suite.track.state import MirrorBusy
+from suite.track.process import Command, Outcome, Report, arguments
+from suite.track.state import MirrorBusy, MirrorFolder
 from suite.workers.pipe import reserve_stdout
 
 _REFUSALS = ("error 401", "error 403", "AuthenticationError", "api_key not configured", "API key")
+
+
+class _Run:
+    """One run on W&B, begun anew: what the store has of it is written from its first step on."""
+
+    def __init__(self, store: Store, command: Command, target: Target) -> None:
+        self._stored, self._labels, self._target = store.run(command.run), command.labels, target
+        self._folder = MirrorFolder(store.root, command.run)
+        self.lock = self._folder.lock()
+        self._run: Any = None
+        self._last_step = -1
+
+    def write(self, *, ended: bool) -> Outcome:
+        """Write the rows that came since; of a run that ended all, unless it is mirrored already."""
+        now = content.read(self._stored)
+        if now is None:
+            return "nothing" if ended else "again"
+        if not ended:
+            if now.status != "completed":
+                self._write(now)
+            return "again"
+        # A run that was followed must be ended, whether or not it is all there.
+        if self._run is not None or not self._folder.holds(self._target, now.digest):
+            self._write(now)
+            self._run.summary.update(now.summary)
+            steps, code = [row["step"] for row in now.rows], 0 if now.status == "completed" else 1
+            self._folder.end(self._run, self._target, now.digest, steps, code)
+        return "done"
+
+    def _write(self, now: Content) -> None:
+        if self._run is None:
+            self._run = self._folder.begin(self._target, content.settings_of(now.spec, self._labels))
+            self._run.define_metric("step", hidden=True)
+            self._run.define_metric("*", step_metric="step")
+        for row in now.rows:
+            if row["step"] > self._last_step:
+                self._run.log(row, step=row["step"], commit=True)
+                self._last_step = row["step"]
 
 
 class _Session:
@@ -29,7 +70,7 @@ class _Session:
 
     def __init__(self, store: Store, target: Target) -> None:
         self._store, self._target = store, target
-        self._open: dict[str, RunMirror] = {}
+        self._open: dict[str, _Run] = {}
 
     def report(self, command: Command) -> Report:
         """Carry a command out, and say what became of it."""
@@ -38,8 +79,7 @@ class _Session:
         except MirrorBusy:
             return Report("again")
         except SteppeError as error:  # the store's fault or the disk's: wandb can go on
-            if command.run in self._open:
-                self._open.pop(command.run).release()
+            self._close(command)
             return Report("lost", shorten(str(error), 200))
         except Exception as error:  # noqa: BLE001 - wandb raises anything
             print(without_secrets(traceback.format_exc()), file=sys.stderr, flush=True)
@@ -52,13 +92,15 @@ class _Session:
             table.publish(self._store.root, command.run, command.table, self._target)
             return "done"
         if command.run not in self._open:
-            self._open[command.run] = RunMirror(self._store, command.run, command.labels, self._target)
-        if not command.ended:
-            self._open[command.run].feed()
-            return "again"
-        outcome = self._open[command.run].finish()
-        del self._open[command.run]
+            self._open[command.run] = _Run(self._store, command, self._target)
+        outcome = self._open[command.run].write(ended=command.ended)
+        if command.ended:
+            self._close(command)
         return outcome
+
+    def _close(self, command: Command) -> None:
+        if (run := self._open.pop(command.run, None)) is not None:
+            run.lock.close()
 
     def _failure(self, error: Exception) -> Report:
         said, server = without_secrets(f"{type(error).__name__}: {error}"), self._target.server
@@ -73,11 +115,10 @@ class _Session:
 
 def main() -> None:
     """Serve the store and target of the arguments."""
-    session, out = _Session(*arguments()), reserve_stdout()
-    for line in sys.stdin.buffer:
-        report = session.report(decode(line, Command))
-        with contextlib.suppress(OSError):  # whoever started this was killed: stdin ends, too
-            os.write(out, encode(report))
+    session, emit = _Session(*arguments()), reserve_stdout()
+    for line in sys.stdin:
+        report = session.report(msgspec.convert(json.loads(line), Command))
+        emit(asdict(report))
         if report.outcome in ("failed", "hopeless"):
             break
     os._exit(0)  # at the usual end wandb would wait for its process, which may be dead

@@ -32,7 +32,7 @@ _OTHER_RUNS = frozenset((
     "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_RUN_GROUP",
     "WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_TAGS",
 ))  # fmt: skip
-"""Variables that tell wandb of a run that is not ours."""
+"""Variables by which wandb would take up another run than ours."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Target:
     entity: str = ""
 
     def environment(self) -> dict[str, str]:
-        """Return this process's environment as wandb, and whatever starts it, shall see it."""
+        """Return the environment of the processes of the mirror: this one's, without other runs of wandb's."""
         kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
         address = _address()

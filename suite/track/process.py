@@ -8,22 +8,19 @@ A message is a line of JSON in a pipe.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal
 
 import msgspec
 
 from suite.store.store import Store
 from suite.track.content import Labels
 from suite.track.mode import Target
-from suite.workers.pipe import Lines
-
-M = TypeVar("M")
+from suite.workers.pipe import Messages
 
 Outcome = Literal["again", "done", "nothing", "lost", "failed", "hopeless"]
 """again: it is followed, or another process mirrors it; nothing: the store has none of it; lost: it is
@@ -60,33 +57,24 @@ class State:
     problem: str = ""
 
 
-def encode(message: Command | Report | State) -> bytes:
-    """Return a message as a line; names of files may hold bytes that are not UTF-8."""
-    return json.dumps(asdict(message), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-
-
-def decode(line: bytes | str, kind: type[M]) -> M:
-    """Read a message of that kind."""
-    return msgspec.convert(json.loads(line), kind)
+def encode(message: Command | State) -> bytes:
+    """Return a message as a line."""
+    return json.dumps(asdict(message)).encode() + b"\n"
 
 
 class Child(subprocess.Popen[bytes]):
-    """A process of a module of `suite.track`."""
+    """A process of a module of `suite.track`, started with these options of `Popen`."""
 
     stdin: IO[bytes]
     stdout: IO[bytes]
 
-    def __init__(self, module: str, store_root: Path, target: Target, **options: Any) -> None:
-        command = [sys.executable, "-P", "-m", f"suite.track.{module}", f"--store={store_root}"]
-        command.append(f"--target={json.dumps(asdict(target))}")
-        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options)
-        self.lines = Lines(self.stdout)
+    def __init__(self, module: str, root: Path, target: Target, **options: Any) -> None:
+        command = [sys.executable, "-P", "-m", f"suite.track.{module}", str(root), json.dumps(asdict(target))]
+        super().__init__(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+        self.messages = Messages(self.stdout)
 
 
 def arguments() -> tuple[Store, Target]:
-    """Read the arguments that `Child` gives its module."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--store", type=Store, required=True)
-    parser.add_argument("--target", required=True, help="the fields of a Target, as JSON")
-    args = parser.parse_args()
-    return args.store, decode(args.target, Target)
+    """Return the store and the target that `Child` gives its module."""
+    root, target = sys.argv[1:]
+    return Store(root), msgspec.convert(json.loads(target), Target)

@@ -8,6 +8,7 @@ for it, and a low priority. It does not import wandb, which may hang or die: a p
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import shutil
@@ -17,20 +18,18 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
+import msgspec
+
 from suite.store.claim import latest_pulse
 from suite.store.store import Store
 from suite.track.mode import Target
-from suite.track.process import Child, Command, Report, State, arguments, decode, encode
-from suite.track.run import FINISH_S, INIT_S
-from suite.track.state import FOLDER
-from suite.workers.pipe import Lines
+from suite.track.process import Child, Command, Report, State, arguments, encode
+from suite.track.state import FINISH_S, FOLDER, INIT_S
+from suite.workers.pipe import Messages
 from suite.workers.signals import release
 
 GATHER_S, GATHER_RUNS = 120.0, 16
 """Offline, so many runs share a process, as importing wandb takes longer than to write them; nobody waits."""
-
-BATCH = 32
-"""Runs after which a mirror process that follows no other is replaced by a fresh one."""
 
 SILENCE_S = INIT_S + FINISH_S + 30.0
 """Seconds that a command may take; after them the mirror process hangs."""
@@ -68,7 +67,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, store: Store, target: Target, log: int | IO[bytes], commands: Lines | None = None
+        self, store: Store, target: Target, log: int | IO[bytes], commands: Messages | None = None
     ) -> None:
         self.problem = ""
         """Why the last failure failed, in one line."""
@@ -76,8 +75,8 @@ class Supervisor:
         """Runs mirrored."""
         self.lost: set[str] = set()
         """Runs given up."""
-        self.closed_at: float | None = None
-        """When the last command had come."""
+        self.closed = False
+        """Whether nothing more comes."""
         self._store, self._target, self._log, self._commands = store, target, log, commands
         # wandb's copies of artifacts and its debug logs.
         self._scratch = store.root.resolve() / FOLDER / f".scratch-{os.getpid()}"
@@ -85,7 +84,7 @@ class Supervisor:
         self._mirror: Child | None = None
         self._given: Command | None = None  # to the mirror process, which did not report on it yet
         self._given_at = self._not_before = 0.0
-        self._n_written = self._failures = 0
+        self._failures = 0
         self._gave_up = False
 
     @property
@@ -105,14 +104,14 @@ class Supervisor:
 
     def close(self) -> None:
         """Nothing more comes: write at once what was gathered."""
-        self.closed_at, self._commands = time.monotonic(), None
+        self.closed, self._commands = True, None
 
     def turn(self, timeout_s: float = 1.0) -> None:
         """Do what is to be done now, then listen for so long."""
         now = time.monotonic()
         if self._given is not None and now - self._given_at > SILENCE_S:
             self._note(Report("failed", f"nothing heard of W&B for {SILENCE_S:.0f} s"))
-        if self.closed_at is not None:
+        if self.closed:
             self._end_orphans()
             self._gave_up |= self._failures >= TRIES
         if self._gave_up:
@@ -121,22 +120,22 @@ class Supervisor:
             self.kill()
         if self._given is None:
             self._give(now)
-        if self._jobs or self.closed_at is None:
-            reports = self._mirror.lines if self._mirror is not None else None
+        if self._jobs or not self.closed:
+            reports = self._mirror.messages if self._mirror is not None else None
             for ready in select.select([x for x in (self._commands, reports) if x], [], [], timeout_s)[0]:
-                lines = ready.read()
-                for line in lines or ():
+                messages = ready.read()
+                for message in messages or ():
                     if ready is reports:
-                        self._note(decode(line, Report))
+                        self._note(Report(**message))
                     else:
-                        self.take(decode(line, Command))
-                if lines is None and ready is reports:
+                        self.take(msgspec.convert(message, Command))
+                if messages is None and ready is reports:
                     self._note(Report("failed", "wandb's process died"))
-                elif lines is None:
+                elif messages is None:
                     self.close()
 
     def _end_orphans(self) -> None:
-        """Count runs as ended whose pool was killed; they save and stop at their next step."""
+        """Count the runs of a killed pool as ended; they save and stop at their next step."""
         for run_id, job in self._jobs.items():
             if not job.command.ended:
                 pulse = latest_pulse(self._store.run(run_id).path)
@@ -147,14 +146,13 @@ class Supervisor:
         """Give the mirror process the command that waits for longest, if any."""
         offline = self._target.mode == "offline"
         due = [job for job in self._jobs.values() if job.due <= now and (job.command.ended or not offline)]
-        worn_out = self._n_written >= BATCH and all(job.command.ended for job in self._jobs.values())
-        if worn_out or (offline and not due):
-            self.kill()
         if not due:
+            if offline:
+                self.kill()
             return
         job = min(due, key=lambda job: job.due)
         if self._mirror is None:
-            gathered = len(due) >= GATHER_RUNS or now - job.due >= GATHER_S or self.closed_at is not None
+            gathered = len(due) >= GATHER_RUNS or now - job.due >= GATHER_S or self.closed
             if now < self._not_before or (offline and not gathered):
                 return
             env = self._target.environment()
@@ -163,7 +161,6 @@ class Supervisor:
                 "mirror", self._store.root, self._target, stderr=self._log, env=env, process_group=0
             )
         self._given, self._given_at = job.command, now
-        self._n_written += job.command.ended
         with contextlib.suppress(OSError):  # it died, as the end of its reports says
             self._mirror.stdin.write(encode(job.command))
 
@@ -201,31 +198,24 @@ class Supervisor:
             with self._mirror, contextlib.suppress(ProcessLookupError):
                 os.killpg(self._mirror.pid, signal.SIGKILL)
             shutil.rmtree(self._scratch, ignore_errors=True)
-        self._mirror, self._given, self._n_written = None, None, 0
-
-
-def serve(supervisor: Supervisor) -> None:
-    """Mirror until stdin ended and nothing is left, or its time is over."""
-    said = None
-    while (ended := supervisor.closed_at) is None or (
-        supervisor.left and time.monotonic() - ended < LINGER_S
-    ):
-        supervisor.turn()
-        if supervisor.closed_at is not None and supervisor.state != said:
-            said = supervisor.state
-            with contextlib.suppress(OSError):  # nobody waits any more
-                os.write(1, encode(said))
+        self._mirror, self._given = None, None
 
 
 def main() -> None:
-    """Serve the store and target of the arguments."""
+    """Mirror until stdin ended and nothing is left, or the time after it is over."""
     os.nice(NICE)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning, for the runs
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # `steppe wandb sync` mirrors what is missing
     release()
-    supervisor = Supervisor(*arguments(), log=2, commands=Lines(sys.stdin))
+    supervisor = Supervisor(*arguments(), log=2, commands=Messages(sys.stdin))
+    said, until = None, math.inf
     try:
-        serve(supervisor)
+        while until == math.inf or (supervisor.left and time.monotonic() < until):
+            supervisor.turn()
+            if supervisor.closed and supervisor.state != said:
+                said, until = supervisor.state, min(until, time.monotonic() + LINGER_S)
+                with contextlib.suppress(OSError):  # nobody waits any more
+                    os.write(1, encode(said))
     finally:
         supervisor.kill()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from suite.files import read_json
 from suite.spec import sha256_text
 from suite.track.mode import Target
-from suite.track.run import finish, init
 from suite.track.state import MirrorFolder
 
 LEADERBOARD = "leaderboard"
@@ -39,9 +38,8 @@ def publish(store_root: Path, name: str, path: str, target: Target) -> None:
     ):
         os.environ[_STAGING] = staging
         try:
-            run = init(
-                folder, target, {"id": name, **dict.fromkeys(("name", "group", "job_type"), LEADERBOARD)}
-            )
+            settings = {"id": name, **dict.fromkeys(("name", "group", "job_type"), LEADERBOARD)}
+            run = folder.begin(target, settings)
             shown = wandb.Table(columns=given["columns"], data=given["rows"])
             if target.mode == "offline":
                 # `log` makes an artifact of a table that is not bound.
@@ -53,7 +51,7 @@ def publish(store_root: Path, name: str, path: str, target: Target) -> None:
                     with artifact.new_file(file, encoding="utf-8") as out:
                         out.write(text)
                 run.log_artifact(artifact)
-            finish(run, folder, target, digest_of(path), [0])
+            folder.end(run, target, digest_of(path), [0])
         finally:
             os.environ[_STAGING] = before
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from suite.code_hash import ROOT
-from suite.workers.pipe import Lines
+from suite.workers.pipe import Messages
 from suite.workers.signals import held
 
 Event = dict[str, Any]
@@ -70,7 +70,7 @@ class Worker:
         self.run_id: str | None = None
         self.channel = channel
         """What is to be watched for events."""
-        self._lines = Lines(channel)
+        self._events = Messages(channel)
 
     def give(self, run_id: str, message: Mapping[str, Any]) -> None:
         """Hand over a run; a worker that died meanwhile is noticed by the end of its events."""
@@ -80,8 +80,7 @@ class Worker:
 
     def read(self) -> list[Event] | None:
         """Return the events that have arrived, None at the end of the process."""
-        lines = self._lines.read()
-        return None if lines is None else [json.loads(line) for line in lines]
+        return self._events.read()
 
     @abstractmethod
     def _write(self, line: bytes) -> None: ...

@@ -52,7 +52,7 @@ ENTRY = "suite.engine.train:run_one"
 CHECKPOINT_S = 60.0
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Mapping[str, Any]], None]
 
 
 class Stop:
@@ -78,7 +78,7 @@ def main() -> int:
     """Serve until stdin ends, `Stop` is asked, or a run raises."""
     stop = Stop()
     args = _arguments()
-    emit = _emitter()
+    emit = reserve_stdout()
     faulthandler.enable(file=2)  # a segfault says where, in the log of the run that it ended
     registry = Registry(args.plugin)
     for line in _lines():
@@ -184,19 +184,6 @@ def _set_threads(n: int) -> None:
     """Thread pools read these once, when their library is loaded; later runs set torch's own number."""
     for name in _THREADS:
         os.environ[name] = str(n)
-
-
-def _emitter() -> Emit:
-    """Return what writes an event to the real stdout."""
-    private = reserve_stdout()
-
-    def emit(event: dict[str, Any]) -> None:
-        line = json.dumps(event).encode() + b"\n"
-        with contextlib.suppress(OSError):  # the parent died; `Stop` sees that
-            while line:
-                line = line[os.write(private, line) :]
-
-    return emit
 
 
 @contextlib.contextmanager

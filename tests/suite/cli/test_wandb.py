@@ -188,7 +188,7 @@ def test_a_run_that_is_mirrored_nowhere_leaves_nothing(cli: Cli, store: Store) -
 def end_sidecars(root: Path) -> None:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"--store={root}".encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+            if str(root).encode() in (entry / "cmdline").read_bytes().split(b"\0"):
                 os.kill(int(entry.name), signal.SIGKILL)
 
 

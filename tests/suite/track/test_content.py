@@ -105,8 +105,8 @@ def test_the_summary_has_every_result(tmp_path: Path) -> None:
         attempt.publish(record)
     found = content.read(folder)
     assert found is not None
-    told = {key: value for key, value in found.summary.items() if not key.startswith("cost/")}
-    assert told == {
+    shown = {key: value for key, value in found.summary.items() if not key.startswith("cost/")}
+    assert shown == {
         "status": "completed",
         **{f"{split}/n": 40 for split in results},
         **{f"{split}/recovery_error": 1e-3 for split in results},  # no standard error: it counts nothing

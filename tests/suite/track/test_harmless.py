@@ -245,10 +245,10 @@ from suite.track.launch import Mirror
 from suite.track.mode import choose
 root, entry, run_id = Path(sys.argv[1]), *sys.argv[2:]
 mirror = Mirror(root, choose("offline"), {})
-def tell(event):
+def on_event(event):
     mirror(event)
     print(event["event"], mirror._process.pid, flush=True)
-run_pool(root, [run_id], workers=1, on_event=tell, entry=entry)
+run_pool(root, [run_id], workers=1, on_event=on_event, entry=entry)
 """
 
 

@@ -181,12 +181,19 @@ def test_a_damaged_run_does_not_hold_up_the_others(tmp_path: Path) -> None:
     assert supervisor.done == {folder.run_id for folder in sound}
 
 
-def test_many_runs_go_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suite.track.sidecar.BATCH", 2)
+def test_many_runs_share_a_process(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    folders = [done(store, make_spec(seed)) for seed in range(5)]
-    run_ids = {folder.run_id for folder in folders}
-    assert mirror_all(store, OFFLINE, *run_ids).done == run_ids
+    run_ids = {done(store, make_spec(seed)).run_id for seed in range(5)}
+    pids = set()
+    with supervised(store, OFFLINE) as supervisor:
+        for run_id in run_ids:
+            supervisor.take(Command(run_id))
+        supervisor.close()
+        while supervisor.left:
+            supervisor.turn(0.02)
+            pids |= {supervisor._mirror.pid} if supervisor._mirror else set()
+        assert supervisor.done == run_ids
+    assert len(pids) == 1
     assert all(len(offline_run(store, run_id).rows) == N_ROWS for run_id in run_ids)
 
 
