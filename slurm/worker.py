@@ -301,9 +301,8 @@ def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> M
     """Start the mirror on W&B; whatever is wrong with it, the runs run."""
     if config.wandb == "off":
         return None
-    from suite.cli import wandb
     from suite.entries.cached_registry import CachedRegistry
-    from suite.track import mode
+    from suite.track import launch, mode
 
     specs = []
     for run_id in run_ids:
@@ -312,7 +311,7 @@ def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> M
     plugins = [Path(plugin) for plugin in config.plugins]
     try:
         with held():  # until the sidecar handles them
-            return wandb.sidecar(store, mode.choose(config.wandb), specs, CachedRegistry(plugins), plugins)
+            return launch.start(store, mode.choose(config.wandb), specs, CachedRegistry(plugins), plugins)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
         return None

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite.cli.arguments import STORE
 from suite.entries.selection import VIEWS
 from suite.spec import PRECISIONS
 from suite.store.lines import finite
+from suite.store.store import STORE
 from suite.terminal.table import clean, fit, width_of
 
 

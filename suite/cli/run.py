@@ -24,8 +24,7 @@ from suite.status.sight import FINAL
 from suite.store.store import Store
 from suite.terminal.display import Display
 from suite.terminal.message import say
-from suite.track import mode
-from suite.track.launch import Mirror
+from suite.track import launch, mode
 from suite.workers.pool import Place, PoolResult, run_pool
 from suite.workers.process import Event, visible_gpus
 
@@ -68,7 +67,7 @@ def run_selected(args: Arguments, resume_with: str) -> int:
     )
     result, mirrored = PoolResult(), ""
     if todo:
-        mirror = wandb.sidecar(store, target, todo, registry, args.plugin)
+        mirror = launch.start(store, target, todo, registry, args.plugin)
         try:
             result = run_todo([spec.run_id for spec in todo], args, args.n_workers(specs[0]), mirror)
         finally:
@@ -91,7 +90,7 @@ def _check_gpus(specs: Sequence[RunSpec], ranks: int) -> None:
         )
 
 
-def run_todo(todo: list[str], args: Arguments, n_workers: int, mirror: Mirror | None) -> PoolResult:
+def run_todo(todo: list[str], args: Arguments, n_workers: int, mirror: launch.Mirror | None) -> PoolResult:
     """Run what is to do under the live table; the mirror, if any, is told what starts and ends."""
     with Display(len(todo)) as display:
 

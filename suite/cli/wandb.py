@@ -8,28 +8,22 @@ Without a key, `wandb login` stores one; `--wandb offline` writes offline files.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from suite.cli import options, parse
-from suite.cli.arguments import STORE, Arguments
-from suite.entries.registry import Entry, Registry
+from suite.cli import options
+from suite.cli.arguments import Arguments
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
-from suite.spec import EntryRef, Param, RunSpec
 from suite.store.store import Store
-from suite.task import TaskSpec
 from suite.track import content, launch, mode, state, table
-from suite.track.content import Caption
 from suite.track.mode import Target
+from suite.track.process import Command, State
+from suite.track.sidecar import Supervisor
 from suite.track.state import MirrorFolder
-from suite.track.supervisor import Supervisor
 
 ACTIONS = ("sync",)
 
@@ -66,11 +60,12 @@ def execute(args: Arguments) -> int:
     store = args.store
     registry = args.cached_registry
     folders = [store.find(prefix) for prefix in args.run] or [store.run(name) for name in store.run_ids()]
-    orders, counts = _orders(store, [folder.run_id for folder in folders], registry, target)
+    commands, counts = _commands(store, [folder.run_id for folder in folders], registry, target)
     if not args.run:
-        orders += _leaderboard(store, args, target, counts)
-    supervisor = _mirror(store, target, orders, counts)
-    _say(store, target, counts, supervisor)
+        commands += _leaderboard(store, args, target, counts)
+    reached = _mirror(store, target, commands)
+    counts["mirrored"], counts["lost"] = reached.done, reached.lost
+    _say(store, target, counts, reached.problem)
     if args.json:
         options.print_json({**counts, "mode": target.mode, "server": target.server})
     return 1 if counts["lost"] or counts["damaged"] else 0
@@ -90,12 +85,12 @@ def _target(requested: str | None) -> Target:
     return target
 
 
-def _orders(
+def _commands(
     store: Store, run_ids: Iterable[str], registry: Registry, target: Target
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[Command], dict[str, int]]:
     """Return which runs are to be mirrored, and count those that there is nothing to do for."""
     counts = dict.fromkeys(("mirrored", "unchanged", "running", "without rows", "damaged", "lost"), 0)
-    orders = []
+    commands = []
     for run_id in run_ids:
         try:
             folder = store.run(run_id)
@@ -110,34 +105,12 @@ def _orders(
         elif MirrorFolder(store.root, run_id).holds(target, now.digest):
             counts["unchanged"] += 1
         else:
-            named = caption(now.spec, registry).short().to_dict()
-            orders.append({"run": run_id, "caption": named, "ended": True})
-    return orders, counts
+            commands.append(Command(run_id, launch.labels_of(now.spec, registry)))
+    return commands, counts
 
 
-def caption(spec: RunSpec, registry: Registry) -> Caption:
-    """Name a run as the leaderboards do; all parameters are told of entries that are not known here."""
-    task = registry.tasks.get(spec.task.name)
-    entry = task.entry if task else None
-    optimizer = registry.optimizers.get(spec.optimizer.name)
-    return Caption(
-        _label(spec.task, entry),
-        _label(spec.optimizer, optimizer.entry if optimizer else None),
-        entry.tier if isinstance(entry, TaskSpec) else "",
-    )
-
-
-def _label(ref: EntryRef, entry: Entry | None) -> str:
-    from suite.report.runs import entry_label
-
-    declared: dict[str, Param] | None = dict(entry.params) if entry else None
-    return entry_label(ref, declared)
-
-
-def _leaderboard(
-    store: Store, args: Arguments, target: Target, counts: dict[str, int]
-) -> list[dict[str, Any]]:
-    """Return the order for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
+def _leaderboard(store: Store, args: Arguments, target: Target, counts: dict[str, int]) -> list[Command]:
+    """Return the command for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
     try:
         payload = _payload(store, args)
     except SteppeError as error:
@@ -151,85 +124,51 @@ def _leaderboard(
     if MirrorFolder(store.root, name).holds(target, digest):
         counts["unchanged"] += 1
         return []
-    return [{"run": name, "table": str(payload)}]
+    return [Command(name, table=str(payload))]
 
 
 def _payload(store: Store, args: Arguments) -> Path | None:
     """Write the leaderboard as a table for W&B; None where there are no records."""
-    from suite.cli import leaderboard
+    from suite.report import boards, csv_
 
-    if not store.index():
+    records = boards.load_records(store=store, say=lambda line: print(f"steppe: {line}", file=sys.stderr))
+    if not records:
         return None
+    board = boards.leaderboard(records, args.cached_registry)
+    columns, rows = csv_.table(board)
     folder = store.root / state.FOLDER
     make_folder(folder)
-    path = folder / "leaderboard.csv"
-    plugins = [piece for plugin in args.plugin for piece in ("--plugin", str(plugin))]
-    leaderboard.execute(parse("leaderboard", ["--store", str(store.root), *plugins, "-o", str(path)]))
-    text = path.read_text(encoding="utf-8")
-    columns, rows = typed(text)
-    payload = folder / "leaderboard.json"
-    document = {"columns": columns, "rows": rows, "files": {path.name: text}}
-    write_whole(payload, json.dumps(document, ensure_ascii=True).encode())
-    return payload
+    path = folder / "leaderboard.json"
+    document = {"columns": columns, "rows": rows, "files": {"leaderboard.csv": csv_.render(board)}}
+    write_whole(path, json.dumps(document, ensure_ascii=True).encode())
+    return path
 
 
-def typed(text: str) -> tuple[list[str], list[list[float | str | None]]]:
-    """Read CSV into columns that hold numbers, or text, and None where there is nothing."""
-    head, *lines = csv.reader(text.splitlines())
-    columns: list[list[float | str | None]] = []
-    for cells in zip(*lines, strict=True):
+def _mirror(store: Store, target: Target, commands: Sequence[Command]) -> State:
+    """Carry out the commands, in a process of its own that is killed where it hangs."""
+    if not commands:
+        return State()
+    print(f"W&B: {len(commands)} to mirror", file=sys.stderr, flush=True)
+    with state.open_log(store.root) as log:
+        supervisor = Supervisor(store, target, log)
         try:
-            columns.append([float(cell) if cell else None for cell in cells])
-        except ValueError:
-            columns.append([cell or None for cell in cells])
-    return head, [list(row) for row in zip(*columns, strict=True)]
+            for command in commands:
+                supervisor.take(command)
+            supervisor.close()
+            while supervisor.left:
+                supervisor.turn()
+        finally:
+            supervisor.kill()
+    return supervisor.state
 
 
-def _mirror(
-    store: Store, target: Target, orders: Sequence[dict[str, Any]], counts: dict[str, int]
-) -> Supervisor | None:
-    """Write what is ordered, in a process of its own that is killed where it hangs."""
-    if not orders:
-        return None
-    print(f"W&B: {len(orders)} to mirror", file=sys.stderr, flush=True)
-    log = state.open_log(store.root)
-    supervisor = Supervisor(store, target, log)
-    try:
-        for order in orders:
-            supervisor.take(order)
-        supervisor.close()
-        while supervisor.left:
-            supervisor.turn(1.0)
-    finally:
-        supervisor.kill()
-        os.close(log)
-    counts["mirrored"], counts["lost"] = len(supervisor.done), len(supervisor.lost)
-    return supervisor
-
-
-def _say(store: Store, target: Target, counts: dict[str, int], supervisor: Supervisor | None) -> None:
+def _say(store: Store, target: Target, counts: dict[str, int], problem: str) -> None:
     folder = store.root / state.FOLDER
-    where = (
-        f"{target.server}, project {target.project}"
-        if target.mode == "online"
-        else f"offline files in {folder}"
-    )
-    told = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "mirrored")
-    print(f"W&B ({where}): {told}", file=sys.stderr)
-    if supervisor is not None and supervisor.lost:
-        print(f"  {supervisor.problem}; all that wandb said: {folder / state.LOG}", file=sys.stderr)
+    online = f"{target.server}, project {target.project}"
+    where = online if target.mode == "online" else f"offline files in {folder}"
+    listed = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "mirrored")
+    print(f"W&B ({where}): {listed}", file=sys.stderr)
+    if counts["lost"]:
+        print(f"  {problem}; all that wandb said: {folder / state.LOG}", file=sys.stderr)
     elif counts["mirrored"] and target.mode == "offline":
         print("  with a key, `steppe wandb sync` uploads the runs straight from the store", file=sys.stderr)
-
-
-def sidecar(
-    store: Store, target: Target | None, specs: Iterable[RunSpec], registry: Registry, plugins: Sequence[Path]
-) -> launch.Mirror | None:
-    """Start the mirror of a sweep; None where runs are mirrored nowhere."""
-    if target is None:
-        return None
-    captions = {spec.run_id: caption(spec, registry) for spec in specs}
-    named = ["--store", str(store.root)] if str(store.root) != STORE else []
-    named += [piece for plugin in plugins for piece in ("--plugin", str(plugin))]
-    sync = shlex.join(["steppe", "wandb", "sync", *named])
-    return launch.Mirror(store.root, target, captions, sync)

@@ -15,16 +15,32 @@ from suite.report.text import UNTUNED, WORDS, spreadsheet
 
 def render(board: Leaderboard) -> str:
     """Write the tables; names that a spreadsheet would read as a formula start with an apostrophe."""
-    names = sorted({name for table in board.tables for name in table.measures})
-    keys = tuple(dict.fromkeys(column.key for table in board.tables for column in table.columns))
-    lines = [_cells(table, row, names, keys) for table in board.tables for row in table.rows]
-    empty = list(_HEAD)
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else empty, lineterminator="\n")
+    lines = _lines(board)
+    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else list(_HEAD), lineterminator="\n")
     writer.writeheader()
     for line in lines:
         writer.writerow({key: spreadsheet(x) if isinstance(x, str) else x for key, x in line.items()})
     return out.getvalue()
+
+
+def table(board: Leaderboard) -> tuple[list[str], list[list[float | str | None]]]:
+    """Return columns and rows as data: numbers as floats, all else as text, None where there is nothing."""
+    lines = _lines(board)
+    return list(lines[0]) if lines else list(_HEAD), [list(map(_datum, line.values())) for line in lines]
+
+
+def _datum(value: object) -> float | str | None:
+    if value is None or value == "":
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else str(value)  # type: ignore[arg-type]
+
+
+def _lines(board: Leaderboard) -> list[dict[str, Any]]:
+    names = sorted({name for table in board.tables for name in table.measures})
+    keys = tuple(dict.fromkeys(column.key for table in board.tables for column in table.columns))
+    return [_cells(table, row, names, keys) for table in board.tables for row in table.rows]
 
 
 _HEAD = ("protocol", "engine", "track", "task", "data", "tier", "precision", "device", "compiled", "ranks",

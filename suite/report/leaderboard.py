@@ -15,12 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from suite.entries.labels import entry_label
 from suite.metric import Description
 from suite.records.schema import Record
 from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.rows import Part, Row, Version, make_part
-from suite.report.runs import Run, entry_label, entry_labels, tails
+from suite.report.runs import Run, entry_labels, tails
 from suite.report.stats import MINIMUM_SEEDS, classify, pairing_correlation
 from suite.report.strata import sift
 from suite.report.views import REPORT_VIEWS, Place, places, row_key

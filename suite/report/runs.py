@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from suite.errors import SteppeError
+from suite.entries.labels import entry_label
 from suite.records.schema import Record
 from suite.spec import EntryRef, Param, RunSpec, sha256_text
 
@@ -111,14 +110,6 @@ def number(value: Any) -> float | None:
         return None
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def entry_label(ref: EntryRef, declared: Mapping[str, Param] | None) -> str:
-    """Name an entry and the parameters that differ from the defaults; all if it declares others now."""
-    if declared is not None and declared.keys() == ref.params.keys():
-        with contextlib.suppress(SteppeError):  # a value that it does not take now
-            return ref.label(declared)
-    return ref.label()
 
 
 def entry_labels(

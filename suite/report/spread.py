@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from suite.entries.labels import entry_label
 from suite.errors import SteppeError
 from suite.records.schema import Record, unpack_right
 from suite.report import text
 from suite.report.columns import Column, columns
-from suite.report.runs import entry_label, entry_labels, optimizer_key, stratum
+from suite.report.runs import entry_labels, optimizer_key, stratum
 from suite.spec import Param
 
 Pair = tuple[Record, Record]

@@ -37,6 +37,9 @@ from suite.store.lines import read_lines
 
 __all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
 
+STORE = "runs"
+"""The store where neither --store nor STEPPE_STORE names one."""
+
 STATUSES = ("done", "failed", "running", "error", "interrupted", "queued")
 _SPECS = msgspec.json.Decoder(RunSpec)
 _PACKAGES = {"optimizer": "baselines", "task": "tasks"}

@@ -1,10 +1,11 @@
-"""What W&B is told of a run: its config, its curve, its summary and its names, all read from the store."""
+"""What W&B gets of a run: its config, its curve, its summary and its labels, all read from the store."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -63,27 +64,16 @@ def column(name: str, task: Description | None) -> str:
 
 
 @dataclass(frozen=True)
-class Caption:
-    """What the registry knows of a run and its spec does not: labels without defaults, and the tier."""
+class Labels:
+    """Labels of a run's task and optimizer, and the task's tier; as short as W&B takes them."""
 
     task: str
     optimizer: str
     tier: str = ""
 
-    def short(self) -> Caption:
-        """Return the labels as W&B takes them."""
-        return Caption(
-            shorten(self.task, NAME_CHARS), shorten(self.optimizer, NAME_CHARS), shorten(self.tier, TAG_CHARS)
-        )
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain JSON data, as the lines between the processes hold it."""
-        return asdict(self)
-
-
-def caption(spec: RunSpec) -> Caption:
-    """Name a run without a registry, all its parameters told."""
-    return Caption(spec.task.label(), spec.optimizer.label())
+    def __post_init__(self) -> None:
+        for name, limit in (("task", NAME_CHARS), ("optimizer", NAME_CHARS), ("tier", TAG_CHARS)):
+            object.__setattr__(self, name, shorten(getattr(self, name), limit))
 
 
 def shorten(text: str, limit: int) -> str:
@@ -104,11 +94,6 @@ class Content:
     summary: Mapping[str, Any]
     digest: str
     """Of all that is mirrored."""
-
-    @property
-    def steps(self) -> list[int]:
-        """The steps of the rows."""
-        return [row["step"] for row in self.rows]
 
 
 def read(folder: RunFolder) -> Content | None:
@@ -167,26 +152,19 @@ def _summary(record: Record) -> dict[str, Any]:
     return {key: value for key, value in finite(out).items() if value is not None}
 
 
-def settings_of(spec: RunSpec, names: Caption) -> dict[str, Any]:
-    """Name a run for `wandb.init`: id, group, job type, name, tags and config, whatever its names hold."""
-    names = names.short()
-    tags = [names.tier, spec.precision, spec.device, spec.data, spec.protocol]
+def settings_of(spec: RunSpec, labels: Labels | None) -> dict[str, Any]:
+    """Return what `wandb.init` takes: id, group, job type, name, tags and config.
+
+    Without labels, all parameters are shown.
+    """
+    labels = labels or Labels(spec.task.label(), spec.optimizer.label())
+    tags = [labels.tier, spec.precision, spec.device, spec.data, spec.protocol]
     return {
         "id": spec.run_id,
-        "group": names.task,
-        "job_type": names.optimizer,
-        "name": shorten(f"{names.optimizer} seed {spec.seed}", NAME_CHARS),
+        "group": labels.task,
+        "job_type": labels.optimizer,
+        "name": shorten(f"{labels.optimizer} seed {spec.seed}", NAME_CHARS),
         "tags": list(dict.fromkeys(shorten(tag, TAG_CHARS) for tag in tags if tag)),
-        "config": _encodable(spec.to_dict()),
+        # Every text of it is such that UTF-8 can write it.
+        "config": json.loads(json.dumps(spec.to_dict(), ensure_ascii=False).encode("utf-8", "replace")),
     }
-
-
-def _encodable(value: Any) -> Any:
-    """Copy JSON data with every text such that UTF-8 can write it."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(inner) for inner in value]
-    return value

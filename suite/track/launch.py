@@ -1,28 +1,31 @@
-"""What a process that runs runs holds of the mirror: a sidecar, told by lines into a pipe, never waited for.
+"""What a process that runs runs holds of the mirror: a sidecar, which gets lines in a pipe that never blocks.
 
 A pool's parent makes one for its sweep, and so may a scheduler's worker. Nothing here raises for what W&B,
-the sidecar or the disk do, and only `close` takes time, at most what it is told.
+the sidecar or the disk do, and only `close` takes time, at most what it is given.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
+import shlex
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.entries.labels import entry_label
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
-from suite.files import make_folder
-from suite.track.content import Caption
+from suite.spec import RunSpec
+from suite.store.store import STORE, Store
+from suite.task import TaskSpec
+from suite.track.content import Labels
 from suite.track.mode import Target, has_key, login
-from suite.track.state import FOLDER, LOG
+from suite.track.process import Child, Command, State, encode
+from suite.track.state import FOLDER, LOG, open_log
 
 WAIT_S = 0.5
 """Seconds that `close` waits for the sidecar."""
@@ -34,109 +37,100 @@ class Mirror:
     Args:
         store_root: the store.
         target: where to, from `suite.track.mode.choose`.
-        captions: by run id, how to name each run; one that is not in it tells all its parameters.
+        labels: by run id, the labels of each run; one without labels shows all its parameters.
         sync: the command that repairs a mirror, for what `close` says.
 
     """
 
     def __init__(
-        self,
-        store_root: Path,
-        target: Target,
-        captions: Mapping[str, Caption],
-        sync: str = "steppe wandb sync",
+        self, store_root: Path, target: Target, labels: Mapping[str, Labels], sync: str = "steppe wandb sync"
     ) -> None:
-        self._target, self._captions, self._sync = target, captions, sync
+        self._target, self._labels, self._sync = target, labels, sync
         self._folder = store_root / FOLDER
         self._problem = ""
-        self._told: set[str] = set()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._sent: set[str] = set()
+        self._process: Child | None = None
         try:
-            self._process = self._start(store_root)
+            with open_log(store_root) as log:
+                env = target.environment()
+                self._process = Child(
+                    "sidecar", store_root, target, stderr=log, env=env, start_new_session=True
+                )
+            os.set_blocking(self._process.stdin.fileno(), False)
         except (OSError, SteppeError) as error:
             self._problem = str(error)
 
-    def _start(self, store_root: Path) -> subprocess.Popen[bytes]:
-        make_folder(self._folder)
-        command = [sys.executable, "-P", "-m", "suite.track.sidecar", f"--store={store_root}",
-                   f"--target={json.dumps(asdict(self._target))}"]  # fmt: skip
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=self._target.environment(),
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        os.set_blocking(process.stdin.fileno(), False)
-        return process
-
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take up an event of `suite.workers.pool.run_pool`: a run started or ended."""
-        if event["event"] == "started":
-            self.tell(event["run_id"], ended=False)
-        elif event["event"] == "ended":
-            self.tell(event["run_id"], ended=True)
+        if event["event"] in ("started", "ended"):
+            self.send(event["run_id"], ended=event["event"] == "ended")
 
-    def tell(self, run_id: str, *, ended: bool) -> None:
+    def send(self, run_id: str, *, ended: bool) -> None:
         """Say that a run started, or that it ended for whatever reason."""
-        if self._process is None or self._process.stdin is None or self._process.stdin.closed:
+        if self._process is None or self._process.stdin.closed:
             return
-        named = self._captions.get(run_id)
-        order = {"run": run_id, "caption": named.short().to_dict() if named else None, "ended": ended}
-        line = json.dumps(order, ensure_ascii=False).encode() + b"\n"
+        line = encode(Command(run_id, self._labels.get(run_id), ended))
         try:
             # Below PIPE_BUF a write is whole or refused, so a full pipe loses a line and never half of one.
             os.write(self._process.stdin.fileno(), line)
-            self._told.add(run_id)
+            self._sent.add(run_id)
         except OSError as error:
             self._problem = f"its sidecar does not listen ({error.strerror}): see {self._folder / LOG}"
 
     def close(self, wait_s: float = WAIT_S) -> str:
         """Say that nothing more comes, wait up to `wait_s` for what is outstanding, and say how it stands."""
-        state = {"done": 0, "left": len(self._told), "lost": 0, "problem": ""}
+        state = State(left=len(self._sent))
         if self._process is not None:
-            assert self._process.stdin is not None
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+            self._process.stdin.close()
             until = time.monotonic() + wait_s
-            state |= self._last_state(until)
+            states = self._process.messages
+            while (left := until - time.monotonic()) > 0 and select.select([states], [], [], left)[0]:
+                arrived = states.read()
+                if arrived is None:
+                    break
+                state = State(**arrived[-1]) if arrived else state
+            self._process.stdout.close()
             with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on; else no zombie of it stays
                 self._process.wait(max(0.0, until - time.monotonic()))
         return self._sentence(state)
 
-    def _last_state(self, until: float) -> dict[str, Any]:
-        """Read what the sidecar tells until it goes or the time is over."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        out = self._process.stdout.fileno()
-        read = b""
-        while (left := until - time.monotonic()) > 0 and select.select([out], [], [], left)[0]:
-            chunk = os.read(out, 1 << 16)
-            if not chunk:
-                break
-            read += chunk
-        self._process.stdout.close()
-        lines = read.split(b"\n")[:-1]
-        return dict(json.loads(lines[-1])) if lines else {}
-
-    def _sentence(self, state: Mapping[str, Any]) -> str:
-        n, done, left, lost = len(self._told), state["done"], state["left"], state["lost"]
-        problem = self._problem or state["problem"]
-        if problem and (left or lost or not n):
-            missing = f"{left + lost} of {_runs(n)} not mirrored" if n else "nothing is mirrored"
-            return f"W&B: {problem}: {missing}; see {self._folder / LOG}, then `{self._sync}`"
+    def _sentence(self, state: State) -> str:
+        n = len(self._sent)
+        problem, missing = self._problem or state.problem, state.left + state.lost
+        if problem and (missing or not n):
+            what = f"{missing} of {_runs(n)} not mirrored" if n else "nothing is mirrored"
+            return f"W&B: {problem}: {what}; see {self._folder / LOG}, then `{self._sync}`"
         if not n:
             return ""
         if self._target.mode == "online":
-            rest = f", {left} more on the way" if left else ""
-            return (
-                f"W&B: {_runs(done)} mirrored to {self._target.server}, project {self._target.project}{rest}"
-            )
-        what = f"{_runs(n)} go to" if left else f"{_runs(done)} in"
+            rest = f", {state.left} more on the way" if state.left else ""
+            where = f"{self._target.server}, project {self._target.project}"
+            return f"W&B: {_runs(state.done)} mirrored to {where}{rest}"
+        what = f"{_runs(n)} go to" if state.left else f"{_runs(state.done)} in"
         first = "" if has_key(self._target.server) else f"{login(self._target.server)}, then "
         return f"W&B: offline files of {what} {self._folder}; {first}`{self._sync}` uploads them"
+
+
+def start(
+    store: Store, target: Target | None, specs: Iterable[RunSpec], registry: Registry, plugins: Sequence[Path]
+) -> Mirror | None:
+    """Start the mirror of a sweep; None where runs are mirrored nowhere."""
+    if target is None:
+        return None
+    labels = {spec.run_id: labels_of(spec, registry) for spec in specs}
+    options = ["--store", str(store.root)] if str(store.root) != STORE else []
+    options += [word for plugin in plugins for word in ("--plugin", str(plugin))]
+    return Mirror(store.root, target, labels, shlex.join(["steppe", "wandb", "sync", *options]))
+
+
+def labels_of(spec: RunSpec, registry: Registry) -> Labels:
+    """Label a run as the leaderboards do; entries that the registry does not know show all parameters."""
+    task, optimizer = registry.tasks.get(spec.task.name), registry.optimizers.get(spec.optimizer.name)
+    return Labels(
+        entry_label(spec.task, task.entry.params if task else None),
+        entry_label(spec.optimizer, optimizer.entry.params if optimizer else None),
+        task.entry.tier if task and isinstance(task.entry, TaskSpec) else "",
+    )
 
 
 def _runs(n: int) -> str:

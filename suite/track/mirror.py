@@ -1,144 +1,128 @@
-"""The process that imports wandb and writes runs to it; whoever started it may kill it at any time.
+"""The process that imports wandb and writes runs to it; it may be killed at any time.
 
-Each line of stdin is JSON, {"run", "caption", "ended"}: follow that run, or, ended, write it to its end; told
-of a table, {"run", "table"}, it writes that. Each line of stdout is {"at": run} before what may take long, or
-{"run", "outcome", "message"}. After a failure of wandb's the process ends, as its state is then anybody's
-guess. At the end of stdin all runs count as ended.
+Each line of stdin is a command, which is answered by a report on stdout before the next one comes. After a
+failure of wandb's the process ends, as its state is then anybody's guess.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import os
-import select
 import sys
 import traceback
-from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from suite.errors import SteppeError
 from suite.store.store import Store
-from suite.track import table
-from suite.track.content import Caption
+from suite.track import content, table
+from suite.track.content import Content, shorten
 from suite.track.mode import Target, without_secrets
-from suite.track.run import RunMirror
-from suite.track.state import MirrorBusy
+from suite.track.process import Command, Outcome, Report, arguments
+from suite.track.state import MirrorBusy, MirrorFolder
+from suite.workers.pipe import reserve_stdout
 
-OUTCOMES = ("done", "nothing", "busy", "lost", "failed", "refused", "missing")
-"""nothing: the store has none of it; busy: another process mirrors it; lost: it is damaged, or its disk
-is full; failed: wandb raised; refused: the server does not take our key; missing: there is no wandb."""
-
-_POLL_S = 2.0
 _REFUSALS = ("error 401", "error 403", "AuthenticationError", "api_key not configured", "API key")
 
-Emit = Callable[[dict[str, Any]], None]
+
+class _Run:
+    """One run on W&B, begun anew: what the store has of it is written from its first step on."""
+
+    def __init__(self, store: Store, command: Command, target: Target) -> None:
+        self._stored, self._labels, self._target = store.run(command.run), command.labels, target
+        self._folder = MirrorFolder(store.root, command.run)
+        self.lock = self._folder.lock()
+        self._run: Any = None
+        self._last_step = -1
+
+    def write(self, *, ended: bool) -> Outcome:
+        """Write the rows that came since; of a run that ended all, unless it is mirrored already."""
+        now = content.read(self._stored)
+        if now is None:
+            return "nothing" if ended else "again"
+        if not ended:
+            if now.status != "completed":
+                self._write(now)
+            return "again"
+        # A run that was followed must be ended, whether or not it is all there.
+        if self._run is not None or not self._folder.holds(self._target, now.digest):
+            self._write(now)
+            self._run.summary.update(now.summary)
+            steps, code = [row["step"] for row in now.rows], 0 if now.status == "completed" else 1
+            self._folder.end(self._run, self._target, now.digest, steps, code)
+        return "done"
+
+    def _write(self, now: Content) -> None:
+        if self._run is None:
+            self._run = self._folder.begin(self._target, content.settings_of(now.spec, self._labels))
+            self._run.define_metric("step", hidden=True)
+            self._run.define_metric("*", step_metric="step")
+        for row in now.rows:
+            if row["step"] > self._last_step:
+                self._run.log(row, step=row["step"], commit=True)
+                self._last_step = row["step"]
 
 
 class _Session:
-    """The runs in hand."""
+    """The runs that are followed."""
 
-    def __init__(self, store: Store, target: Target, emit: Emit) -> None:
-        self._store, self._target, self._emit = store, target, emit
-        self._open: dict[str, RunMirror] = {}
+    def __init__(self, store: Store, target: Target) -> None:
+        self._store, self._target = store, target
+        self._open: dict[str, _Run] = {}
 
-    def take(self, order: dict[str, Any]) -> None:
-        """Follow a run or write one to its end."""
-        run_id, outcome = order["run"], "done"
-        with self._guard(run_id):
-            if "table" in order:
-                table.publish(self._store.root, run_id, order["table"], self._target)
-            else:
-                if run_id not in self._open:
-                    names = Caption(**order["caption"]) if order["caption"] else None
-                    self._open[run_id] = RunMirror(self._store, run_id, names, self._target)
-                if not order["ended"]:
-                    return
-                outcome = self._open[run_id].finish()
-                del self._open[run_id]
-            self._emit({"run": run_id, "outcome": outcome, "message": ""})
-
-    def poll(self) -> None:
-        """Write what came of the runs that are followed."""
-        for run_id, mirror in [*self._open.items()]:
-            with self._guard(run_id):
-                mirror.feed()
-
-    def close(self) -> None:
-        """Write every run that is followed to its end."""
-        for run_id in [*self._open]:
-            self.take({"run": run_id, "caption": None, "ended": True})
-
-    @contextlib.contextmanager
-    def _guard(self, run_id: str) -> Any:
-        """Tell what is in hand, and what became of it where it fails."""
-        self._emit({"at": run_id})
+    def report(self, command: Command) -> Report:
+        """Carry a command out, and say what became of it."""
         try:
-            yield
+            return Report(self._outcome(command))
         except MirrorBusy:
-            self._emit({"run": run_id, "outcome": "busy", "message": ""})
+            return Report("again")
         except SteppeError as error:  # the store's fault or the disk's: wandb can go on
-            self._emit({"run": run_id, "outcome": "lost", "message": str(error)[:300]})
-            if run_id in self._open:
-                self._open.pop(run_id).release()
+            self._close(command)
+            return Report("lost", shorten(str(error), 200))
         except Exception as error:  # noqa: BLE001 - wandb raises anything
             print(without_secrets(traceback.format_exc()), file=sys.stderr, flush=True)
-            said = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
-            refused = any(word in said for word in _REFUSALS)
-            outcome = "refused" if refused else "failed"
-            self._emit({"run": run_id, "outcome": outcome, "message": said[:300]})
-            os._exit(1)  # at the usual end wandb would wait for its process, which may be dead
+            return self._failure(error)
 
-
-def serve(session: _Session, emit: Emit) -> None:
-    """Take orders and follow runs until stdin ends."""
-    rest = b""
-    while True:
-        emit({"at": ""})
-        if select.select([0], [], [], _POLL_S)[0]:
-            chunk = os.read(0, 1 << 16)
-            if not chunk:
-                session.close()
-                return
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                session.take(json.loads(line))
-        session.poll()
-
-
-def main() -> int:
-    """Serve the store and target of the arguments."""
-    parser = argparse.ArgumentParser(prog="python -m suite.track.mirror")
-    parser.add_argument("--store", required=True)
-    parser.add_argument("--target", required=True, help="the fields of a Target, as JSON")
-    args = parser.parse_args()
-    emit = _reserve_stdout()
-    try:
+    def _outcome(self, command: Command) -> Outcome:
         import wandb  # noqa: F401
-    except Exception as error:  # noqa: BLE001 - a half-installed package raises anything
-        traceback.print_exc()
-        emit({"run": "", "outcome": "missing", "message": f"{type(error).__name__}: {error}"[:300]})
-        return 1
-    session = _Session(Store(args.store), Target(**json.loads(args.target)), emit)
-    serve(session, emit)
-    sys.stderr.flush()
-    os._exit(0)
+
+        if command.table:
+            table.publish(self._store.root, command.run, command.table, self._target)
+            return "done"
+        if command.run not in self._open:
+            self._open[command.run] = _Run(self._store, command, self._target)
+        outcome = self._open[command.run].write(ended=command.ended)
+        if command.ended:
+            self._close(command)
+        return outcome
+
+    def _close(self, command: Command) -> None:
+        if (run := self._open.pop(command.run, None)) is not None:
+            run.lock.close()
+
+    def _failure(self, error: Exception) -> Report:
+        said, server = without_secrets(f"{type(error).__name__}: {error}"), self._target.server
+        message = shorten(said, 160)
+        if "wandb" not in sys.modules:
+            return Report("hopeless", f"wandb cannot be imported ({message})")
+        if any(word in said for word in _REFUSALS):
+            return Report("hopeless", f"key refused by {server}")
+        online = message.startswith(("CommError", "TimeoutError"))
+        return Report("failed", f"{server} did not take a run ({message})" if online else message)
 
 
-def _reserve_stdout() -> Emit:
-    """Keep the real stdout for messages; whatever else prints goes to stderr, which is the log."""
-    private = os.dup(1)
-    os.dup2(2, 1)
-
-    def emit(message: dict[str, Any]) -> None:
-        try:
-            os.write(private, json.dumps(message).encode() + b"\n")
-        except OSError:  # whoever started this was killed
-            os._exit(1)
-
-    return emit
+def main() -> None:
+    """Serve the store and target of the arguments."""
+    session, emit = _Session(*arguments()), reserve_stdout()
+    for line in sys.stdin:
+        report = session.report(msgspec.convert(json.loads(line), Command))
+        emit(asdict(report))
+        if report.outcome in ("failed", "hopeless"):
+            break
+    os._exit(0)  # at the usual end wandb would wait for its process, which may be dead
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,15 +19,9 @@ from suite.errors import SteppeError
 MODES = ("online", "offline", "off")
 _WANDB_MODES = {
     "": None,
-    "online": "online",
-    "run": "online",
-    "offline": "offline",
-    "dryrun": "offline",
-    "disabled": "off",
-    "disable": "off",
-    "off": "off",
-    "none": "off",
-    "false": "off",
+    **dict.fromkeys(("online", "run"), "online"),
+    **dict.fromkeys(("offline", "dryrun"), "offline"),
+    **dict.fromkeys(("disabled", "disable", "off", "none", "false"), "off"),
 }
 _NOT_DISABLED = ("", "0", "f", "false", "n", "no", "off")
 SAAS = "https://api.wandb.ai"
@@ -38,7 +32,7 @@ _OTHER_RUNS = frozenset((
     "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_RUN_GROUP",
     "WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_TAGS",
 ))  # fmt: skip
-"""Variables that tell wandb of a run that is not ours."""
+"""Variables by which wandb would take up another run than ours."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Target:
     entity: str = ""
 
     def environment(self) -> dict[str, str]:
-        """Return this process's environment as wandb, and whatever starts it, shall see it."""
+        """Return the environment of the processes of the mirror, without the runs of others."""
         kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
         address = _address()
@@ -74,7 +68,7 @@ def choose(requested: str | None) -> Target | None:
     mode = requested or _asked()
     if mode == "off":
         return None
-    server = base_url()
+    server = without_secrets(_address())
     keyed = has_key(server)
     if requested == "online" and not keyed:
         raise SteppeError(f"no W&B key for {server}: {login(server)} stores one, or --wandb offline")
@@ -105,29 +99,24 @@ def login(server: str) -> str:
     return "`wandb login`" if server == SAAS else f"`wandb login --host {server}`"
 
 
-def base_url() -> str:
-    """Return the server's address: WANDB_BASE_URL, else the one that `wandb login --host` stored."""
-    return without_secrets(_address())
-
-
 def without_secrets(text: str) -> str:
     """Take `user:password@` out of every address in the text."""
     return re.sub(r"//[^/?#\s]*@", "//", text)
 
 
 def _address() -> str:
-    url = os.environ.get("WANDB_BASE_URL") or _stored("base_url") or SAAS
-    return url.rstrip("/")
+    """Return the server's address: WANDB_BASE_URL, else the one that `wandb login --host` stored."""
+    return (os.environ.get("WANDB_BASE_URL") or _stored_address() or SAAS).rstrip("/")
 
 
-def _stored(name: str) -> str:
+def _stored_address() -> str:
     folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(Path(folder).expanduser() / "settings", encoding="utf-8")
     except (configparser.Error, OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: no home folder
         return ""
-    return parser.get("default", name, fallback="")
+    return parser.get("default", "base_url", fallback="")
 
 
 def has_key(server: str) -> bool:
@@ -135,10 +124,9 @@ def has_key(server: str) -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     named = os.environ.get("NETRC")
-    files = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
-    for path in files:
+    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
         try:
-            found = netrc.netrc(path.expanduser()).authenticators(urlsplit(server).netloc)
+            found = netrc.netrc(Path(path).expanduser()).authenticators(urlsplit(server).netloc)
         except (OSError, netrc.NetrcParseError, ValueError, RuntimeError):
             # No file, no netrc file, no address, no home folder.
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,61 +17,34 @@ _BLOCK, _HEAD, _START = 32768, 7, 7
 _WHOLE, _LAST = 1, 4
 
 
-@dataclass
-class OfflineRun:
-    """What an offline file holds."""
-
-    run: dict[str, Any] = field(default_factory=dict)
-    """id, group, job_type, name, project, tags."""
-    config: dict[str, Any] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
-    artifacts: list[str] = field(default_factory=list)
-    exit_code: int | None = None
-    """None where the run was not ended."""
-
-    def is_whole(self, steps: list[int]) -> bool:
-        """Whether it was ended and holds just these steps, each once and in order."""
-        return self.exit_code is not None and [row["step"] for row in self.rows] == steps
+def is_whole(path: Path, steps: list[int]) -> bool:
+    """Whether the run of a .wandb file was ended and holds just these steps, each once and in order."""
+    found, ended = [], False
+    for record in records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "history":
+            found.append(values(record.history.item)["step"])
+        ended |= kind == "exit"
+    return ended and found == steps
 
 
-def read(path: Path) -> OfflineRun:
+def records(path: Path) -> Iterator[Any]:
     """Read a .wandb file up to its end or to where it is torn."""
     from wandb.proto import wandb_internal_pb2
 
     new_record: Any = wandb_internal_pb2.__dict__["Record"]  # made at import, so that no checker sees it
-    found = OfflineRun()
-    for raw in _records(path.read_bytes()):
+    for raw in _raw_records(path.read_bytes()):
         record = new_record()
         record.ParseFromString(raw)
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run = record.run
-            found.run = {
-                "id": run.run_id,
-                "group": run.run_group,
-                "job_type": run.job_type,
-                "name": run.display_name,
-                "project": run.project,
-                "tags": list(run.tags),
-            }
-            found.config |= {item.key: json.loads(item.value_json) for item in run.config.update}
-        elif kind == "history":
-            found.rows.append(_items(record.history.item))
-        elif kind == "summary":
-            found.summary |= _items(record.summary.update)
-        elif kind == "artifact":
-            found.artifacts.append(record.artifact.name)
-        elif kind == "exit":
-            found.exit_code = record.exit.exit_code
-    return found
+        yield record
 
 
-def _items(items: Any) -> dict[str, Any]:
+def values(items: Any) -> dict[str, Any]:
+    """Return the items of a row or of a summary by name."""
     return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
 
 
-def _records(data: bytes) -> Iterator[bytes]:
+def _raw_records(data: bytes) -> Iterator[bytes]:
     at, record = _START, b""
     while at + _HEAD <= len(data):
         left = _BLOCK - at % _BLOCK

@@ -1,4 +1,4 @@
-"""What is mirrored already: a folder a run beside the store's runs, with a marker a target and a lock.
+"""The folder of a run's mirror: wandb's files, a marker a target of what is mirrored already, and a lock.
 
 wandb/RUN_ID/   mirror.json   wandb/ (wandb's own files)   lock
 wandb/sidecar.log             all that wandb prints
@@ -9,19 +9,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
-from collections.abc import Iterator
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
 
 from suite.errors import SteppeError
 from suite.files import make_folder, read_json, storing, write_whole
+from suite.track import reader
 from suite.track.mode import Target
 
 FOLDER = "wandb"
 LOG = "sidecar.log"
 _LOG_BYTES = 1 << 20
+
+INIT_S, FINISH_S = 30.0, 30.0
+"""Seconds that W&B gets to take a run up, and to take the rest of it at the end."""
+
+_WRITTEN_S = 10.0
+"""Seconds in which an offline file must be whole after wandb ended it: it writes the end a moment later."""
 
 
 class MirrorBusy(Exception):  # noqa: N818 - a state of the mirror, not a mistake
@@ -34,7 +43,6 @@ class Marker:
 
     target: Target
     digest: str
-    rows: int
 
 
 class MirrorFolder:
@@ -45,11 +53,11 @@ class MirrorFolder:
         self.path = store_root / FOLDER / run_id
 
     def markers(self) -> list[Marker]:
-        """Read what is mirrored, one marker a target; none where that cannot be told."""
+        """Read what is mirrored, one marker a target; none where they cannot be read."""
         try:
-            raw = read_json(self.path / "mirror.json", "delete it")["markers"]
-            return [Marker(Target(**row["target"]), str(row["digest"]), int(row["rows"])) for row in raw]
-        except (FileNotFoundError, SteppeError, KeyError, TypeError, ValueError):
+            found = read_json(self.path / "mirror.json", "delete it")
+            return msgspec.convert(found.get("markers"), list[Marker])
+        except (FileNotFoundError, SteppeError, msgspec.ValidationError):
             return []
 
     def holds(self, target: Target, digest: str) -> bool:
@@ -63,42 +71,78 @@ class MirrorFolder:
         """Folders that wandb made for this run, in order."""
         return sorted((self.path / "wandb").glob("*run-*"))
 
-    def complete(self, target: Target, digest: str, rows: int, keep: Path | None) -> None:
-        """Write the marker, then remove every folder of wandb's but `keep`: offline files of before go."""
+    def begin(self, target: Target, settings: dict[str, Any]) -> Any:
+        """Begin a run of wandb's: offline a fresh file; online the server drops the steps that it has."""
+        import wandb
+
+        return wandb.init(
+            **settings,
+            dir=str(self.path),
+            project=target.project,
+            entity=target.entity or None,
+            mode=target.mode,  # type: ignore[arg-type]
+            resume="allow" if target.mode == "online" else None,
+            reinit="create_new",
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,
+                disable_code=True,
+                program="steppe",
+                host="",
+                x_disable_stats=True,
+                x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_save_requirements=False,
+                init_timeout=INIT_S,
+                finish_timeout=FINISH_S,
+                finish_timeout_raises=True,
+            ),
+        )
+
+    def end(self, run: Any, target: Target, digest: str, steps: list[int], code: int = 0) -> None:
+        """End a run of wandb's; once it is whole, write the marker and remove offline files of before.
+
+        Online wandb says that all arrived; an offline file is read back.
+        """
+        run.finish(code)
+        segment, file = Path(run.settings.sync_dir), Path(run.settings.sync_file)
+        until = time.monotonic() + _WRITTEN_S
+        while target.mode == "offline" and not reader.is_whole(file, steps):
+            if time.monotonic() > until:
+                raise RuntimeError(f"{segment.name} does not hold all that was written")
+            time.sleep(0.05)
         others = (m for m in self.markers() if m.target != target and m.target.mode != "offline")
-        markers = [asdict(marker) for marker in (*others, Marker(target, digest, rows))]
+        markers = [asdict(marker) for marker in (*others, Marker(target, digest))]
         text = json.dumps({"markers": markers}, indent=1) + "\n"
         write_whole(self.path / "mirror.json", text.encode())
         for path in (self.path / "wandb").glob("*"):
             if path.is_symlink() or not path.is_dir():
                 with contextlib.suppress(OSError):
                     path.unlink()
-            elif keep is None or path.name != keep.name:
+            elif target.mode == "online" or path.name != segment.name:
                 shutil.rmtree(path, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Own the mirror of this run; raises MirrorBusy where somebody does already."""
-        make_folder(self.path)
+    def lock(self) -> BinaryIO:
+        """Own the mirror of this run until the file is closed; MirrorBusy where another process owns it."""
         path = self.path / "lock"
+        make_folder(self.path)
         with storing(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+            file = path.open("wb")
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MirrorBusy(self.run_id) from None
-            yield
-        finally:
-            os.close(descriptor)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise MirrorBusy(self.run_id) from None
+        return file
 
 
-def open_log(store_root: Path) -> int:
-    """Open the log for appending and return its descriptor; one that grew large starts anew."""
+def open_log(store_root: Path) -> BinaryIO:
+    """Open the log for appending; one that grew large starts anew."""
     path = store_root / FOLDER / LOG
     make_folder(path.parent)
     with storing(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        if os.fstat(descriptor).st_size > _LOG_BYTES:
-            os.ftruncate(descriptor, 0)
-    return descriptor
+        log = path.open("ab")
+        if log.tell() > _LOG_BYTES:
+            log.truncate(0)
+    return log

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from suite.files import read_json
 from suite.spec import sha256_text
 from suite.track.mode import Target
-from suite.track.run import finished, init
 from suite.track.state import MirrorFolder
 
 LEADERBOARD = "leaderboard"
@@ -27,51 +23,37 @@ def run_id(digest: str) -> str:
 def publish(store_root: Path, name: str, path: str, target: Target) -> None:
     """Write the table of the JSON file `path`: {"columns", "rows", "files": {name: text}}.
 
-    Offline there is no artifact: it would hold the path of its files, which `wandb sync` tells the server.
+    Offline there is no artifact: it would hold the path of its files, which `wandb sync` sends to the server.
+    So wandb stages files in a folder whose name says nothing; TMPDIR may lie in a home folder, so it is used
+    only where there is no other place.
     """
     import wandb
 
     given = read_json(Path(path), "call `steppe wandb sync` again")
     folder = MirrorFolder(store_root, name)
-    with folder.lock(), _staging():
-        settings: dict[str, Any] = {
-            "id": name,
-            "name": LEADERBOARD,
-            "group": LEADERBOARD,
-            "job_type": LEADERBOARD,
-        }
-        run = init(folder, target, settings)
-        shown = wandb.Table(columns=given["columns"], data=given["rows"])
-        if target.mode == "offline":
-            # `log` makes an artifact of a table that is not bound.
-            shown.bind_to_run(run, LEADERBOARD, 0)  # type: ignore[no-untyped-call]
-        run.log({"step": 0, LEADERBOARD: shown}, step=0, commit=True)
-        if target.mode == "online":
-            artifact = wandb.Artifact(LEADERBOARD, LEADERBOARD)
-            for file, text in given["files"].items():
-                with artifact.new_file(file, encoding="utf-8") as out:
-                    out.write(text)
-            run.log_artifact(artifact)
-        run.finish(0)
-        finished(run, folder, target, digest_of(path), [0])
-
-
-@contextlib.contextmanager
-def _staging() -> Iterator[None]:
-    """Have wandb stage files in a folder whose name tells nothing: it sends the names to the server.
-
-    TMPDIR may lie in a home folder, so it is used only where there is no other place.
-    """
-    before = os.environ.get(_STAGING)
-    neutral = "/tmp" if os.access("/tmp", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="steppe-", dir=neutral, ignore_cleanup_errors=True) as path:
-        os.environ[_STAGING] = path
+    neutral, before = "/tmp" if os.access("/tmp", os.W_OK) else None, os.environ[_STAGING]
+    with (
+        folder.lock(),
+        tempfile.TemporaryDirectory(prefix="steppe-", dir=neutral, ignore_cleanup_errors=True) as staging,
+    ):
+        os.environ[_STAGING] = staging
         try:
-            yield
+            settings = {"id": name, **dict.fromkeys(("name", "group", "job_type"), LEADERBOARD)}
+            run = folder.begin(target, settings)
+            shown = wandb.Table(columns=given["columns"], data=given["rows"])
+            if target.mode == "offline":
+                # `log` makes an artifact of a table that is not bound.
+                shown.bind_to_run(run, LEADERBOARD, 0)  # type: ignore[no-untyped-call]
+            run.log({"step": 0, LEADERBOARD: shown}, step=0, commit=True)
+            if target.mode == "online":
+                artifact = wandb.Artifact(LEADERBOARD, LEADERBOARD)
+                for file, text in given["files"].items():
+                    with artifact.new_file(file, encoding="utf-8") as out:
+                        out.write(text)
+                run.log_artifact(artifact)
+            folder.end(run, target, digest_of(path), [0])
         finally:
-            del os.environ[_STAGING]
-            if before is not None:
-                os.environ[_STAGING] = before
+            os.environ[_STAGING] = before
 
 
 def digest_of(path: str | Path) -> str:

@@ -18,9 +18,10 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from suite.code_hash import ROOT
+from suite.workers.pipe import Messages
 from suite.workers.signals import held
 
 Event = dict[str, Any]
@@ -65,14 +66,11 @@ def worker_command(plugins: Sequence[Path | str], data_root: Path | str | None) 
 class Worker:
     """What a pool knows of a worker: the run that it has in hand, and how to talk with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: IO[bytes] | socket.socket) -> None:
         self.run_id: str | None = None
-        self._rest = b""
-
-    @property
-    @abstractmethod
-    def channel(self) -> BinaryIO | socket.socket:
+        self.channel = channel
         """What is to be watched for events."""
+        self._events = Messages(channel)
 
     def give(self, run_id: str, message: Mapping[str, Any]) -> None:
         """Hand over a run; a worker that died meanwhile is noticed by the end of its events."""
@@ -82,14 +80,7 @@ class Worker:
 
     def read(self) -> list[Event] | None:
         """Return the events that have arrived, None at the end of the process."""
-        try:
-            chunk = os.read(self.channel.fileno(), 1 << 16)
-        except OSError:
-            chunk = b""
-        if not chunk:
-            return None
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return self._events.read()
 
     @abstractmethod
     def _write(self, line: bytes) -> None: ...
@@ -115,7 +106,6 @@ class Process(Worker):
     """A worker process of this machine, started by exec, never by fork."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        super().__init__()
         # What is said outside a run, for instance by an import that fails.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         with held():  # until it handles them
@@ -124,12 +114,8 @@ class Process(Worker):
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._stdin, self._stdout = self.process.stdin, self.process.stdout
-
-    @property
-    def channel(self) -> BinaryIO:
-        """Its standard output."""
-        return self._stdout  # type: ignore[return-value]
+        super().__init__(self.process.stdout)
+        self._stdin = self.process.stdin
 
     def _write(self, line: bytes) -> None:
         self._stdin.write(line)
@@ -165,7 +151,7 @@ class Process(Worker):
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._stdout.close()
+        self.channel.close()
         self._errors.close()
 
 
@@ -173,13 +159,8 @@ class RemoteWorker(Worker):
     """A worker process of another machine (`slurm.worker_rank`); it ends when its connection is cut."""
 
     def __init__(self, line: socket.socket) -> None:
-        super().__init__()
+        super().__init__(line)
         self._line = line
-
-    @property
-    def channel(self) -> socket.socket:
-        """The line."""
-        return self._line
 
     def _write(self, line: bytes) -> None:
         self._line.sendall(line)

@@ -39,6 +39,7 @@ from suite.errors import RankLostError, SteppeError
 from suite.files import StorageError
 from suite.store.claim import RunBusy
 from suite.store.store import RunFolder, Store
+from suite.workers.pipe import reserve_stdout
 from suite.workers.signals import SAVE, release
 
 OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "lost", "mistake", "error")
@@ -52,7 +53,7 @@ NO_FAULT = frozenset({"done", "failed", "interrupted", "busy"})
 ENTRY = "suite.engine.train:run_one"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Mapping[str, Any]], None]
 
 
 class Stop:
@@ -78,7 +79,7 @@ def main() -> int:
     """Serve until stdin ends, `Stop` is asked, or a run raises."""
     stop = Stop()
     args = _arguments()
-    emit = _reserve_stdout()
+    emit = reserve_stdout()
     faulthandler.enable(file=2)  # a segfault says where, in the log of the run that it ended
     registry = Registry(args.plugin)
     for line in _lines():
@@ -172,21 +173,6 @@ def _set_threads(n: int) -> None:
     """Thread pools read these once, when their library is loaded; later runs set torch's own number."""
     for name in _THREADS:
         os.environ[name] = str(n)
-
-
-def _reserve_stdout() -> Emit:
-    """Keep the real stdout for events; whatever else prints goes to stderr."""
-    private = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-
-    def emit(event: dict[str, Any]) -> None:
-        line = json.dumps(event).encode() + b"\n"
-        with contextlib.suppress(OSError):  # the parent died; `Stop` sees that
-            while line:
-                line = line[os.write(private, line) :]
-
-    return emit
 
 
 @contextlib.contextmanager

@@ -11,14 +11,13 @@ must fit into it.
 from __future__ import annotations
 
 import statistics
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from suite.track.content import Caption
+from suite.track.content import Labels
 from suite.track.launch import Mirror
 from suite.track.mode import Target
 
@@ -30,13 +29,12 @@ RUN = "0123456789abcdef"
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """A mirror with names as long as they get, whose sidecar reads and does nothing."""
 
-    def reader(*_: object, **options: object) -> subprocess.Popen[bytes]:
-        return popen(["sh", "-c", "cat > /dev/null"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    popen = subprocess.Popen
+    reader = tmp_path / "reader"
+    reader.write_text("#!/bin/sh\ncat > /dev/null\n")
+    reader.chmod(0o700)
     with monkeypatch.context() as patch:
-        patch.setattr("suite.track.launch.subprocess.Popen", reader)
-        made = Mirror(tmp_path, Target("offline", "https://api.wandb.ai"), {RUN: Caption(*["✨" * 300] * 3)})
+        patch.setattr("sys.executable", str(reader))
+        made = Mirror(tmp_path, Target("offline", "https://api.wandb.ai"), {RUN: Labels(*["✨" * 300] * 3)})
     yield made
     assert not made.close(60.0).startswith("W&B: its sidecar")
 
@@ -56,4 +54,4 @@ def timed(benchmark: BenchmarkFixture, name: str, call: Callable[[], None]) -> N
 @pytest.mark.parametrize("event", ["started", "ended", "progress"])
 def test_an_event(benchmark: BenchmarkFixture, mirror: Mirror, event: str) -> None:
     timed(benchmark, f"mirror, {event}", lambda: mirror({"event": event, "run_id": RUN}))
-    assert mirror._told == (set() if event == "progress" else {RUN})
+    assert mirror._sent == (set() if event == "progress" else {RUN})

@@ -14,9 +14,10 @@ import pytest
 from suite.store.store import Store
 from suite.track.launch import Mirror
 from suite.track.mode import Target
-from suite.track.reader import OfflineRun, read
+from suite.track.process import Command
+from suite.track.sidecar import Supervisor
 from suite.track.state import MirrorFolder, open_log
-from suite.track.supervisor import Supervisor
+from tests.suite.track.offline import OfflineRun, read
 from tests.suite.track.stub import Stub, forget_keys, serving
 
 LIMIT_S = 60.0
@@ -42,13 +43,12 @@ def online(stub: Stub) -> Target:
 
 @contextlib.contextmanager
 def supervised(store: Store, target: Target) -> Iterator[Supervisor]:
-    log = open_log(store.root)
-    supervisor = Supervisor(store, target, log)
-    try:
-        yield supervisor
-    finally:
-        supervisor.kill()
-        os.close(log)
+    with open_log(store.root) as log:
+        supervisor = Supervisor(store, target, log)
+        try:
+            yield supervisor
+        finally:
+            supervisor.kill()
 
 
 def turn_until(supervisor: Supervisor, true: Callable[[], object]) -> None:
@@ -62,7 +62,7 @@ def mirror_all(store: Store, target: Target, *run_ids: str) -> Supervisor:
     """Mirror ended runs to the end, without a process around the supervisor."""
     with supervised(store, target) as supervisor:
         for run_id in run_ids:
-            supervisor.take({"run": run_id, "caption": None, "ended": True})
+            supervisor.take(Command(run_id))
         supervisor.close()
         turn_until(supervisor, lambda: not supervisor.left)
     return supervisor

@@ -1,6 +1,6 @@
 """A W&B server for the tests, on loopback: enough of its protocol for what we ask of wandb 0.31.
 
-What a real server does beyond that may differ. It can be told to hang, to fail or to refuse every key.
+What a real server does beyond that may differ. Its `mode` makes it hang, fail or refuse every key.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 
 def forget_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key of whoever calls the tests, and no settings file."""
+    """No key and no settings file of the user who runs the tests."""
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(folder / "netrc"))

@@ -1,4 +1,4 @@
-"""What W&B is told of a run, without W&B."""
+"""What W&B gets of a run, without W&B."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_a_run_that_was_stopped_while_it_loaded_keeps_its_rows(tmp_path: Path) -
         pass
     found = content.read(folder)
     assert found is not None
-    assert found.steps == [10, 20, 30]
+    assert [row["step"] for row in found.rows] == [10, 20, 30]
 
 
 def test_every_text_of_the_config_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     ref = EntryRef("task", "1", {})
     spec = RunSpec(task=ref, optimizer=ref, seed=0, data="digits", data_checksum="c" * 64, epochs=1.0)
     monkeypatch.setattr(RunSpec, "to_dict", lambda _: {LONE: LONE, "list": [LONE, {"inner": LONE}]})
-    config = content.settings_of(spec, content.Caption("task", "optimizer"))["config"]
+    config = content.settings_of(spec, content.Labels("task", "optimizer"))["config"]
     assert config == {"?": "?", "list": ["?", {"inner": "?"}]}
 
 
@@ -105,8 +105,8 @@ def test_the_summary_has_every_result(tmp_path: Path) -> None:
         attempt.publish(record)
     found = content.read(folder)
     assert found is not None
-    told = {key: value for key, value in found.summary.items() if not key.startswith("cost/")}
-    assert told == {
+    shown = {key: value for key, value in found.summary.items() if not key.startswith("cost/")}
+    assert shown == {
         "status": "completed",
         **{f"{split}/n": 40 for split in results},
         **{f"{split}/recovery_error": 1e-3 for split in results},  # no standard error: it counts nothing

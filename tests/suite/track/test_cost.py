@@ -29,11 +29,11 @@ def test_a_run_tells_its_mirror_twice_however_long_it_is_and_knows_nothing_of_it
     assert mirror._process is not None
     assert mirror._process.stdin is not None
     pipe, write = mirror._process.stdin.fileno(), os.write
-    told: list[bytes] = []
+    sent: list[bytes] = []
 
     def counting(descriptor: int, data: bytes) -> int:
         if descriptor == pipe:
-            told.append(data)
+            sent.append(data)
         return write(descriptor, data)
 
     seen: Counter[str] = Counter()
@@ -53,8 +53,8 @@ def test_a_run_tells_its_mirror_twice_however_long_it_is_and_knows_nothing_of_it
     assert result.done == [spec.run_id], result.errors
     assert len(folder.metrics()) == epochs
     assert seen["progress"] >= epochs
-    assert [json.loads(order)["ended"] for order in told] == [False, True]
-    assert all(len(order) < 4096 for order in told)  # such a write is never half done
+    assert [json.loads(line)["ended"] for line in sent] == [False, True]
+    assert all(len(line) < 4096 for line in sent)  # such a write is never half done
     loaded = json.loads((folder.path / "modules.json").read_text())
     assert "torch" in loaded
     assert not [name for name in loaded if name.split(".")[0] == "wandb" or name.startswith("suite.track")]

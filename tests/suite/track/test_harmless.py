@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import torch
 
 from suite.errors import SteppeError
 from suite.store.store import Store
+from suite.track.content import Labels
 from suite.track.launch import WAIT_S, Mirror
 from suite.track.mode import Target, choose
+from suite.track.process import Command, encode
 from suite.workers.pool import run_pool
 from tests.suite.fake_records import make_run, make_spec
 from tests.suite.runner import PLUGIN, tiny_specs
@@ -38,6 +41,8 @@ from tests.suite.track.conftest import (
 from tests.suite.track.fake_run import done
 from tests.suite.track.stub import MODES, Stub
 from tests.suite.workers.test_sweep import deterministic
+
+LONGEST = Labels(*["🌲" * 30_000] * 3)
 
 FAKE = "tests.suite.track.fake_run:run_one"
 
@@ -174,9 +179,9 @@ def test_a_sidecar_that_does_not_listen_holds_nobody_up(tmp_path: Path) -> None:
     try:
         mirror._process.send_signal(signal.SIGSTOP)
         for seed in range(3000):  # far more than a pipe takes
-            mirror.tell(f"{seed:016}", ended=True)
+            mirror.send(f"{seed:016}", ended=True)
         assert "does not listen" in mirror.close()
-        mirror.tell("0" * 16, ended=True)  # too late, and harmless
+        mirror.send("0" * 16, ended=True)  # too late, and harmless
     finally:
         end(mirror)
 
@@ -193,32 +198,33 @@ def test_a_sidecar_that_ended_leaves_no_zombie(tmp_path: Path) -> None:
 
 def test_a_mirror_process_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
     with supervised(Store(tmp_path), Target("online", "http://127.0.0.1:9")) as supervisor:
-        supervisor.take({"run": "0" * 16, "caption": None, "ended": False})
+        supervisor.take(Command("f" * 16, LONGEST, ended=False))
         supervisor.turn(0.0)
         mirror = supervisor._mirror
         assert mirror is not None
         mirror.send_signal(signal.SIGSTOP)
         rescue = threading.Timer(20.0, mirror.kill)
         rescue.start()
-        supervisor._unwritten = b"{}\n" * 100_000  # far more than a pipe takes
-        supervisor.turn(0.0)
+        for seed in range(1000):  # far more than a pipe takes
+            supervisor.take(Command(f"{seed:016}", LONGEST, ended=False))
+            supervisor.turn(0.0)
         rescue.cancel()
         assert mirror.poll() is None, "a turn waited for the pipe"
-        assert 0 < len(supervisor._unwritten) < 300_000
+        assert supervisor.left == 1001
 
 
-def test_orders_larger_than_a_pipe_arrive_whole(tmp_path: Path) -> None:
+def test_the_longest_labels_fit_a_pipe_and_arrive(tmp_path: Path) -> None:
+    assert len(encode(Command("0" * 16, LONGEST))) < select.PIPE_BUF
     store = Store(tmp_path)
     run_ids = {done(store, make_spec(seed)).run_id for seed in range(3)}
-    caption = {"task": "ä" * 30_000, "optimizer": "o", "tier": ""}  # 180 kB as JSON
     with supervised(store, OFFLINE) as supervisor:
         for run_id in run_ids:
-            supervisor.take({"run": run_id, "caption": caption, "ended": True})
+            supervisor.take(Command(run_id, LONGEST))
         supervisor.close()
-        supervisor.turn(0.0)
-        assert supervisor._unwritten
         turn_until(supervisor, lambda: not supervisor.left)
         assert (supervisor.done, supervisor.problem) == (run_ids, "")
+    for run_id in run_ids:
+        assert offline_run(store, run_id).run["group"] == LONGEST.task
 
 
 def test_a_sidecar_that_was_killed_is_said(tmp_path: Path) -> None:
@@ -226,7 +232,7 @@ def test_a_sidecar_that_was_killed_is_said(tmp_path: Path) -> None:
     assert mirror._process is not None
     mirror._process.kill()
     mirror._process.wait()
-    mirror.tell("0" * 16, ended=True)
+    mirror.send("0" * 16, ended=True)
     assert "does not listen" in mirror.close()
     end(mirror)
 
@@ -239,10 +245,10 @@ from suite.track.launch import Mirror
 from suite.track.mode import choose
 root, entry, run_id = Path(sys.argv[1]), *sys.argv[2:]
 mirror = Mirror(root, choose("offline"), {})
-def tell(event):
+def on_event(event):
     mirror(event)
     print(event["event"], mirror._process.pid, flush=True)
-run_pool(root, [run_id], workers=1, on_event=tell, entry=entry)
+run_pool(root, [run_id], workers=1, on_event=on_event, entry=entry)
 """
 
 

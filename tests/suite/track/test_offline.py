@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from suite.spec import EntryRef, RunSpec
 from suite.store.store import Store
 from suite.track import reader
-from suite.track.content import Caption
+from suite.track.content import Labels
+from suite.track.process import Command
 from suite.track.state import MirrorFolder
 from tests.suite.fake_records import make_run, make_spec
 from tests.suite.runner import killed, tiny_specs, train
 from tests.suite.runner import make_run as make_tiny_run
+from tests.suite.track import offline
 from tests.suite.track.conftest import (
     OFFLINE,
     mirror_all,
@@ -85,14 +88,13 @@ def test_nothing_of_the_machine_is_told(tmp_path: Path) -> None:
 HOSTILE = '<script>alert("x")</script> ✨\n\x1b[31m' + "long" * 100
 
 
-def test_names_of_strangers_are_taken(tmp_path: Path) -> None:
+def test_hostile_names_are_taken(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     ref = EntryRef("strange", "1", {"text": HOSTILE, "lr": 0.1})
     spec = RunSpec(task=ref, optimizer=ref, seed=3, data=HOSTILE, data_checksum="c" * 64, epochs=2.0)
     done(store, spec)
     with supervised(store, OFFLINE) as supervisor:
-        names = Caption(HOSTILE, HOSTILE + "2", "smoke").short()
-        supervisor.take({"run": spec.run_id, "caption": names.to_dict(), "ended": True})
+        supervisor.take(Command(spec.run_id, Labels(HOSTILE, HOSTILE + "2", "smoke")))
         supervisor.close()
         turn_until(supervisor, lambda: not supervisor.left)
         assert supervisor.done == {spec.run_id}
@@ -129,7 +131,7 @@ def test_wandbs_own_process_may_be_killed(tmp_path: Path, number: signal.Signals
     done(store, spec, n_rows)
     mirror = MirrorFolder(tmp_path, spec.run_id)
     with supervised(store, OFFLINE) as supervisor:
-        supervisor.take({"run": spec.run_id, "caption": None, "ended": True})
+        supervisor.take(Command(spec.run_id))
         supervisor.close()
         turn_until(
             supervisor, lambda: any(f.stat().st_size for s in mirror.segments() for f in s.glob("*.wandb"))
@@ -151,10 +153,10 @@ def test_two_mirrors_never_write_one_run(tmp_path: Path) -> None:
     done(store, spec)
     mirror = MirrorFolder(tmp_path, spec.run_id)
     with supervised(store, OFFLINE) as supervisor:
-        supervisor.take({"run": spec.run_id, "caption": None, "ended": True})
+        supervisor.take(Command(spec.run_id))
         supervisor.close()
         with mirror.lock():
-            turn_until(supervisor, lambda: supervisor._jobs[spec.run_id].not_before > 0.0)
+            turn_until(supervisor, lambda: supervisor._jobs[spec.run_id].due > time.monotonic())  # once more
             assert not mirror.segments()
         turn_until(supervisor, lambda: not supervisor.left)
         assert supervisor.done == {spec.run_id}
@@ -179,12 +181,19 @@ def test_a_damaged_run_does_not_hold_up_the_others(tmp_path: Path) -> None:
     assert supervisor.done == {folder.run_id for folder in sound}
 
 
-def test_many_runs_go_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suite.track.supervisor.BATCH", 2)
+def test_many_runs_share_a_process(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    folders = [done(store, make_spec(seed)) for seed in range(5)]
-    run_ids = {folder.run_id for folder in folders}
-    assert mirror_all(store, OFFLINE, *run_ids).done == run_ids
+    run_ids = {done(store, make_spec(seed)).run_id for seed in range(5)}
+    pids = set()
+    with supervised(store, OFFLINE) as supervisor:
+        for run_id in run_ids:
+            supervisor.take(Command(run_id))
+        supervisor.close()
+        while supervisor.left:
+            supervisor.turn(0.02)
+            pids |= {supervisor._mirror.pid} if supervisor._mirror else set()
+        assert supervisor.done == run_ids
+    assert len(pids) == 1
     assert all(len(offline_run(store, run_id).rows) == N_ROWS for run_id in run_ids)
 
 
@@ -197,9 +206,9 @@ def test_the_reader_stops_where_a_file_is_torn(tmp_path: Path) -> None:
     (file,) = MirrorFolder(tmp_path, spec.run_id).segments()[0].glob("*.wandb")
     data = file.read_bytes()
     assert len(data) > 2 * 32768  # records over the edges of blocks
-    assert len(reader.read(file).rows) == 200
+    assert len(offline.read(file).rows) == 200
     file.write_bytes(data[: len(data) // 2])
-    torn = reader.read(file)
+    torn = offline.read(file)
     assert 50 < len(torn.rows) < 150
     assert torn.exit_code is None
-    assert not torn.is_whole([row["step"] for row in torn.rows])
+    assert not reader.is_whole(file, [row["step"] for row in torn.rows])

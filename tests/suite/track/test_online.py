@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from suite.store.store import Store
-from suite.track.content import Caption
+from suite.track.content import Labels
 from suite.track.mode import choose
+from suite.track.process import Command
 from suite.track.state import MirrorFolder
 from tests.suite.fake_records import make_run, make_spec
 from tests.suite.track.conftest import (
@@ -27,21 +28,21 @@ from tests.suite.track.fake_run import N_ROWS, done, record_of, write_rows
 from tests.suite.track.stub import Stub
 
 STEPS = [10 * epoch for epoch in range(1, N_ROWS + 1)]
-NAMES = Caption("a task", "an optimizer", "smoke").to_dict()
+LABELS = Labels("a task", "an optimizer", "smoke")
 
 
 def test_curves_are_live_and_the_rest_comes_at_the_end(tmp_path: Path, stub: Stub) -> None:
     store, spec = Store(tmp_path), make_spec()
     folder = make_run(store, spec)
     with supervised(store, online(stub)) as supervisor:
-        supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": False})
+        supervisor.take(Command(spec.run_id, LABELS, ended=False))
         with folder.start() as attempt:
             write_rows(attempt, 1, 3)
             turn_until(supervisor, lambda: len(stub.runs[spec.run_id].history) == 3)
             assert stub.runs[spec.run_id].exit_code is None
             write_rows(attempt, 4, N_ROWS)
             attempt.publish(record_of(spec))
-        supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": True})
+        supervisor.take(Command(spec.run_id, LABELS))
         supervisor.close()
         turn_until(supervisor, lambda: not supervisor.left)
         assert supervisor.done == {spec.run_id}
@@ -69,7 +70,7 @@ def test_wandbs_own_process_may_be_killed_while_a_run_is_followed(
     store, spec = Store(tmp_path), make_spec()
     folder = make_run(store, spec)
     with supervised(store, online(stub)) as supervisor:
-        supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": False})
+        supervisor.take(Command(spec.run_id, LABELS, ended=False))
         with folder.start() as attempt:
             write_rows(attempt, 1, 3)
             turn_until(supervisor, lambda: stub.runs[spec.run_id].starts)
@@ -77,7 +78,7 @@ def test_wandbs_own_process_may_be_killed_while_a_run_is_followed(
             os.kill(core, number)
             write_rows(attempt, 4, N_ROWS)
             attempt.publish(record_of(spec))
-        supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": True})
+        supervisor.take(Command(spec.run_id, LABELS))
         turn_until(supervisor, lambda: not supervisor.left)
         assert supervisor.problem
         assert supervisor.done == {spec.run_id}
@@ -113,9 +114,9 @@ def test_a_run_that_is_followed_is_ended_although_nothing_new_came(tmp_path: Pat
     starts, run.exit_code = run.starts, None
     with supervised(store, online(stub)) as supervisor:
         with folder.start():  # it is stopped while it loads
-            supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": False})
+            supervisor.take(Command(spec.run_id, LABELS, ended=False))
             turn_until(supervisor, lambda: run.starts > starts)
-        supervisor.take({"run": spec.run_id, "caption": NAMES, "ended": True})
+        supervisor.take(Command(spec.run_id, LABELS))
         supervisor.close()
         turn_until(supervisor, lambda: not supervisor.left)
     assert run.summary["status"] == "interrupted"
@@ -182,13 +183,13 @@ def test_a_refused_key_is_said_once_and_nothing_is_tried_again(tmp_path: Path, s
 def test_a_server_out_of_order_is_said_and_tried_again(
     tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suite.track.supervisor.SILENCE_S", 5.0)
-    monkeypatch.setattr("suite.track.supervisor._BACK_OFF_S", 0.01)
+    monkeypatch.setattr("suite.track.sidecar.SILENCE_S", 5.0)
+    monkeypatch.setattr("suite.track.sidecar._BACK_OFF_S", 0.01)
     stub.mode = "fails"
     store, spec = Store(tmp_path), make_spec()
     done(store, spec)
     with supervised(store, online(stub)) as supervisor:
-        supervisor.take({"run": spec.run_id, "caption": None, "ended": True})
+        supervisor.take(Command(spec.run_id))
         turn_until(supervisor, lambda: supervisor.problem)
         stub.mode = "fine"
         turn_until(supervisor, lambda: not supervisor.left)
@@ -197,8 +198,8 @@ def test_a_server_out_of_order_is_said_and_tried_again(
 
 
 def test_a_mirror_that_hangs_is_killed(tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suite.track.supervisor.SILENCE_S", 3.0)
-    monkeypatch.setattr("suite.track.supervisor._BACK_OFF_S", 0.01)
+    monkeypatch.setattr("suite.track.sidecar.SILENCE_S", 3.0)
+    monkeypatch.setattr("suite.track.sidecar._BACK_OFF_S", 0.01)
     stub.mode = "hangs"
     store, spec = Store(tmp_path), make_spec()
     done(store, spec)

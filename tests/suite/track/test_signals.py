@@ -22,7 +22,7 @@ def test_a_warning_is_not_for_the_sidecar_also_while_it_starts(tmp_path: Path) -
     try:
         assert mirror._process is not None
         mirror._process.send_signal(signal.SIGUSR2)
-        mirror.tell(spec.run_id, ended=True)
+        mirror.send(spec.run_id, ended=True)
         mirror.close(LIMIT_S)
         assert mirror._process.returncode == 0
         assert len(offline_run(store, spec.run_id).rows) == N_ROWS
@@ -37,7 +37,7 @@ def test_at_the_last_call_the_sidecar_goes_and_leaves_nothing_running(tmp_path: 
     try:
         assert mirror._process is not None
         assert mirror._process.stdin is not None
-        mirror.tell(spec.run_id, ended=True)
+        mirror.send(spec.run_id, ended=True)
         mirror._process.stdin.close()  # nothing more is gathered
         wait_for(MirrorFolder(tmp_path, spec.run_id).segments, "the sidecar in the middle of its work")
         pid = mirror._process.pid
