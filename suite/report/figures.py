@@ -51,12 +51,12 @@ def write(
     return files
 
 
-def draw(spec: charts.Spec, dark: bool = False) -> tuple[str, bytes]:
-    """Draw a chart on the background of its theme; return the SVG and the PNG."""
+def draw(spec: charts.Spec) -> tuple[str, bytes]:
+    """Draw a chart on a light background; return the SVG and the PNG."""
     import vl_convert
 
-    themed = charts.themed(spec, dark)
-    themed["config"]["background"] = charts.BACKGROUND["dark" if dark else "light"]
+    themed = charts.themed(spec, dark=False)
+    themed["config"]["background"] = charts.BACKGROUND["light"]
     svg = str(vl_convert.vegalite_to_svg(themed, vl_version=charts.VEGA_LITE, allowed_base_urls=[]))
     return svg, bytes(vl_convert.svg_to_png(svg, scale=SCALE))
 

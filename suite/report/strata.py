@@ -66,20 +66,20 @@ def sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]:
         for name, some in sorted(others.items())
     ]
     if unlike:
-        why = "the same run with other results, from another source"
+        why = "left out: the same run with other results, from another source"
         origins = [(one.provenance.origin, other.provenance.origin) for one, other in unlike]
         alike = sum(one.fingerprint == other.fingerprint for one, other in origins)
         same = f"; {alike} of them from the same machine and software, which must not be" if alike else ""
         left_out.append(_left_out([other.failed for _, other in unlike], why, same))
     if repeats:
-        why = "the same seed again under another set-up"
+        why = "left out: the same seed again under another set-up"
         left_out.append(_left_out([run.failed for run in repeats], why))
     return strata, left_out
 
 
 def _left_out(failed: Sequence[bool], why: str, more: str = "") -> str:
     lost = f"; {sum(failed)} of them failed" if any(failed) else ""
-    return f"{len(failed)} {plural(len(failed), 'record')} left out: {why}{lost}{more}."
+    return f"{len(failed)} {plural(len(failed), 'record')} {why}{lost}{more}."
 
 
 def _each_seed_once(set_ups: Mapping[bytes, list[Run]]) -> tuple[list[Run], list[Run]]:
