@@ -26,7 +26,7 @@ from suite.records.schema import Record
 from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.forecast import Finished, Forecast
-from suite.store.store import Store
+from suite.store.folders import Store
 
 QUEUED = "in the queue"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from slurm.client import Silent, ask
 from suite.errors import SteppeError
 from suite.files import write_whole
-from suite.store.store import RunFolder
+from suite.store.folders import RunFolder
 from suite.workers.signals import held
 
 IDLE_STARTS = 2

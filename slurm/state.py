@@ -20,7 +20,7 @@ from slurm import client
 from slurm.submission import Batch, Submission, batch_of, submissions, taken
 from suite.errors import SteppeError
 from suite.status.scheduler import WAIT_S, Placed
-from suite.store.store import Store
+from suite.store.folders import Store
 
 GRACE_S = 15.0
 """How long a state in `_TRANSIENT` has to last before it is believed."""

@@ -26,15 +26,15 @@ from slurm.signals import SignalState
 from slurm.submission import Batch, Submission, SubmissionConfig
 from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
-from suite.store.claim import latest_pulse
+from suite.store.folders import RunFolder, Store
 from suite.store.heartbeat import STALE_S
-from suite.store.store import RunFolder, Store
+from suite.store.lease import latest_pulse
 from suite.terminal.display import Display
 from suite.terminal.screen import Screen
 from suite.workers.pool import Place, run_pool
 from suite.workers.process import Event
+from suite.workers.serve import ENTRY
 from suite.workers.signals import held
-from suite.workers.worker import ENTRY
 
 if TYPE_CHECKING:
     from suite.track.launch import Mirror

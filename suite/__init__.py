@@ -23,7 +23,7 @@ Records of different engines share no table. `suite.engine_lock` tells when it m
 PUBLIC = {
     "Registry": "suite.entries.registry",
     "Selection": "suite.entries.selection",
-    "Store": "suite.store.store",
+    "Store": "suite.store.folders",
     "leaderboard": "suite.report.boards",
     "load_records": "suite.report.boards",
     "plan": "suite.status.plan",

@@ -44,17 +44,17 @@ UNLOCKED = {
     "suite.records.provenance": "names code and hardware",
     "suite.records.source_tree": "names code",
     "suite.space": "where values are searched; what was found stands in the run's spec",
-    "suite.store.claim": "decides who may work on a run, not what the work is",
+    "suite.store.lease": "decides who may work on a run, not what the work is",
     "suite.store.heartbeat": "tells whether a process lives",
     "suite.store.index": "lists records",
-    "suite.store.store": "keeps files; the spec that it reads is held to the run's id",
+    "suite.store.folders": "keeps files; the spec that it reads is held to the run's id",
 }
 """Modules that a run loads and that cannot change a number, each with the reason. All others are locked."""
 
 MEASURES = "suite.sharpness"
 """The package of the measures: each is locked with the modules of the package that it runs through."""
 
-STARTS = ("suite.engine.train", "suite.engine.follow", "suite.engine.remeasure", MEASURES)
+STARTS = ("suite.engine.train", "suite.engine.worker_rank", "suite.engine.remeasure", MEASURES)
 """Where a run starts. All that imports reach from here and from the files of tasks/ and baselines/ is locked,
 but for what is part of the code of those files, which has a hash of its own.
 What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""

@@ -30,7 +30,7 @@ from suite.numerics.flops import Flops
 from suite.numerics.smooth import smooth
 from suite.params import memory_strides
 from suite.problem import ModelAt, mapped, widened
-from suite.ranks import Ranks, slice_bounds
+from suite.process_group import Ranks, slice_bounds
 from suite.seeds import Streams
 
 # What torch.func.jvp imports when it is first called says that itself is old.

@@ -17,7 +17,7 @@ from slurm.submission import exclusive, submissions
 from suite.cli import options
 from suite.cli.arguments import Arguments
 from suite.errors import unknown
-from suite.store.store import Store
+from suite.store.folders import Store
 
 _NAMED = 5
 

@@ -22,10 +22,10 @@ from slurm.submission import Submission, SubmissionConfig, submissions
 from suite.cli import options
 from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
-from suite.status.asker import Asker
-from suite.status.sight import Seen, Sight
+from suite.status.queue_poller import Asker
+from suite.status.snapshot import Seen, Sight
 from suite.status.watch import Watch
-from suite.store.store import Store
+from suite.store.folders import Store
 
 CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}
 """The state of a run that each option names."""

@@ -23,7 +23,7 @@ from suite.entries.registry import Registry
 from suite.entries.selection import sample_gradients
 from suite.errors import SteppeError
 from suite.publishing.recorded import recorded
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.terminal.message import say
 from suite.track import mode
 

@@ -16,7 +16,7 @@ from suite.entries.select import parse_seeds
 from suite.entries.selection import Selection
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store.store import STORE, Store
+from suite.store.folders import STORE, Store
 
 GPU_TRACES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")
 """What drivers of GPUs leave where torch could use one: Linux, Jetson, WSL, ROCm."""

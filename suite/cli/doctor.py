@@ -19,7 +19,7 @@ from suite.cli.arguments import Arguments
 from suite.data.dataset import Data
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track import mode
 
 MINIMUM = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0)}

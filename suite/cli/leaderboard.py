@@ -19,7 +19,7 @@ from suite.files import write_whole
 from suite.records.schema import Record
 from suite.report import boards
 from suite.report.views import REPORT_VIEWS
-from suite.store.store import Store
+from suite.store.folders import Store
 
 FORMATS = (*boards.TEXT_FORMATS, "html")
 

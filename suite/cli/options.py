@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 from suite.entries.selection import VIEWS
 from suite.spec import PRECISIONS
+from suite.store.folders import STORE
 from suite.store.lines import finite
-from suite.store.store import STORE
 from suite.terminal.table import clean, fit, width_of
 
 

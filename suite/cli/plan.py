@@ -15,7 +15,7 @@ from suite.cli import options
 from suite.cli.arguments import Arguments
 from suite.publishing.recorded import recorded
 from suite.status.plan import PlannedRun, plan, totals
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.terminal.table import count, duration
 
 

@@ -20,8 +20,8 @@ from suite.errors import SteppeError
 from suite.publishing.recorded import IN_RECORDS, recorded
 from suite.report.text import plural
 from suite.spec import RunSpec
-from suite.status.sight import FINAL
-from suite.store.store import Store
+from suite.status.snapshot import FINAL
+from suite.store.folders import Store
 from suite.terminal.display import Display
 from suite.terminal.message import say
 from suite.track import launch, mode

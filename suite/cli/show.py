@@ -24,9 +24,9 @@ from suite.records.schema import Record, Sharpness
 from suite.report.commands import run_command
 from suite.report.sparkline import levels, sparkline
 from suite.spec import EntryRef, RunSpec
-from suite.status.asker import Answer, Asker, glance
+from suite.status.queue_poller import Answer, Asker, glance
 from suite.status.scheduler import Placed
-from suite.store.store import RunFolder
+from suite.store.folders import RunFolder
 from suite.terminal.table import clean
 
 Row = Mapping[str, Any]

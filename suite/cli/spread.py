@@ -19,7 +19,7 @@ from suite.errors import SteppeError
 from suite.files import write_whole
 from suite.publishing.published import read_records
 from suite.records.schema import Record
-from suite.store.store import Store
+from suite.store.folders import Store
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -20,8 +20,8 @@ from suite.cli import options
 from suite.cli.arguments import Arguments, command
 from suite.errors import SteppeError
 from suite.report.text import plural
-from suite.status.asker import Asker, glance
-from suite.status.sight import FINAL, WORDS, Seen, Sight
+from suite.status.queue_poller import Asker, glance
+from suite.status.snapshot import FINAL, WORDS, Seen, Sight
 from suite.status.watch import Watch
 from suite.terminal.screen import Screen
 from suite.terminal.table import (

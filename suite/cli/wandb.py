@@ -18,12 +18,14 @@ from suite.cli.arguments import Arguments
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
-from suite.store.store import Store
-from suite.track import content, launch, mode, state, table
+from suite.store.folders import Store
+from suite.track import content, launch, mode
+from suite.track import leaderboard_table as table
+from suite.track import mirror_folder as state
+from suite.track.mirror_folder import MirrorFolder
 from suite.track.mode import Target
-from suite.track.process import Command, State
 from suite.track.sidecar import Supervisor
-from suite.track.state import MirrorFolder
+from suite.track.wandb_process import Command, State
 
 ACTIONS = ("sync",)
 

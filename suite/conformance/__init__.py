@@ -12,7 +12,8 @@ from pathlib import Path
 from suite.conformance.optimizers import averages, conduct, method
 from suite.conformance.optimizers.trial import OptimizerCase
 from suite.conformance.promise import Check, Promise, judge
-from suite.conformance.tasks import data, evaluation, form, loss, model
+from suite.conformance.tasks import data, form, loss, model
+from suite.conformance.tasks import scoring as evaluation
 from suite.conformance.tasks.case import TaskCase
 from suite.entries.registry import Found
 from suite.problems.image_task import ImageTask

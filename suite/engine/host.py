@@ -28,4 +28,4 @@ class Host:
     address: str = "127.0.0.1"
     """At which the other ranks of the run reach this process."""
     rendezvous: Callable[[int], None] = lambda _: None
-    """Takes the port at which the other ranks are awaited (see `suite.engine.follow`)."""
+    """Takes the port at which the other ranks are awaited (see `suite.engine.worker_rank`)."""

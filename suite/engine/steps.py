@@ -16,7 +16,7 @@ from suite.errors import SteppeError
 from suite.objective import BatchObjective, Objective
 from suite.parameters import Parameters
 from suite.problem import check_score_names
-from suite.ranks import Ranks
+from suite.process_group import Ranks
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
 from suite.spec import BuildContext

@@ -17,7 +17,6 @@ from torch import nn
 
 from suite.engine.context import Context, prepare
 from suite.engine.evaluate import check_number, evaluate, reestimate_batchnorm
-from suite.engine.group import lead
 from suite.engine.host import Host
 from suite.engine.record import (
     Trained,
@@ -28,12 +27,13 @@ from suite.engine.record import (
     watched,
 )
 from suite.engine.steps import Steps
+from suite.engine.torch_process_group import lead
 from suite.entries.stored_run import StoredRun
-from suite.ranks import Ranks
+from suite.process_group import Ranks
 from suite.records.provenance import attempt_provenance, fingerprint
 from suite.records.schema import Estimate
 from suite.store.attempt import Attempt
-from suite.store.claim import RunDone, RunSuperseded
+from suite.store.lease import RunDone, RunSuperseded
 from suite.store.lines import finite
 
 PROGRESS_S = 0.5

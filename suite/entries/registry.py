@@ -31,7 +31,7 @@ from suite.task import TaskSpec
 
 if TYPE_CHECKING:
     from suite.records.schema import Record
-    from suite.store.store import Store
+    from suite.store.folders import Store
     from suite.task import Task
 
 Entry = TaskSpec | OptimizerSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from suite.entries.registry import Registry
 from suite.spec import OptimizerSpec, RunSpec
-from suite.store.store import RunFolder
+from suite.store.folders import RunFolder
 from suite.task import Task
 
 

@@ -21,7 +21,7 @@ from suite.files import locked, write_whole
 from suite.publishing.published import publishable, read_records
 from suite.records import schema
 from suite.records.schema import Record
-from suite.store.store import Store
+from suite.store.folders import Store
 
 LOCK = ".lock"
 """File in the folder of the records, locked from the first read to the last write."""

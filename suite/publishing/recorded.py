@@ -8,7 +8,7 @@ from pathlib import Path
 from suite.entries.registry import Registry
 from suite.publishing.published import read_records
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 
 IN_RECORDS = ("done in records", "failed in records")
 """States of runs that published records hold, and that the store need not hold too."""

@@ -13,7 +13,7 @@ from suite.errors import unknown
 from suite.publishing.published import read_records
 from suite.records.schema import Record
 from suite.report.commands import run_command, run_commands
-from suite.store.store import Store
+from suite.store.folders import Store
 
 if TYPE_CHECKING:
     from suite.report.leaderboard import Leaderboard
@@ -142,7 +142,7 @@ def write_figures(folder: Path, board: Leaderboard, material: Material) -> list[
     """Write every chart of a leaderboard into a folder as SVG and PNG; return their paths."""
     from suite.report import figures
     from suite.report.site.plots import table_curves
-    from suite.report.site.runs import read
+    from suite.report.site.run_pages import read
 
     def rows(run_id: str) -> Sequence[Mapping[str, Any]]:
         return read(material, run_id).rows

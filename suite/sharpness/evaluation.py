@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from suite.batch import Batch
 from suite.params import FlatParams
 from suite.problem import ModelAt
-from suite.ranks import slice_bounds
+from suite.process_group import slice_bounds
 from suite.sharpness.point import Point, SubsetLoss
 
 

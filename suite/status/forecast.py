@@ -18,7 +18,7 @@ from typing import Any
 
 from suite.records.schema import Record
 from suite.spec import EntryRef, RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 
 LIKE = ("hyperparameters", "optimizer", "task")
 """What a forecast's run has in common with those that were measured, closest first."""

@@ -17,9 +17,9 @@ from suite.entries.selection import sample_gradients
 from suite.publishing.recorded import IN_RECORDS
 from suite.spec import RunSpec
 from suite.status.forecast import Forecast, Guess
-from suite.status.sight import FINAL, WORDS
+from suite.status.snapshot import FINAL, WORDS
 from suite.status.watch import Watch
-from suite.store.store import Store
+from suite.store.folders import Store
 
 STATES = (*("new" if word == "queued" else word for word in WORDS), *IN_RECORDS)
 

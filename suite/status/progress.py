@@ -13,7 +13,7 @@ from suite.metric import Description
 from suite.spec import RunSpec
 from suite.status.forecast import Measured, period
 from suite.store.attempt import description_of
-from suite.store.claim import attempt_numbers
+from suite.store.lease import attempt_numbers
 from suite.store.lines import read_lines
 
 _RECENT = 10

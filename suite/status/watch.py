@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from suite.errors import SteppeError
 from suite.records.schema import Record
 from suite.spec import RunSpec
-from suite.status.asker import Answer
 from suite.status.forecast import Finished, Forecast, Measured
 from suite.status.labels import labels
 from suite.status.progress import Progress, ProgressReader
+from suite.status.queue_poller import Answer
 from suite.status.scheduler import Placed
-from suite.status.sight import Seen, Sight, left_of, side_by_side_of
+from suite.status.snapshot import Seen, Sight, left_of, side_by_side_of
 from suite.store import index
-from suite.store.claim import attempt_numbers
+from suite.store.folders import Store, Trouble
 from suite.store.heartbeat import Pulse, read_pulse
-from suite.store.store import Store, Trouble
+from suite.store.lease import attempt_numbers
 from suite.terminal.table import RunRow
 
 
@@ -44,7 +44,7 @@ class Watch:
 
     Args:
         store: what to look at.
-        ask: gives the scheduler's answer, see `suite.status.asker`; without it, only the store is read.
+        ask: gives the scheduler's answer, see `suite.status.queue_poller`; without it, only the store is read.
 
     """
 

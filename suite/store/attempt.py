@@ -26,8 +26,8 @@ from suite.files import flush_folder, storing, write_whole
 from suite.metric import Description
 from suite.records.schema import Record, read, to_document
 from suite.store import index
-from suite.store.claim import RunSuperseded, attempt_numbers
 from suite.store.heartbeat import Heartbeat
+from suite.store.lease import RunSuperseded, attempt_numbers
 from suite.store.lines import LineWriter, finite, read_lines, to_line
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"

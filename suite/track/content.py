@@ -14,9 +14,9 @@ from suite.metric import Description
 from suite.records.schema import Record
 from suite.sharpness import MEASURES
 from suite.spec import RunSpec, canonical_json, sha256_text
-from suite.store.claim import attempt_numbers
+from suite.store.folders import RunFolder
+from suite.store.lease import attempt_numbers
 from suite.store.lines import finite, read_lines
-from suite.store.store import RunFolder
 
 FORMAT = 2
 """Raise it when what a run is mirrored as changes: every run is then mirrored again.

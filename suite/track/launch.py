@@ -20,12 +20,12 @@ from suite.entries.labels import entry_label
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store.store import STORE, Store
+from suite.store.folders import STORE, Store
 from suite.task import TaskSpec
 from suite.track.content import Labels
+from suite.track.mirror_folder import FOLDER, LOG, open_log
 from suite.track.mode import Target, has_key, login
-from suite.track.process import Child, Command, State, encode
-from suite.track.state import FOLDER, LOG, open_log
+from suite.track.wandb_process import Child, Command, State, encode
 
 WAIT_S = 0.5
 """Seconds that `close` waits for the sidecar."""

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from suite.errors import SteppeError
-from suite.store.store import Store
-from suite.track import content, table
+from suite.store.folders import Store
+from suite.track import content
+from suite.track import leaderboard_table as table
 from suite.track.content import Content, shorten
+from suite.track.mirror_folder import MirrorBusy, MirrorFolder
 from suite.track.mode import Target, without_secrets
-from suite.track.process import Command, Outcome, Report, arguments
-from suite.track.state import MirrorBusy, MirrorFolder
+from suite.track.wandb_process import Command, Outcome, Report, arguments
 from suite.workers.pipe import reserve_stdout
 
 _REFUSALS = ("error 401", "error 403", "AuthenticationError", "api_key not configured", "API key")

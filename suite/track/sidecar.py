@@ -20,11 +20,11 @@ from typing import IO
 
 import msgspec
 
-from suite.store.claim import latest_pulse
-from suite.store.store import Store
+from suite.store.folders import Store
+from suite.store.lease import latest_pulse
+from suite.track.mirror_folder import FINISH_S, FOLDER, INIT_S
 from suite.track.mode import Target
-from suite.track.process import Child, Command, Report, State, arguments, encode
-from suite.track.state import FINISH_S, FOLDER, INIT_S
+from suite.track.wandb_process import Child, Command, Report, State, arguments, encode
 from suite.workers.pipe import Messages
 from suite.workers.signals import release
 

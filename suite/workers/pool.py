@@ -20,12 +20,12 @@ from pathlib import Path
 from suite.engine.host import CHECKPOINT_S
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.workers.network import accept, towards
 from suite.workers.process import Event, Process, Worker, environment, visible_gpus, worker_command
+from suite.workers.rank_group import Team
+from suite.workers.serve import ENTRY, NO_FAULT, outcome_of
 from suite.workers.signals import counted
-from suite.workers.team import Team
-from suite.workers.worker import ENTRY, NO_FAULT, outcome_of
 
 _POLL_S = 0.2
 
@@ -67,7 +67,7 @@ def run_pool(
         plugins: plugin files of the registry.
         data_root: the folder of the data sets.
         checkpoint_s: seconds between the checkpoints of a run.
-        on_event: called in this thread with each event: the workers' own (see `suite.workers.worker`) and
+        on_event: called in this thread with each event: the workers' own (see `suite.workers.serve`) and
             {"event": "started", "run_id", "task", "optimizer", "seed"}, {"event": "stopping", "message"}.
         entry: the function that executes a run, as module:function.
         job: the scheduler's name of the job that this pool is, and

@@ -1,6 +1,6 @@
 """The far end of a worker: a process of this machine, or a connection to one of another.
 
-Either takes lines of JSON and gives events, see `suite.workers.worker`.
+Either takes lines of JSON and gives events, see `suite.workers.serve`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def environment(gpu: str | None, network: Mapping[str, str]) -> dict[str, str]:
 
 def worker_command(plugins: Sequence[Path | str], data_root: Path | str | None) -> list[str]:
     """Return the command of a worker process, but for what concerns rank 0 alone."""
-    command = [sys.executable, "-P", "-m", "suite.workers.worker"]
+    command = [sys.executable, "-P", "-m", "suite.workers.serve"]
     command += [f"--plugin={plugin}" for plugin in plugins]
     return command + ([] if data_root is None else [f"--data={data_root}"])
 

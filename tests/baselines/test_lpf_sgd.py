@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.lpf_sgd import gamma_at
-from suite.ranks import slice_bounds
+from suite.process_group import slice_bounds
 from tests.baselines.helpers import TOTAL_STEPS, Training, batch, flat, loaded, watch
 
 

@@ -22,7 +22,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suite.store import index
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_store import make
 
 SIZES = [n for n in (100, 1000, 10_000, 100_000) if n <= int(os.environ.get("STEPPE_SCALE", "100"))]

@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from slurm.profiles import Profile
 from slurm.submission import Batch, SubmissionConfig, create
 from suite.records.schema import to_document
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import make_record, make_spec
 
 N = 10_000

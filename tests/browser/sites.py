@@ -11,7 +11,7 @@ from suite.metric import Metric
 from suite.records.schema import Record
 from suite.report import leaderboard, site
 from suite.report.strata import once
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.report import foreign
 from tests.suite.report.fake_records import PARAMS, TASKS, record, seeds, wavy
 

@@ -10,7 +10,7 @@ from suite.entries.registry import Registry, load_file
 from suite.entries.selection import Selection
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.conformance.plugins import fill, swap, write
 from tests.suite.fake_records import begin, finish
 from tests.suite.runner import PLUGIN as TINY

@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 import torch
 
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = (

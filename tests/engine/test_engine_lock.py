@@ -26,7 +26,7 @@ from suite.engine_lock import (
 )
 from suite.errors import SteppeError
 from suite.sharpness import VERSIONS
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.engine.battery import PLUGINS, report, run_suite
 from tests.engine.edits import append, file_of, replace
 
@@ -130,7 +130,7 @@ NEW = "suite.brand_new can be reached by a run and is not locked (if it can chan
 
 
 @pytest.mark.parametrize(
-    "importer", ["suite.engine.steps", "suite.store.store", "suite.sharpness.lpf", "suite.data.sources"]
+    "importer", ["suite.engine.steps", "suite.store.folders", "suite.sharpness.lpf", "suite.data.sources"]
 )
 def test_a_new_module_is_noticed(copied: Path, importer: str) -> None:
     (copied / "suite" / "brand_new.py").write_text("x = 1\n")

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import SteppeError
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.plugins.tiny import SLOW
 from tests.slurm.fates import Fate, compare, fate
 from tests.suite.runner import PLUGIN
 from tests.testbed.cluster import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
-TASK, WORKER = "slurm.worker", "suite.workers.worker"
+TASK, WORKER = "slurm.worker", "suite.workers.serve"
 OPTIMIZERS = ("sgd", "sam", "nso")
 PROFILE = """
 partition = "low"

@@ -14,7 +14,7 @@ from slurm.profiles import Profile
 from slurm.submission import Batch, Submission, SubmissionConfig, create
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import make_run, make_spec
 
 CONFIG = SubmissionConfig("steppe submit", Profile("test", time_min=10, workers=2))

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from suite.store.claim import attempt_numbers
-from suite.store.store import RunFolder
+from suite.store.folders import RunFolder
+from suite.store.lease import attempt_numbers
 from tests.suite.workers.test_sweep import deterministic
 
 

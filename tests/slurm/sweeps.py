@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from suite.cli import main
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.plugins.tiny import SLOW
 from tests.slurm.campaign import done, processes
 from tests.slurm.fates import Fate, compare, fate

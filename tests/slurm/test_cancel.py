@@ -11,7 +11,7 @@ import pytest
 
 from slurm import client
 from slurm.submission import submissions
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.fake_records import finish

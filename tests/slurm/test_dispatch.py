@@ -20,7 +20,7 @@ from slurm.profiles import Profile
 from slurm.submission import Batch, Submission, SubmissionConfig, submissions
 from suite.errors import SteppeError
 from suite.spec import EntryRef, RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.queue import cancel_all
 from tests.suite.cli.conftest import finish
 from tests.suite.fake_records import make_spec
@@ -243,7 +243,7 @@ import os, signal, sys
 from pathlib import Path
 from slurm import dispatch, packing
 from slurm.submission import Batch
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm import test_dispatch as t
 packing.CHUNK = 2
 create, set_job, n, when = dispatch.create, Batch.set_job, [], sys.argv[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.workers.pool import run_pool
 from tests.slurm.campaign import ROOT, processes
 from tests.slurm.fates import Fate, fate
@@ -76,7 +76,7 @@ def test_what_slurm_mends_completes_by_itself(
     sweep.check(peace)
 
 
-@pytest.mark.parametrize("module", ["slurm.worker", "suite.workers.worker"])
+@pytest.mark.parametrize("module", ["slurm.worker", "suite.workers.serve"])
 def test_a_killed_process_is_made_good_by_retry(sweep: Sweep, peace: dict[str, Fate], module: str) -> None:
     sweep.submit()
     sweep.wait_working()
@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     filler = small_disk / "filler"
     fill(filler)
     wait_until(
-        lambda: not list(processes("suite.workers.worker", sweep.store)), "all runs stopped by the disk", 120
+        lambda: not list(processes("suite.workers.serve", sweep.store)), "all runs stopped by the disk", 120
     )
     filler.unlink()
     sweep.wait_idle()

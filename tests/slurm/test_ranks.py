@@ -18,11 +18,11 @@ from slurm.profiles import Profile, checked
 from slurm.submission import SubmissionConfig, create
 from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.workers import network
 from suite.workers.pool import Place, _Pool, run_pool
 from suite.workers.process import RemoteWorker, environment, worker_command
-from suite.workers.team import Team
+from suite.workers.rank_group import Team
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
 from tests.slurm.sweeps import Sweep

@@ -12,7 +12,7 @@ from slurm.client import Silent
 from slurm.profiles import Profile
 from slurm.requeue import IDLE_STARTS, Requeue
 from suite.errors import SteppeError
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.suite.fake_records import make_run, make_spec
 
 Asked = list[tuple[str, ...]]

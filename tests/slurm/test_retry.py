@@ -21,7 +21,7 @@ from slurm.submission import FOLDER, create
 from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.watch import Watch
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.fake_queue import CONFIG, FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.fake_records import begin, finish, make_run, make_spec

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from suite.status import scheduler
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import steppe
 from tests.suite.fake_records import finish, make_run

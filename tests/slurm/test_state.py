@@ -14,7 +14,7 @@ from slurm.client import Silent
 from slurm.submission import FOLDER, submissions
 from suite.errors import SteppeError
 from suite.status import scheduler
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.fake_records import finish, make_spec
 

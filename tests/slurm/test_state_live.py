@@ -14,7 +14,7 @@ from slurm.profiles import Profile
 from slurm.submission import Batch, SubmissionConfig, create, submissions
 from suite.spec import RunSpec
 from suite.status.scheduler import Placed
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.conftest import need, owned
 from tests.slurm.fake_queue import handed, runs
 from tests.slurm.queue import lose, submit, wait_for, wait_until

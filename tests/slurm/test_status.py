@@ -14,10 +14,10 @@ import pytest
 from suite.cli import status
 from suite.spec import RunSpec
 from suite.status import scheduler
-from suite.status.asker import Answer, Asker
+from suite.status.queue_poller import Answer, Asker
 from suite.status.watch import Watch
 from suite.store.attempt import Attempt
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.terminal.screen import Screen
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
 from tests.suite.cli.conftest import steppe

@@ -16,7 +16,7 @@ from slurm.executor import ROOT
 from slurm.submission import submissions
 from suite.files import write_whole
 from suite.records.schema import to_line
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.queue import wait_until
 from tests.suite.cli.conftest import TINY, Cli, cli
 from tests.suite.fake_records import make_record

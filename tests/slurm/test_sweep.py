@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from suite.cli import main
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.slurm.fates import fate
 from tests.slurm.sweeps import Sweep
 

@@ -21,7 +21,7 @@ from slurm.signals import SignalState
 from slurm.submission import Batch, SubmissionConfig, create
 from slurm.worker import RetryPolicy, Task, work
 from suite.errors import SteppeError
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.suite.fake_records import make_run, make_spec
 
 ENTRY = "tests.suite.workers.fake_run:run_one"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.slurm.queue import detail, wait_until
 from tests.slurm.sweeps import LIMIT_S, TASK, Sweep
 from tests.slurm.test_faults import in_peace, running

@@ -20,7 +20,7 @@ from suite.records.schema import (
     pack_right,
 )
 from suite.spec import EntryRef, RunSpec
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 
 TASK = Description(tier="smoke", epochs=2.0, metrics=(ACCURACY, LOSS))
 """What the task of these runs declares."""

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.batch import Batch
-from suite.engine.group import join, lead
+from suite.engine.torch_process_group import join, lead
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
 from suite.problem import Problem
-from suite.ranks import Ranks
+from suite.process_group import Ranks
 from suite.seeds import NormalStream, Streams
 from suite.spec import BuildContext
 

@@ -14,7 +14,7 @@ from suite.entries.selection import Selection
 from suite.entries.stored_run import StoredRun
 from suite.records.schema import Sources
 from suite.spec import RunSpec
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "tiny.py"
 

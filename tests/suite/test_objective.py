@@ -13,7 +13,7 @@ from suite.errors import SteppeError
 from suite.objective import BatchObjective, StatsSwitch, as_objective
 from suite.params import FlatParams
 from suite.problem import ClassificationLoss
-from suite.ranks import Ranks, slice_bounds
+from suite.process_group import Ranks, slice_bounds
 from suite.seeds import Streams
 from tests.plain_objective import objective_of
 

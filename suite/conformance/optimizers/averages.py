@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from suite.conformance.optimizers.state import left_out, next_to_weights, tensors_by_name
+from suite.conformance.optimizers.state_dict import left_out, next_to_weights, tensors_by_name
 from suite.conformance.optimizers.trial import OptimizerCase, Snapshot, Trial
 from suite.conformance.promise import Broken, Faults, difference, in_words
 

@@ -10,7 +10,7 @@ import torch
 
 from suite.conformance.optimizers.observer import Observer
 from suite.conformance.optimizers.problems import BATCHES, STEPS
-from suite.conformance.optimizers.state import left_out
+from suite.conformance.optimizers.state_dict import left_out
 from suite.conformance.optimizers.trial import OptimizerCase
 from suite.conformance.promise import Broken, Faults, difference, in_words
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from suite.conformance.optimizers.trial import Trial
 from suite.conformance.promise import difference
 from suite.objective import ObservedObjective
-from suite.ranks import slice_bounds
+from suite.process_group import slice_bounds
 
 
 class Observer(ObservedObjective):

@@ -14,7 +14,7 @@ from suite.conformance.tasks.model import calls
 from suite.objective import BatchObjective
 from suite.params import FlatParams
 from suite.problem import Problem
-from suite.ranks import slice_bounds
+from suite.process_group import slice_bounds
 from suite.seeds import Streams
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}

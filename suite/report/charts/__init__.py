@@ -1,6 +1,6 @@
 """Charts as Vega-Lite specs: plain dicts with their data inside, for pages and figures alike."""
 
-from suite.report.charts.lines import curve_bands, run_curves
+from suite.report.charts.line_charts import curve_bands, run_curves
 from suite.report.charts.points import cost_scores, of_table, scores, sharpness_scores
 from suite.report.charts.theme import BACKGROUND, PALETTE, VEGA_LITE, Spec, themed
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from suite.report import text
 from suite.report.charts.pareto import front, staircase
-from suite.report.charts.rows import DONE, Rows, shorten
+from suite.report.charts.row_charts import DONE, Rows, shorten
 from suite.report.charts.scales import axis, join, layer, quantity
 from suite.report.charts.theme import Spec
 from suite.report.leaderboard import Table

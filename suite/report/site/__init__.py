@@ -1,6 +1,6 @@
 """A leaderboard as a static site that opens from a disk, without a server and without the network."""
 
 from suite.report.site.build import write
-from suite.report.site.runs import Material
+from suite.report.site.run_pages import Material
 
 __all__ = ["Material", "write"]

@@ -16,7 +16,7 @@ from suite.report.leaderboard import Leaderboard, names
 from suite.report.site import pages, plots
 from suite.report.site.folder import INDEX, SiteFolder, site_folder
 from suite.report.site.groups import Group, groups, pages_of_runs
-from suite.report.site.runs import Material, RunData, read, score_of, shown
+from suite.report.site.run_pages import Material, RunData, read, score_of, shown
 from suite.spec import RunSpec
 from suite.store.lines import finite
 

@@ -13,7 +13,7 @@ from suite.report import notes, text
 from suite.report.leaderboard import Leaderboard, Table
 from suite.report.site.groups import Group
 from suite.report.site.plots import CurveTable, Plot
-from suite.report.site.runs import RunData
+from suite.report.site.run_pages import RunData
 from suite.report.stats import Interval, Verdict, Word
 from suite.report.views import REPORT_VIEWS
 

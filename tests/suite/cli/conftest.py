@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from suite.cli import main
 from suite.records.schema import Record
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import N_TEST, TASK, make_record
 from tests.suite.runner import PLUGIN, tiny_specs
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from suite.records.schema import Estimate, Record, Sharpness, Sources, SplitResult
 from suite.spec import RunSpec
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.suite.report.fake_records import description, record, right
 from tests.suite.runner import tiny_specs
 

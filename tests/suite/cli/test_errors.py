@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from suite.cli import commands
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import TINY, Cli
 from tests.suite.runner import PLUGIN, tiny_specs
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from suite.entries.registry import Registry
 from suite.entries.selection import Selection
 from suite.records import schema
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.suite.cli.conftest import Answer, steppe
 from tests.suite.runner import killed, make_run
 

@@ -17,7 +17,7 @@ from suite.publishing.published import read_records
 from suite.records.schema import Origin, to_line
 from suite.report.commands import ranges, run_commands
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.cli.finished import record_of, stored, tiny_records
 from tests.suite.runner import PLUGIN, tiny_specs

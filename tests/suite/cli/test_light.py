@@ -28,7 +28,7 @@ def loaded_by(statement: str) -> list[str]:
     "statement",
     [
         "import suite",
-        "import suite.spec, suite.errors, suite.store.store, suite.schedule",
+        "import suite.spec, suite.errors, suite.store.folders, suite.schedule",
         "import suite.entries.registry, suite.entries.select",
         "import suite.publishing.published",
         "from suite.cli import main; assert main(['--help']) == 0",

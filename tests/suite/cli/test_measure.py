@@ -14,7 +14,7 @@ from suite import sharpness
 from suite.errors import SteppeError
 from suite.records.schema import Estimate, Record
 from suite.sharpness import Point
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.runner import PLUGIN, make_run, tiny_specs, train
 

@@ -9,7 +9,7 @@ import pytest
 
 from suite.entries.registry import Registry
 from suite.entries.selection import Selection
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
 from tests.suite.runner import PLUGIN, tiny_specs
 

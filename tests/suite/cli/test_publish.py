@@ -14,7 +14,7 @@ from suite.cli import parse, publish
 from suite.publishing.published import read_records
 from suite.records.schema import Estimate, Origin, Record, SplitResult
 from suite.spec import EntryRef
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.cli.finished import finish, stored, tiny_records
 
@@ -60,7 +60,7 @@ def test_only_the_records_of_the_tasks_asked_for_are_read(
     cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.index()
-    monkeypatch.setattr("suite.store.store.RunFolder.record", lambda run: pytest.fail("read a record"))
+    monkeypatch.setattr("suite.store.folders.RunFolder.record", lambda run: pytest.fail("read a record"))
     answer = cli("publish", "-t", "digits*", "--store", store.root)
     assert (answer.code, answer.err.count("no finished run to publish")) == (2, 1)
 

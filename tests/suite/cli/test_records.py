@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from suite.records.schema import Record, to_line
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import TINY, Cli, finish
 from tests.suite.fake_records import make_record
 from tests.suite.runner import sources_of, tiny_specs

@@ -13,7 +13,7 @@ from suite.cli.show import Known, render
 from suite.metric import LOSS, Description, Metric, Profile
 from suite.records.schema import CurveResult, Estimate, Origin, Record, Sharpness, SplitResult
 from suite.spec import EntryRef, RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import Cli
 from tests.suite.fake_records import make_record, make_run, make_spec
 from tests.suite.runner import PLUGIN, tiny_specs

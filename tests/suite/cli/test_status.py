@@ -17,7 +17,7 @@ from suite.spec import RunSpec
 from suite.status.watch import Watch
 from suite.store import index
 from suite.store.attempt import Attempt
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.terminal.screen import Screen
 from suite.terminal.table import width_of
 from tests.suite.cli.conftest import Cli, finish

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from suite.cli import validate
 from suite.records.schema import to_line
 from suite.spec import EntryRef
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.cli.conftest import Answer, Cli
 from tests.suite.cli.finished import stored, tiny_records
 from tests.suite.runner import PLUGIN

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track import reader
-from suite.track.state import MirrorFolder
+from suite.track.mirror_folder import MirrorFolder
 from tests.suite.cli.conftest import TINY, Cli
 from tests.suite.runner import PLUGIN, tiny_specs
 from tests.suite.track import offline

@@ -11,7 +11,7 @@ import torch
 
 from suite.records.schema import to_document
 from suite.store.attempt import Attempt
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import stable
 from tests.suite.runner import killed, make_run, tiny_specs, train
 

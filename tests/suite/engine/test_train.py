@@ -21,8 +21,8 @@ from suite.entries.selection import Selection
 from suite.errors import SteppeError
 from suite.objective import BatchObjective
 from suite.records.schema import unpack_right
+from suite.store.folders import Store
 from suite.store.lines import read_lines
-from suite.store.store import Store
 from tests.suite.runner import PLUGIN, make_run, tiny_specs, train
 
 SIX = ["sgd", "adam", "sam", "lpf-sgd", "nso", "adabelief"]

@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 
 from suite.spec import RunSpec
 from suite.status.forecast import Finished, Forecast, Measured
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import make_record, make_run, make_spec
 
 

@@ -11,10 +11,10 @@ import pytest
 from suite.metric import LOSS, Description, Metric
 from suite.status import progress
 from suite.status.labels import labels
-from suite.status.sight import Seen
+from suite.status.snapshot import Seen
 from suite.status.watch import Watch
 from suite.store.attempt import Attempt
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import finish, make_spec
 
 

@@ -19,10 +19,11 @@ import torch
 
 from suite.errors import SteppeError
 from suite.files import StorageError
-from suite.store import claim, heartbeat
-from suite.store.claim import attempt_numbers
+from suite.store import heartbeat
+from suite.store import lease as claim
+from suite.store.folders import RunBusy, RunDone, RunFolder, RunSuperseded, Store
 from suite.store.heartbeat import STALE_S
-from suite.store.store import RunBusy, RunDone, RunFolder, RunSuperseded, Store
+from suite.store.lease import attempt_numbers
 from tests.suite.fake_records import TASK, make_record, make_run, make_spec
 
 
@@ -65,7 +66,7 @@ def test_a_closed_attempt_is_followed_by_the_next(folder: RunFolder) -> None:
 
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path, folder: RunFolder) -> None:
     code = (
-        "import os, signal; from suite.store.store import Store; "
+        "import os, signal; from suite.store.folders import Store; "
         f"Store({str(tmp_path)!r}).run({folder.run_id!r}).start(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -190,7 +191,7 @@ def test_of_many_that_start_at_once_one_works(folder: RunFolder) -> None:
 
 def test_two_processes_that_start_at_once(tmp_path: Path, folder: RunFolder) -> None:
     code = (
-        "import sys, time; from suite.store.store import Store, RunBusy\n"
+        "import sys, time; from suite.store.folders import Store, RunBusy\n"
         f"folder = Store({str(tmp_path)!r}).run({folder.run_id!r})\n"
         "sys.stdin.readline()\n"
         "try: attempt = folder.start()\n"

@@ -12,8 +12,8 @@ import torch
 
 from suite.store import checkpoint
 from suite.store.checkpoint import CorruptCheckpointError
+from suite.store.folders import RunFolder, Store
 from suite.store.lines import read_lines
-from suite.store.store import RunFolder, Store
 from tests.suite.fake_records import make_run, make_spec
 
 

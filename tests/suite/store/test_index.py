@@ -14,7 +14,7 @@ import pytest
 
 from suite.records.schema import decode, to_document
 from suite.store import index
-from suite.store.store import Store
+from suite.store.folders import Store
 from tests.suite.fake_records import TASK, finish, make_record, make_run, make_spec
 
 

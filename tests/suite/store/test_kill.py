@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from suite.store.store import RunDone, Store
+from suite.store.folders import RunDone, Store
 from tests.suite.fake_records import make_record, make_run, make_spec
 
 STEPS = 4

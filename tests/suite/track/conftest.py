@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track.launch import Mirror
+from suite.track.mirror_folder import MirrorFolder, open_log
 from suite.track.mode import Target
-from suite.track.process import Command
 from suite.track.sidecar import Supervisor
-from suite.track.state import MirrorFolder, open_log
+from suite.track.wandb_process import Command
 from tests.suite.track.offline import OfflineRun, read
 from tests.suite.track.stub import Stub, forget_keys, serving
 

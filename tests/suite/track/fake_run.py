@@ -14,7 +14,7 @@ from suite.entries.stored_run import StoredRun
 from suite.records.schema import Record
 from suite.spec import RunSpec
 from suite.store.attempt import Attempt
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from tests.suite.fake_records import TASK, make_record, make_run
 
 N_ROWS = 8

@@ -10,7 +10,7 @@ import pytest
 from suite.metric import LOSS, Description, Metric
 from suite.records.schema import SplitResult
 from suite.spec import EntryRef, RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track import content
 from tests.suite.fake_records import make_record, make_run, make_spec
 from tests.suite.track.fake_run import done, write_rows

@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from suite.errors import SteppeError
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track.content import Labels
 from suite.track.launch import WAIT_S, Mirror
 from suite.track.mode import Target, choose
-from suite.track.process import Command, encode
+from suite.track.wandb_process import Command, encode
 from suite.workers.pool import run_pool
 from tests.suite.fake_records import make_run, make_spec
 from tests.suite.runner import PLUGIN, tiny_specs
@@ -280,7 +280,7 @@ def _is_gone(pid: int) -> bool:
 @pytest.mark.parametrize(
     "modules",
     [
-        "suite.workers.worker, suite.engine.train, suite.engine.record",
+        "suite.workers.serve, suite.engine.train, suite.engine.record",
         "suite.workers.pool",
         "suite.track.launch",
     ],

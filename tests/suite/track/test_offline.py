@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from suite.spec import EntryRef, RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track import reader
 from suite.track.content import Labels
-from suite.track.process import Command
-from suite.track.state import MirrorFolder
+from suite.track.mirror_folder import MirrorFolder
+from suite.track.wandb_process import Command
 from tests.suite.fake_records import make_run, make_spec
 from tests.suite.runner import killed, tiny_specs, train
 from tests.suite.runner import make_run as make_tiny_run

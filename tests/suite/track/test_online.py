@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track.content import Labels
+from suite.track.mirror_folder import MirrorFolder
 from suite.track.mode import choose
-from suite.track.process import Command
-from suite.track.state import MirrorFolder
+from suite.track.wandb_process import Command
 from tests.suite.fake_records import make_run, make_spec
 from tests.suite.track.conftest import (
     OFFLINE,

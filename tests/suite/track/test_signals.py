@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track.launch import Mirror
-from suite.track.state import MirrorFolder
+from suite.track.mirror_folder import MirrorFolder
 from suite.workers.signals import held
 from tests.suite.fake_records import make_spec
 from tests.suite.track.conftest import LIMIT_S, OFFLINE, end, offline_run, session_of, wait_for

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from suite.files import StorageError
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from suite.workers.pool import PoolResult, run_pool
 from suite.workers.process import visible_gpus
 from tests.suite.fake_records import make_run, make_spec

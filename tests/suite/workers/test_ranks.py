@@ -15,7 +15,7 @@ from suite.entries.registry import Registry
 from suite.entries.selection import Selection, arguments
 from suite.errors import SteppeError
 from suite.spec import RunSpec
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.workers.pool import Place, PoolResult, run_pool
 from tests.plugins.tiny import SLOW
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
@@ -72,7 +72,7 @@ def workers() -> list[int]:
             command = Path("/proc", name, "cmdline").read_text()
         except OSError:
             continue
-        if parent == os.getpid() and "suite.workers.worker" in command:
+        if parent == os.getpid() and "suite.workers.serve" in command:
             found.append(int(name))
     return sorted(found)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from suite.records.schema import to_line
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
 from suite.workers.pool import run_pool
 from tests.suite.fake_records import stable
 from tests.suite.runner import PLUGIN, make_run, tiny_specs

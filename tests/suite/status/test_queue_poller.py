@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from suite.errors import SteppeError
-from suite.status.asker import Asker
+from suite.status.queue_poller import Asker
 from suite.status.scheduler import Placed
 
 HERE = Path("store")

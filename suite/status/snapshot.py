@@ -10,7 +10,7 @@ from typing import Any
 from suite.spec import RunSpec
 from suite.status.forecast import Forecast, Guess
 from suite.status.scheduler import Placed
-from suite.store.store import STATUSES
+from suite.store.folders import STATUSES
 from suite.terminal.table import RunRow
 
 WORDS = (*STATUSES, "preempted", "lost", "cancelled")

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from suite.store.store import Store
+from suite.store.folders import Store
 from suite.track.content import Labels
 from suite.track.mode import Target
 from suite.workers.pipe import Messages
@@ -36,7 +36,7 @@ class Command:
     """Without them, all parameters are shown."""
     ended: bool = True
     table: str = ""
-    """The file of a leaderboard, see `suite.track.table`."""
+    """The file of a leaderboard, see `suite.track.leaderboard_table`."""
 
 
 @dataclass(frozen=True)

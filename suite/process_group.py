@@ -5,7 +5,7 @@
 All of them hold the same weights, draw the same noise and take the same step. Rank 0 leads: it alone owns the
 attempt, evaluates, measures, saves and says before each step whether there is one. BatchNorm normalises the
 slice of its own process (so that ranks are a stratum of comparison), and the running statistics are those of
-rank 0. `suite.engine.group` has the several, this file the one that is alone.
+rank 0. `suite.engine.torch_process_group` has the several, this file the one that is alone.
 """
 
 from __future__ import annotations

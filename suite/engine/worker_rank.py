@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from suite.engine.context import prepare
-from suite.engine.group import join
 from suite.engine.steps import Steps
+from suite.engine.torch_process_group import join
 from suite.entries.stored_run import StoredRun
 
 

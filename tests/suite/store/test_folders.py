@@ -16,7 +16,7 @@ import pytest
 from suite.errors import SteppeError
 from suite.files import StorageError
 from suite.spec import RunSpec
-from suite.store.store import RunDone, RunFolder, Store
+from suite.store.folders import RunDone, RunFolder, Store
 from tests.suite.fake_records import begin, finish, make_record, make_run, make_spec
 
 
@@ -29,7 +29,7 @@ def test_looking_creates_nothing(tmp_path: Path) -> None:
 
 
 def test_importing_the_store_loads_no_torch() -> None:
-    code = "import sys, suite.store.store; sys.exit('torch' in sys.modules)"
+    code = "import sys, suite.store.folders; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

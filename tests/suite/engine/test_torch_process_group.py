@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from suite.engine import group
-from suite.engine.group import join, lead
+from suite.engine import torch_process_group as group
+from suite.engine.torch_process_group import join, lead
 from suite.errors import RankLostError
-from suite.ranks import Ranks
+from suite.process_group import Ranks
 from tests.suite.ranked import OPTIMIZERS, N, free_port, steps, together
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from suite.files import read_json
 from suite.spec import sha256_text
+from suite.track.mirror_folder import MirrorFolder
 from suite.track.mode import Target
-from suite.track.state import MirrorFolder
 
 LEADERBOARD = "leaderboard"
 _STAGING = "WANDB_DATA_DIR"

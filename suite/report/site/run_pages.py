@@ -15,8 +15,8 @@ from suite.records.schema import Record
 from suite.report.columns import columns
 from suite.report.site.plots import kind
 from suite.spec import RunSpec
+from suite.store.folders import Store
 from suite.store.index import slim
-from suite.store.store import Store
 
 _EVENT = ("attempt", "event", "why", "status", "step")
 

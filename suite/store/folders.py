@@ -32,7 +32,7 @@ from suite.records.schema import Record, to_document
 from suite.spec import EntryRef, RunSpec
 from suite.store import index
 from suite.store.attempt import Attempt, description_of, last_state
-from suite.store.claim import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
+from suite.store.lease import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
 from suite.store.lines import read_lines
 
 __all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
@@ -50,7 +50,7 @@ class Trouble:
     """Why a run ended without a record; it stands until another attempt at the run starts."""
 
     outcome: str
-    """One of `suite.workers.worker.OUTCOMES`: mistake, error, lost or storage."""
+    """One of `suite.workers.serve.OUTCOMES`: mistake, error, lost or storage."""
     message: str
     """One line."""
     log: str

@@ -1,4 +1,4 @@
-"""Several processes of one run, see `suite.ranks`; what each of them does with the others.
+"""Several processes of one run, see `suite.process_group`; what each of them does with the others.
 
 Gradients travel by NCCL between GPUs, else by gloo; all else by gloo, without a wait for the GPU.
 """
@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from suite.errors import RankLostError, SteppeError
-from suite.ranks import Ranks, slice_bounds
+from suite.process_group import Ranks, slice_bounds
 
 JOIN_S = 900.0
 """Seconds within which all processes of a run must have come: they load torch, perhaps over a network."""

@@ -37,8 +37,8 @@ from suite.entries.registry import Registry
 from suite.entries.stored_run import StoredRun
 from suite.errors import RankLostError, SteppeError
 from suite.files import StorageError
-from suite.store.claim import RunBusy
-from suite.store.store import RunFolder, Store
+from suite.store.folders import RunFolder, Store
+from suite.store.lease import RunBusy
 from suite.workers.pipe import reserve_stdout
 from suite.workers.signals import SAVE, release
 
@@ -105,7 +105,7 @@ def _lines() -> Iterator[str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m suite.workers.worker")
+    parser = argparse.ArgumentParser(prog="python -m suite.workers.serve")
     parser.add_argument("--plugin", action="append", default=[])
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--checkpoint-s", type=float, default=CHECKPOINT_S)
@@ -157,7 +157,7 @@ def _lead(run: StoredRun, args: argparse.Namespace, stop: Stop, emit: Emit) -> s
 
 def _follow(run: StoredRun, order: Mapping[str, Any]) -> str:
     """Take part in the run of another process."""
-    from suite.engine.follow import follow  # here torch is loaded
+    from suite.engine.worker_rank import follow  # here torch is loaded
 
     return follow(run, **{key: order[key] for key in ("rank", "address", "port")})
 
