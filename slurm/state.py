@@ -80,7 +80,7 @@ class Task:
             return False
 
     @property
-    def mend(self) -> str:
+    def hint(self) -> str:
         """The command that helps where it waits for somebody."""
         if self.state == "pending" and self.reason in _NEVER:
             return f"steppe cancel {self.batch.submission}"
@@ -192,7 +192,7 @@ def _placed(task: Task, workers: int) -> Placed:
         node=task.node,
         workers=workers,
         cancelled=task.state == "left" and (task.word == "CANCELLED" or task.number in task.batch.cancelled),
-        mend=task.mend,
+        hint=task.hint,
     )
 
 

@@ -28,7 +28,7 @@ from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
 from suite.store.folders import RunFolder, Store
 from suite.store.heartbeat import STALE_S
-from suite.store.lease import latest_pulse
+from suite.store.lease import latest_lease
 from suite.terminal.display import Display
 from suite.terminal.screen import Screen
 from suite.workers.pool import Place, run_pool
@@ -154,8 +154,8 @@ def _is_open(run: RunFolder, job: str) -> bool:
     """Whether it needs this task: not if an earlier start of it met a fault that would only repeat itself."""
     if _has_record(run):
         return False
-    trouble = run.trouble()
-    return trouble is None or trouble.job != job or trouble.outcome in _PASSES
+    run_error = run.error()
+    return run_error is None or run_error.job != job or run_error.outcome in _PASSES
 
 
 @dataclass
@@ -276,7 +276,7 @@ class TaskRun:
             for run_id, outcome in self._outcomes.items():
                 if outcome in ("begun", "interrupted"):
                     with contextlib.suppress(SteppeError):
-                        self._store.run(run_id).note_trouble("error", reason)
+                        self._store.run(run_id).record_error("error", reason)
 
 
 def _has_grace(job: str) -> bool:
@@ -293,8 +293,8 @@ def _has_grace(job: str) -> bool:
 
 
 def _is_held(run: RunFolder) -> bool:
-    pulse = latest_pulse(run.path)
-    return pulse is not None and pulse.alive and not _has_record(run)
+    lease = latest_lease(run.path)
+    return lease is not None and lease.alive and not _has_record(run)
 
 
 def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> Mirror | None:

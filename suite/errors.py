@@ -1,4 +1,4 @@
-"""The one exception that users see: a single line that says what, where, the choices and the mend."""
+"""The one exception that users see: a single line that says what, where, the choices and a hint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class RankLostError(SteppeError):
     """Another process of the run ended, or cannot be reached."""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str], mend: str = "") -> SteppeError:
+def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> SteppeError:
     """Error for a name that is not among `choices`: nearest match first, then every valid choice."""
     valid = sorted(choices)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     listing = ", ".join(valid) if valid else "none"
-    tail = f" ({mend})" if mend else ""
+    tail = f" ({hint})" if hint else ""
     return SteppeError(f"unknown {kind} {name!r}{hint} Valid: {listing}{tail}")

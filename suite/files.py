@@ -39,7 +39,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
             f"cannot write {path}: it is read-only; make it writable or choose another --store"
         )
     return StorageError(
-        f"cannot write {path}: {error.strerror or error}; mend the disk or choose another --store"
+        f"cannot write {path}: {error.strerror or error}; check the disk or choose another --store"
     )
 
 
@@ -131,8 +131,8 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def read_json(path: Path, mend: str) -> dict[str, Any]:
-    """Return the JSON object in `path`; a damaged one gives the line that names it and the mend.
+def read_json(path: Path, hint: str) -> dict[str, Any]:
+    """Return the JSON object in `path`; a damaged one gives the line that names it and the hint.
 
     Raises FileNotFoundError where there is no such file.
     """
@@ -143,7 +143,7 @@ def read_json(path: Path, mend: str) -> dict[str, Any]:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError):
-        raise SteppeError(f"{path} is half-written or corrupt: {mend}") from None
+        raise SteppeError(f"{path} is half-written or corrupt: {hint}") from None
     if not isinstance(value, dict):
-        raise SteppeError(f"{path} is not a JSON object: {mend}")
+        raise SteppeError(f"{path} is not a JSON object: {hint}")
     return value

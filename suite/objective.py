@@ -30,7 +30,7 @@ from suite.numerics.flops import Flops
 from suite.numerics.smooth import smooth
 from suite.params import memory_strides
 from suite.problem import ModelAt, mapped, widened
-from suite.process_group import Ranks, slice_bounds
+from suite.process_group import ProcessGroup, slice_bounds
 from suite.seeds import Streams
 
 # What torch.func.jvp imports when it is first called says that itself is old.
@@ -153,7 +153,7 @@ class BatchObjective:
         *,
         separable: bool = True,
         autocast: torch.dtype | None = None,
-        ranks: Ranks | None = None,
+        ranks: ProcessGroup | None = None,
     ) -> None:
         self.meter = Meter()
         self.scores: dict[str, Tensor] = {}
@@ -163,7 +163,7 @@ class BatchObjective:
         self._streams = streams
         self._separable = separable
         self._autocast = autocast
-        self._ranks = Ranks() if ranks is None else ranks
+        self._ranks = ProcessGroup() if ranks is None else ranks
         self._params = [p for p in model.parameters() if p.requires_grad]
         self._device = self._params[0].device.type
         self._stats = StatsSwitch(model)

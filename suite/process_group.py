@@ -21,7 +21,7 @@ def slice_bounds(n: int, part: int, parts: int) -> tuple[int, int]:
     return part * n // parts, (part + 1) * n // parts
 
 
-class Ranks:
+class ProcessGroup:
     """A process of a run and its dealings with the others; of its own class it is the only one."""
 
     rank = 0

@@ -183,7 +183,7 @@ def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
     if not 0 < cost < math.inf:
         raise SteppeError(
             f"optimizer {entry.name}: its cost is {cost:g}; valid: a number above 0, of sample-gradients per "
-            "example and step; mend the `cost` of its entry"
+            "example and step; correct the `cost` of its entry"
         )
     return cost
 
@@ -210,7 +210,7 @@ def _told(entry: OptimizerSpec, what: str, ask: Callable[[], _Said]) -> _Said:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SteppeError(
-            f"optimizer {entry.name} cannot tell its {what}: {reason}; mend the `{what}` of its entry"
+            f"optimizer {entry.name} cannot tell its {what}: {reason}; correct the `{what}` of its entry"
         ) from error
 
 

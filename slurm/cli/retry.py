@@ -22,8 +22,8 @@ from slurm.submission import Submission, SubmissionConfig, submissions
 from suite.cli import options
 from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
-from suite.status.queue_poller import Asker
-from suite.status.snapshot import Seen, Sight
+from suite.status.queue_poller import QueuePoller
+from suite.status.snapshot import RunStatus, Snapshot
 from suite.status.watch import Watch
 from suite.store.folders import Store
 
@@ -61,7 +61,7 @@ def execute(args: Arguments) -> int:
             f"nothing of the store {store.root} was ever handed to a cluster: `steppe submit` does that, and "
             f"what was started here goes on with its `steppe run`"
         )
-    sight = Watch(store, Asker(store.root)).look()
+    sight = Watch(store, QueuePoller(store.root)).look()
     if sight.silent:
         raise SteppeError(sight.silent)
     for line in sight.damaged:
@@ -77,7 +77,7 @@ def execute(args: Arguments) -> int:
     return 0
 
 
-def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
+def _in_state(sight: Snapshot, wanted: set[str]) -> list[RunStatus]:
     """Choose by state, and say what is left alone although one might expect otherwise."""
     n_failed, n_cancelled = len(sight.having("failed")), len(sight.having("cancelled"))
     some = [run for run in sight.runs if run.status in wanted]
@@ -94,7 +94,7 @@ def _in_state(sight: Sight, wanted: set[str]) -> list[Seen]:
     return [run for run in some if run.placed and run.placed.state == "left"]
 
 
-def _named(store: Store, sight: Sight, args: Arguments) -> list[Seen]:
+def _named(store: Store, sight: Snapshot, args: Arguments) -> list[RunStatus]:
     """Choose by name, and say why not where a run cannot be retried."""
     seen = {run.run_id: run for run in sight.runs}
     chosen = []
@@ -118,7 +118,7 @@ def _named(store: Store, sight: Sight, args: Arguments) -> list[Seen]:
     return chosen
 
 
-def _requests(chosen: Iterable[Seen], known: dict[str, Submission], args: Arguments) -> list[Request]:
+def _requests(chosen: Iterable[RunStatus], known: dict[str, Submission], args: Arguments) -> list[Request]:
     """Put together what is submitted alike: as the last time, but for a profile given now.
 
     `known` is listed after the look that chose them: what is not there was taken back in between.

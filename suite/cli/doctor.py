@@ -1,4 +1,4 @@
-"""Check python, torch, device, data and checksums: ticks, or the command that mends it."""
+"""Check python, torch, device, data and checksums: ticks, or the command that corrects it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
     what: str
     ok: bool | None
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +60,12 @@ def execute(args: Arguments) -> int:
 
 
 def line(finding: Finding) -> str:
-    """Write one finding: tick, cross or dash, what was found, and the command that mends it."""
+    """Write one finding: tick, cross or dash, what was found, and the command that corrects it."""
     mark = {True: "✓", False: "✗", None: "–"}[finding.ok]
     if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
         mark = {True: "ok", False: "NO", None: "--"}[finding.ok]
-    mend = f"; to mend: {finding.mend}" if finding.mend else ""
-    return f"{mark} {finding.what:<17} {finding.found}{mend}"
+    hint = f"; hint: {finding.hint}" if finding.hint else ""
+    return f"{mark} {finding.what:<17} {finding.found}{hint}"
 
 
 def diagnose(args: Arguments) -> Iterator[Finding]:
@@ -78,8 +78,8 @@ def diagnose(args: Arguments) -> Iterator[Finding]:
     try:
         root = args.data_root
         told = str(root) if root else "no folder named: only built-in data can be used"
-        mend = "" if root else "export STEPPE_DATA=DIR, then `steppe prepare TASK`"
-        yield Finding("data folder", True if root else None, told, mend)
+        hint = "" if root else "export STEPPE_DATA=DIR, then `steppe prepare TASK`"
+        yield Finding("data folder", True if root else None, told, hint)
     except SteppeError as error:
         yield Finding("data folder", False, str(error))
     for dataset, task in _datasets(args.registry):
@@ -154,8 +154,8 @@ def _wandb() -> Finding:
         return Finding("wandb", True, f"{found}, a key for {target.server}: runs are mirrored there")
     if mode.has_key(target.server):
         return Finding("wandb", True, f"{found}, offline files by WANDB_MODE, a key for {target.server}")
-    mend = mode.login(target.server).strip("`")
-    return Finding("wandb", None, f"{found}, no key for {target.server}: offline files only", mend)
+    hint = mode.login(target.server).strip("`")
+    return Finding("wandb", None, f"{found}, no key for {target.server}: offline files only", hint)
 
 
 def _datasets(registry: Registry) -> Iterator[tuple[Data, str]]:
@@ -172,8 +172,8 @@ def _datasets(registry: Registry) -> Iterator[tuple[Data, str]]:
 def _data(dataset: Data, task: str, root: Path | None, *, quick: bool) -> Finding:
     what = f"data {dataset.name}"
     if not dataset.source.available(root):
-        mend = f"steppe prepare {task} --data-set {dataset.name}"
-        return Finding(what, None, "not there; needed by its tasks only", mend)
+        hint = f"steppe prepare {task} --data-set {dataset.name}"
+        return Finding(what, None, "not there; needed by its tasks only", hint)
     if quick:
         return Finding(what, True, "there (not read)")
     dataset.source.verify(root)

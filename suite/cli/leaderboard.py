@@ -127,7 +127,7 @@ def chosen_format(args: Arguments) -> str:
         return "md"
     ending = str(args.output.suffix.lstrip("."))
     if ending not in FORMATS:
-        raise unknown(f"ending of -o {args.output}", ending, FORMATS, mend="or say --format")
+        raise unknown(f"ending of -o {args.output}", ending, FORMATS, hint="or say --format")
     return ending
 
 

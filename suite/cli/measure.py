@@ -50,7 +50,7 @@ def execute(args: Arguments) -> int:
     names = args.measure or list(MEASURES)
     for name in names:
         if name not in MEASURES:
-            raise unknown("measure", name, MEASURES, mend="`steppe list measures` describes them")
+            raise unknown("measure", name, MEASURES, hint="`steppe list measures` describes them")
     if args.write and args.examples is not None:
         raise SteppeError("--write records estimates on the task's own examples: leave --examples out")
     folder = args.store.find(args.run)

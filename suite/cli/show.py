@@ -24,7 +24,7 @@ from suite.records.schema import Record, Sharpness
 from suite.report.commands import run_command
 from suite.report.sparkline import levels, sparkline
 from suite.spec import EntryRef, RunSpec
-from suite.status.queue_poller import Answer, Asker, glance
+from suite.status.queue_poller import QueuePoller, QueueState, glance
 from suite.status.scheduler import Placed
 from suite.store.folders import RunFolder
 from suite.terminal.table import clean
@@ -54,7 +54,7 @@ class Known:
     """What its task declares; None before an attempt wrote it."""
     rows: Sequence[Row] = ()
     events: Sequence[Mapping[str, Any]] = ()
-    trouble: Mapping[str, Any] = field(default_factory=dict)
+    run_error: Mapping[str, Any] = field(default_factory=dict)
     """Why it ended without a record; empty while it is at work again, or has one."""
     placed: Placed | None = None
     silent: str = ""
@@ -74,7 +74,7 @@ class Known:
             "status": self.status,
             "placed": asdict(self.placed) if self.placed else {},
             "scheduler_silent": self.silent,
-            "trouble": self.trouble,
+            "error": self.run_error,
             "spec": self.spec.to_dict(),
             "command": self.command,
             "task": msgspec.to_builtins(self.task),
@@ -97,7 +97,7 @@ def execute(args: Arguments) -> int:
     """Print everything that the store knows about the run, and where the scheduler has it."""
     store = args.store
     folder = store.find(args.run)
-    answer = Answer({}) if store.is_done(folder.run_id) else Asker(store.root, ask=glance)()
+    answer = QueueState({}) if store.is_done(folder.run_id) else QueuePoller(store.root, ask=glance)()
     known = gather(folder, args.cached_registry, answer)
     if args.json:
         options.print_json(known.to_dict())
@@ -106,7 +106,7 @@ def execute(args: Arguments) -> int:
     return 0
 
 
-def gather(folder: RunFolder, registry: Registry, answer: Answer) -> Known:
+def gather(folder: RunFolder, registry: Registry, answer: QueueState) -> Known:
     """Collect spec, state, record, curves, events and command; `answer` is the scheduler's."""
     spec, record = folder.spec(), folder.record()
     return Known(
@@ -119,18 +119,18 @@ def gather(folder: RunFolder, registry: Registry, answer: Answer) -> Known:
         task=record.task if record else folder.description(),
         rows=folder.metrics(),
         events=list(folder.events()),
-        trouble=_trouble(folder),
+        run_error=_error_of(folder),
         placed=answer.placed.get(folder.run_id),
         silent=answer.silent,
     )
 
 
-def _trouble(folder: RunFolder) -> dict[str, Any]:
-    trouble = folder.trouble() if folder.status() == "error" else None
-    if trouble is None:
+def _error_of(folder: RunFolder) -> dict[str, Any]:
+    run_error = folder.error() if folder.status() == "error" else None
+    if run_error is None:
         return {}
-    when = datetime.fromtimestamp(trouble.time).astimezone().isoformat(timespec="seconds")
-    return {key: value for key, value in {**asdict(trouble), "time": when}.items() if value != ""}
+    when = datetime.fromtimestamp(run_error.time).astimezone().isoformat(timespec="seconds")
+    return {key: value for key, value in {**asdict(run_error), "time": when}.items() if value != ""}
 
 
 def render(known: Known, *, numbers: bool = False) -> str:
@@ -139,8 +139,8 @@ def render(known: Known, *, numbers: bool = False) -> str:
     if queue := _queue(known.placed, known.silent):
         lines.append(f"  queue    {clean(queue)}")
     lines += [f"  command  {clean(known.command)}", ""]
-    if known.trouble:
-        lines += ["trouble", *_tree(known.trouble), ""]
+    if known.run_error:
+        lines += ["error", *_tree(known.run_error), ""]
     spec = known.spec.to_dict()
     lines += [
         "spec",
@@ -166,7 +166,7 @@ def _queue(placed: Placed | None, silent: str) -> str:
     node, reason = placed.node and f" on {placed.node}", placed.reason and f" ({placed.reason})"
     log = placed.log if Path(placed.log).is_file() else ""
     facts = [placed.state + node + reason, placed.job and f"job {placed.job}", log]
-    return ", ".join(filter(None, [*facts, placed.mend and f"`{placed.mend}`"]))
+    return ", ".join(filter(None, [*facts, placed.hint and f"`{placed.hint}`"]))
 
 
 # -- the record --------------------------------------------------------------------------------------

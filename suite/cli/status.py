@@ -20,8 +20,8 @@ from suite.cli import options
 from suite.cli.arguments import Arguments, command
 from suite.errors import SteppeError
 from suite.report.text import plural
-from suite.status.queue_poller import Asker, glance
-from suite.status.snapshot import FINAL, WORDS, Seen, Sight
+from suite.status.queue_poller import QueuePoller, glance
+from suite.status.snapshot import FINAL, WORDS, RunStatus, Snapshot
 from suite.status.watch import Watch
 from suite.terminal.screen import Screen
 from suite.terminal.table import (
@@ -86,9 +86,11 @@ def execute(args: Arguments) -> int:
     store = args.store
     if args.watch:
         return _code(
-            follow(Watch(store, Asker(store.root)), Screen(sys.stdout), args.interval, args.store_folder)
+            follow(
+                Watch(store, QueuePoller(store.root)), Screen(sys.stdout), args.interval, args.store_folder
+            )
         )
-    sight = Watch(store, Asker(store.root, ask=glance)).look()
+    sight = Watch(store, QueuePoller(store.root, ask=glance)).look()
     if args.json:
         options.print_json({"runs": [_plain(run) for run in sight.runs], **_totals(sight)})
     elif not sight.runs:
@@ -102,16 +104,16 @@ def execute(args: Arguments) -> int:
     return _code(sight)
 
 
-def _code(sight: Sight) -> int:
+def _code(sight: Snapshot) -> int:
     return 1 if sight.damaged or any(run.status in _BAD for run in sight.runs) else 0
 
 
-def _warnings(sight: Sight) -> list[str]:
+def _warnings(sight: Snapshot) -> list[str]:
     lines = [*sight.damaged, *([f"the queue is not known now: {sight.silent}"] if sight.silent else [])]
     return [f"steppe: {line}" for line in lines]
 
 
-def _plain(run: Seen) -> dict[str, Any]:
+def _plain(run: RunStatus) -> dict[str, Any]:
     row, placed = run.row, run.placed
     return {
         "run_id": run.run_id,
@@ -141,14 +143,14 @@ def _plain(run: Seen) -> dict[str, Any]:
     }
 
 
-def _totals(sight: Sight) -> dict[str, Any]:
+def _totals(sight: Snapshot) -> dict[str, Any]:
     return {"damaged": sight.damaged, "seconds_left": sight.left_s, "scheduler_silent": sight.silent}
 
 
 # -- once --------------------------------------------------------------------------------------------
 
 
-def _overview(sight: Sight, given: Path | None) -> str:
+def _overview(sight: Snapshot, given: Path | None) -> str:
     """Write counts by task and optimizer, the runs in work, and whatever needs somebody.
 
     `given` is the --store, here and below, which the commands that are named take along.
@@ -164,11 +166,11 @@ def _overview(sight: Sight, given: Path | None) -> str:
     parts = [options.table(rows)]
     if running := sight.having("running"):
         parts.append("\n".join(_at_work(running, given)))
-    parts.append("\n".join([*_summary(sight), *_troubles(sight, given)]))
+    parts.append("\n".join([*_summary(sight), *_needing_help(sight, given)]))
     return "\n\n".join(parts)
 
 
-def _at_work(running: list[Seen], given: Path | None) -> list[str]:
+def _at_work(running: list[RunStatus], given: Path | None) -> list[str]:
     """List the runs in work; where one is in a scheduler's job, with the node and the job of each."""
     shown = running[:_AT_WORK]
     places = [_place(run) for run in shown]
@@ -187,7 +189,7 @@ def _more(n: int, given: Path | None) -> str:
     return f"and {n} more, see `{command(given, 'status', '--runs')}`"
 
 
-def _place(run: Seen) -> str:
+def _place(run: RunStatus) -> str:
     if run.placed is None or run.placed.state != "running":
         return ""
     return f"{run.placed.node} ({run.placed.job})"
@@ -203,7 +205,7 @@ def _words(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in WORDS if counts[status])
 
 
-def _summary(sight: Sight) -> list[str]:
+def _summary(sight: Snapshot) -> list[str]:
     """Count the runs by state, and say when all of them are done."""
     counts = Counter(run.status for run in sight.runs)
     n = len(sight.runs)
@@ -217,7 +219,7 @@ def _summary(sight: Sight) -> list[str]:
     return lines
 
 
-def _queue(sight: Sight) -> list[str]:
+def _queue(sight: Snapshot) -> list[str]:
     """Count the scheduler's jobs, and say what those that wait are waiting for."""
     jobs = Counter(job.state for job in sight.in_queue)
     if not jobs:
@@ -228,19 +230,19 @@ def _queue(sight: Sight) -> list[str]:
     return [f"in the queue: {', '.join(words)}" + (f" ({why})" if why else "")]
 
 
-def _troubles(sight: Sight, given: Path | None) -> list[str]:
-    """Name what stopped or failed, where it says more, and the command that mends it."""
+def _needing_help(sight: Snapshot, given: Path | None) -> list[str]:
+    """Name what stopped or failed, where it says more, and the command that helps."""
     lines = []
-    held = [run for run in sight.runs if run.placed and run.placed.mend and run.status not in FINAL]
+    held = [run for run in sight.runs if run.placed and run.placed.hint and run.status not in FINAL]
     kinds = [(word, sight.having(word)) for word in ("failed", "error", "lost", "interrupted")]
     for word, some in (*kinds, ("held", held)):
         lines += [f"{word}: {label(run.row)}{_where(run)}, {_further(run, given)}" for run in some[:_NAMED]]
         if len(some) > _NAMED:
             lines.append(f"{word}: {_more(len(some) - _NAMED, given)}")
-    return [*lines, *_mends(sight, given)]
+    return [*lines, *_hints(sight, given)]
 
 
-def _where(run: Seen) -> str:
+def _where(run: RunStatus) -> str:
     facts = [run.failure or run.reason]
     if not run.failure and run.row.epoch is not None:
         facts.append(f"epoch {epoch(run.row)}")
@@ -248,17 +250,17 @@ def _where(run: Seen) -> str:
     return f" ({known})" if known else ""
 
 
-def _further(run: Seen, given: Path | None) -> str:
+def _further(run: RunStatus, given: Path | None) -> str:
     """Say where more is told, or what helps this very run."""
-    if run.placed and run.placed.mend:
-        program, *words = shlex.split(run.placed.mend)  # its dispatcher does not know how the store is named
-        return f"`{command(given, *words) if program == 'steppe' else run.placed.mend}`"
+    if run.placed and run.placed.hint:
+        program, *words = shlex.split(run.placed.hint)  # its dispatcher does not know how the store is named
+        return f"`{command(given, *words) if program == 'steppe' else run.placed.hint}`"
     if run.log and run.status != "failed" and Path(run.log).exists():
         return f"log {run.log}"
     return f"`{command(given, 'show', run.run_id)}`"
 
 
-def _mends(sight: Sight, given: Path | None) -> list[str]:
+def _hints(sight: Snapshot, given: Path | None) -> list[str]:
     """Say which command makes runs go on that stopped."""
     lines = []
     for word, choice in (("error", ["--failed"]), ("lost", ["--lost"]), ("interrupted", [])):
@@ -271,13 +273,13 @@ def _mends(sight: Sight, given: Path | None) -> list[str]:
             lines.append(_STARTED_HERE[word])
     if sight.having("cancelled"):
         lines.append(f"cancelled runs go on with `{command(given, 'retry', '--cancelled')}`")
-    if any(run.placed and run.placed.mend for run in sight.runs):
+    if any(run.placed and run.placed.hint for run in sight.runs):
         cancel, retry = (command(given, word, "RUN") for word in ("cancel", "retry"))
         lines.append(f"what is held for ever: `{cancel}`, then `{retry}`")
     return lines
 
 
-def _listing(sight: Sight) -> str:
+def _listing(sight: Snapshot) -> str:
     handed = any(run.placed for run in sight.runs)
     rows = [
         ["run", "state", "task", "optimizer", "seed", "epoch", "left", *(["job", "log"] if handed else [])]
@@ -292,7 +294,7 @@ def _listing(sight: Sight) -> str:
     return options.table(rows)
 
 
-def _state(run: Seen) -> str:
+def _state(run: RunStatus) -> str:
     return f"preempted x{run.attempts}" if run.status == "preempted" else run.row.state
 
 
@@ -306,13 +308,13 @@ def follow(
     given: Path | None = None,
     grace_s: float = GRACE_S,
     clock: Callable[[], float] = time.monotonic,
-) -> Sight:
+) -> Snapshot:
     """Show the runs in work until none is, or until Ctrl-C; return what was seen last.
 
     `given` is the --store.
     """
     sight = watch.look()
-    told: dict[str, Seen] = {run.run_id: run for run in sight.runs}
+    told: dict[str, RunStatus] = {run.run_id: run for run in sight.runs}
     last_busy, silent = clock(), sight.silent
     with screen:
         if not screen.live:
@@ -338,17 +340,17 @@ def follow(
             pass
         screen.show([], [])
         last = _summary(sight) if sight.runs else ["no runs here"]
-        for line in [*last, *_troubles(sight, given), *_warnings(sight)]:
+        for line in [*last, *_needing_help(sight, given), *_warnings(sight)]:
             screen.say(line)
     return sight
 
 
-def _may_begin(sight: Sight) -> bool:
+def _may_begin(sight: Snapshot) -> bool:
     """Whether the scheduler has something to begin, for all that is known."""
     return bool(sight.in_queue or sight.silent)
 
 
-def _idle(sight: Sight) -> list[str]:
+def _idle(sight: Snapshot) -> list[str]:
     """Say why there may be nothing to see."""
     lines = [sight.silent] if sight.silent else []
     if sight.having("running"):
@@ -358,7 +360,7 @@ def _idle(sight: Sight) -> list[str]:
     return [*lines, "nothing is running; waiting a little for a run to start"]
 
 
-def _changes(told: dict[str, Seen], runs: Iterable[Seen], *, epochs: bool) -> list[str]:
+def _changes(told: dict[str, RunStatus], runs: Iterable[RunStatus], *, epochs: bool) -> list[str]:
     """Say what became of each run since it was last told of; `epochs`: also how far the others are."""
     lines = []
     for run in runs:

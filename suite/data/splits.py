@@ -37,14 +37,14 @@ class TrainingData:
 
 
 def training_data(task: Draw, n_classes: int, images: Tensor, labels: Tensor) -> TrainingData:
-    """Draw the task's examples, hold out its validation set, and spoil labels where the task says so.
+    """Draw the task's examples, hold out its validation set, and corrupt labels where the task says so.
 
     `images` and `labels` are the training part of a data set, which may be memory-mapped.
     """
     streams = Streams(TASK_SEED)
     train, val = split(labels, task, n_classes)
-    y, flipped = spoil(labels[train], task, n_classes, streams.generator("label-noise", 0))
-    val_y, val_flipped = spoil(labels[val], task, n_classes, streams.generator("label-noise", 1))
+    y, flipped = corrupt_labels(labels[train], task, n_classes, streams.generator("label-noise", 0))
+    val_y, val_flipped = corrupt_labels(labels[val], task, n_classes, streams.generator("label-noise", 1))
     return TrainingData(
         x=_take(images, train),
         y=y,
@@ -106,7 +106,9 @@ def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tenso
     return torch.cat(chosen).sort().values
 
 
-def spoil(labels: Tensor, task: Draw, n_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def corrupt_labels(
+    labels: Tensor, task: Draw, n_classes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Flip round(label_noise * n) labels; return the labels and the ascending positions of the flipped.
 
     `incorrect` draws among the other classes, `uniform` among all of them, so that about 1 / n_classes of

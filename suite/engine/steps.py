@@ -16,7 +16,7 @@ from suite.errors import SteppeError
 from suite.objective import BatchObjective, Objective
 from suite.parameters import Parameters
 from suite.problem import check_score_names
-from suite.process_group import Ranks
+from suite.process_group import ProcessGroup
 from suite.schedule import lr_factor
 from suite.seeds import NormalStream, Streams
 from suite.spec import BuildContext
@@ -25,7 +25,7 @@ from suite.spec import BuildContext
 class Steps:
     """Takes the steps of one run, in each of its processes alike."""
 
-    def __init__(self, context: Context, ranks: Ranks) -> None:
+    def __init__(self, context: Context, ranks: ProcessGroup) -> None:
         self.context, self._ranks = context, ranks
         spec = context.spec
         check_score_names(context.task.name, context.problem.score_names)

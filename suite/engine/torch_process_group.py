@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from suite.errors import RankLostError, SteppeError
-from suite.process_group import Ranks, slice_bounds
+from suite.process_group import ProcessGroup, slice_bounds
 
 JOIN_S = 900.0
 """Seconds within which all processes of a run must have come: they load torch, perhaps over a network."""
@@ -33,7 +33,7 @@ _TURN_S = 0.05
 _JOINED = "joined"
 
 
-class Group(Ranks):
+class TorchProcessGroup(ProcessGroup):
     """One of several processes.
 
     What `.grad` held before an evaluation is the same in all processes, so rank 0 alone carries it into the
@@ -50,14 +50,14 @@ class Group(Ranks):
             dist.init_process_group(backend, store=store, rank=rank, world_size=n, timeout=_SILENCE)
 
     def agreed(self, flag: bool = False) -> bool:
-        """See `Ranks`; a byte from rank 0 to the others."""
+        """See `ProcessGroup`; a byte from rank 0 to the others."""
         self._flag[0] = flag
         with _others():
             dist.broadcast(self._flag, src=0)
         return bool(self._flag[0])
 
     def share(self, state: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """See `Ranks`; the state travels as torch saves it and is read back as weights only."""
+        """See `ProcessGroup`; the state travels as torch saves it and is read back as weights only."""
         buffer = io.BytesIO()
         if self.rank == 0:
             torch.save(state, buffer)
@@ -74,7 +74,7 @@ class Group(Ranks):
         return shared
 
     def bounds(self, low: int, high: int) -> tuple[int, int]:
-        """See `Ranks`: one of `n` consecutive slices, whose sizes differ by one where they must.
+        """See `ProcessGroup`: one of `n` consecutive slices, whose sizes differ by one where they must.
 
         They are dealt out from the end: where there are too few examples, rank 0 has one, as the running
         statistics of BatchNorm are its own.
@@ -83,13 +83,13 @@ class Group(Ranks):
         return low + first, low + last
 
     def begin(self, params: Sequence[nn.Parameter]) -> None:
-        """See `Ranks`."""
+        """See `ProcessGroup`."""
         if self.rank:
             for p in params:
                 p.grad = None
 
     def add_up(self, params: Sequence[nn.Parameter], numbers: Tensor) -> Tensor:
-        """See `Ranks`; one all-reduce of all gradients and `numbers` together."""
+        """See `ProcessGroup`; one all-reduce of all gradients and `numbers` together."""
         if not params:
             with _others():
                 dist.all_reduce(numbers)
@@ -108,7 +108,7 @@ class Group(Ranks):
         return tail.clone()
 
     def check(self, params: Sequence[nn.Parameter]) -> None:
-        """See `Ranks`; compares sums over the bits."""
+        """See `ProcessGroup`; compares sums over the bits."""
         bits = sum(p.detach().reshape(-1).view(torch.int32).sum(dtype=torch.int64) for p in params)
         found = int(bits)
         extremes = torch.tensor([found, -found])
@@ -133,16 +133,16 @@ class Group(Ranks):
 
 
 @contextmanager
-def lead(
+def coordinate(
     n: int, device: str, address: str, announce: Callable[[int], None], stop: Callable[[], bool]
-) -> Iterator[Ranks | None]:
+) -> Iterator[ProcessGroup | None]:
     """Be rank 0 of `n` processes while the block runs; None where a stop was asked for before all had come.
 
     `device` is the device kind of the run. `announce` is told the port at `address`, which is this machine's,
     on which the others `join` this process. Raises RankLostError where they do not come within `JOIN_S`.
     """
     if n == 1:
-        yield Ranks()
+        yield ProcessGroup()
         return
     listener = socket.create_server((address, 0))  # torch's own would listen to every network
     port = listener.getsockname()[1]
@@ -156,17 +156,17 @@ def lead(
         if time.monotonic() > deadline:
             raise RankLostError(f"only {joined + 1} of {n} processes came within {JOIN_S:.0f} s")
         time.sleep(_TURN_S)
-    with _present(Group(0, n, store, device)) as group:
+    with _present(TorchProcessGroup(0, n, store, device)) as group:
         yield group
 
 
 @contextmanager
-def join(rank: int, n: int, device: str, address: str, port: int) -> Iterator[Group]:
+def join(rank: int, n: int, device: str, address: str, port: int) -> Iterator[TorchProcessGroup]:
     """Be a further process of the run whose rank 0 is at this place, while the block runs."""
     with _others():
         store = _store(address, port)
         store.add(_JOINED, 1)
-    with _present(Group(rank, n, store, device)) as group:
+    with _present(TorchProcessGroup(rank, n, store, device)) as group:
         yield group
 
 
@@ -182,7 +182,7 @@ def _store(address: str, port: int, master: int | None = None) -> dist.TCPStore:
 
 
 @contextmanager
-def _present(group: Group) -> Iterator[Group]:
+def _present(group: TorchProcessGroup) -> Iterator[TorchProcessGroup]:
     try:
         yield group
     except RankLostError:

@@ -27,13 +27,13 @@ from suite.engine.record import (
     watched,
 )
 from suite.engine.steps import Steps
-from suite.engine.torch_process_group import lead
+from suite.engine.torch_process_group import coordinate
 from suite.entries.stored_run import StoredRun
-from suite.process_group import Ranks
+from suite.process_group import ProcessGroup
 from suite.records.provenance import attempt_provenance, fingerprint
 from suite.records.schema import Estimate
 from suite.store.attempt import Attempt
-from suite.store.lease import RunDone, RunSuperseded
+from suite.store.lease import RunDone, RunFenced
 from suite.store.lines import finite
 
 PROGRESS_S = 0.5
@@ -59,14 +59,14 @@ def run_one(run: StoredRun, host: Host) -> str:
     with attempt:
         attempt.provenance(attempt_provenance(spec, context.task.description))
         try:
-            with lead(spec.ranks, spec.device, host.address, host.rendezvous, host.stop) as ranks:
+            with coordinate(spec.ranks, spec.device, host.address, host.rendezvous, host.stop) as ranks:
                 if ranks is None:
                     return "interrupted"
                 trainer = Trainer(context, attempt, host, ranks)
                 if not trainer.train():
                     return "interrupted"
             return trainer.finish()  # alone: the others are free meanwhile
-        except RunSuperseded as error:
+        except RunFenced as error:
             print(error, file=sys.stderr, flush=True)
             return "interrupted"
 
@@ -74,7 +74,7 @@ def run_one(run: StoredRun, host: Host) -> str:
 class Trainer:
     """The state of one run and the loop over its steps."""
 
-    def __init__(self, context: Context, attempt: Attempt, host: Host, ranks: Ranks) -> None:
+    def __init__(self, context: Context, attempt: Attempt, host: Host, ranks: ProcessGroup) -> None:
         self.context, self.attempt = context, attempt
         self._host, self._ranks = host, ranks
         self._measured: dict[str, Estimate] = {}

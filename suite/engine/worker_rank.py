@@ -8,7 +8,7 @@ from suite.engine.torch_process_group import join
 from suite.entries.stored_run import StoredRun
 
 
-def follow(run: StoredRun, *, rank: int, address: str, port: int) -> str:
+def run_worker_rank(run: StoredRun, *, rank: int, address: str, port: int) -> str:
     """Take the steps of a run that rank 0, at address and port, leads, until it says that all is done.
 
     Writes nothing of the run. Raises RankLostError where rank 0 or another process is lost.

@@ -200,13 +200,13 @@ def _check_same(kind: str, ref: EntryRef, found: Found) -> None:
     resolve_params(found.entry.params, ref.params, owner)  # says which is unknown or out of range
 
 
-def _mend(kind: str) -> str:
+def _hint(kind: str) -> str:
     return f"`steppe list {kind}s` describes them; --plugin FILE adds those of a file of yours"
 
 
 def _get(entries: dict[str, Found], kind: str, name: str) -> Found:
     if name not in entries:
-        raise unknown(kind, name, entries, mend=_mend(kind))
+        raise unknown(kind, name, entries, hint=_hint(kind))
     return entries[name]
 
 
@@ -215,7 +215,7 @@ def match(pattern: str, names: Iterable[str], kind: str) -> list[str]:
     valid = list(names)
     hits = [name for name in valid if fnmatch.fnmatchcase(name, pattern)]
     if not hits:
-        raise unknown(kind, pattern, valid, mend=_mend(kind))
+        raise unknown(kind, pattern, valid, hint=_hint(kind))
     return hits
 
 
@@ -228,7 +228,7 @@ def _package_modules(package: str) -> list[tuple[ModuleType, Path]]:
             modules.append((importlib.import_module(f"{package}.{info.name}"), path))
         except Exception as error:
             raise SteppeError(
-                f"{path} cannot be imported: {_reason(error)}; mend or remove the file"
+                f"{path} cannot be imported: {_reason(error)}; correct or remove the file"
             ) from error
     return modules
 

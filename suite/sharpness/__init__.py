@@ -68,7 +68,7 @@ def check_names(names: Sequence[str]) -> None:
     """Raise SteppeError for a name that is no measure."""
     for name in names:
         if name not in _FOUND:
-            raise unknown("measure", name, _FOUND, mend="`steppe list measures` describes them")
+            raise unknown("measure", name, _FOUND, hint="`steppe list measures` describes them")
 
 
 def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:

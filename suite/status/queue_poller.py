@@ -21,7 +21,7 @@ EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueueState:
     """What the scheduler said last."""
 
     placed: Mapping[str, Placed]
@@ -39,7 +39,7 @@ def glance(root: Path) -> Mapping[str, Placed] | None:
     return scheduler.look(root, patient=True, wait_s=scheduler.GLANCE_S)
 
 
-class Asker:
+class QueuePoller:
     """Gives the newest answer about the store at `root` and sees to it that there is a next one."""
 
     def __init__(
@@ -50,11 +50,11 @@ class Asker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root, self._every_s, self._ask, self._clock = root, every_s, ask, clock
-        self._answer = Answer({})
+        self._answer = QueueState({})
         self._due: float | None = None
         self._thread: threading.Thread | None = None
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> QueueState:
         """Return what is known; the first call waits for the scheduler."""
         if self._due is None:
             self._renew()
@@ -65,7 +65,7 @@ class Asker:
 
     def _renew(self) -> None:
         try:
-            self._answer = Answer(self._ask(self._root) or {})
+            self._answer = QueueState(self._ask(self._root) or {})
         except (SteppeError, OSError) as error:  # OSError: the store is on a file system that has its moments
             self._answer = replace(self._answer, silent=str(error))
         finally:

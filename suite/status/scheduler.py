@@ -44,7 +44,7 @@ class Placed:
     """Runs side by side in the job."""
     cancelled: bool = False
     """Whether it left the queue because somebody took it back."""
-    mend: str = ""
+    hint: str = ""
     """The command that helps where it waits for somebody, not for its turn."""
 
 

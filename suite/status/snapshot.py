@@ -22,7 +22,7 @@ FINAL = ("done", "failed")
 
 
 @dataclass(frozen=True)
-class Seen:
+class RunStatus:
     """A run as it was at a look; None is what the files do not tell."""
 
     run_id: str
@@ -50,10 +50,10 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """The runs of a store in the order of their names, and the seconds until all of them are done."""
 
-    runs: tuple[Seen, ...]
+    runs: tuple[RunStatus, ...]
     damaged: tuple[str, ...]
     """A line for each run that could not be read."""
     left_s: float | None
@@ -64,7 +64,7 @@ class Sight:
     silent: str = ""
     """One line if the scheduler does not answer: what it said before is shown, if anything."""
 
-    def having(self, status: str) -> list[Seen]:
+    def having(self, status: str) -> list[RunStatus]:
         """Return the runs of that status."""
         return [run for run in self.runs if run.status == status]
 
@@ -75,7 +75,7 @@ class Sight:
         return frozenset(job for job in placed if job.state != "left")
 
 
-def side_by_side_of(seen: Iterable[Seen]) -> int:
+def side_by_side_of(seen: Iterable[RunStatus]) -> int:
     """Count the runs that go on at a time: places in the scheduler's running jobs, and runs beside them."""
     jobs, others = set(), 0
     for run in seen:
@@ -86,7 +86,7 @@ def side_by_side_of(seen: Iterable[Seen]) -> int:
     return others + sum(job.workers for job in jobs)
 
 
-def left_of(seen: Iterable[Seen], forecast: Forecast, side_by_side: int) -> float | None:
+def left_of(seen: Iterable[RunStatus], forecast: Forecast, side_by_side: int) -> float | None:
     """Share what is left between the runs that go on at a time; none ends before its longest run does."""
     if not side_by_side:
         return None
@@ -113,7 +113,7 @@ def left_of(seen: Iterable[Seen], forecast: Forecast, side_by_side: int) -> floa
     return max(max(running), math.fsum(running + waiting) / side_by_side)
 
 
-def _cost_key(run: Seen) -> tuple[Any, ...]:
+def _cost_key(run: RunStatus) -> tuple[Any, ...]:
     """What runs of the same cost have in common, quickly: thousands differ by their seed only."""
     spec = run.spec
     machine = spec.precision, spec.device, spec.threads, spec.compile, spec.ranks

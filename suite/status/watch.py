@@ -17,12 +17,12 @@ from suite.spec import RunSpec
 from suite.status.forecast import Finished, Forecast, Measured
 from suite.status.labels import labels
 from suite.status.progress import Progress, ProgressReader
-from suite.status.queue_poller import Answer
+from suite.status.queue_poller import QueueState
 from suite.status.scheduler import Placed
-from suite.status.snapshot import Seen, Sight, left_of, side_by_side_of
+from suite.status.snapshot import RunStatus, Snapshot, left_of, side_by_side_of
 from suite.store import index
-from suite.store.folders import Store, Trouble
-from suite.store.heartbeat import Pulse, read_pulse
+from suite.store.folders import RunError, Store
+from suite.store.heartbeat import Lease, read_lease
 from suite.store.lease import attempt_numbers
 from suite.terminal.table import RunRow
 
@@ -35,7 +35,7 @@ class _Found:
     status: str
     spec: RunSpec
     placed: Placed | None = None
-    trouble: Trouble | None = None
+    run_error: RunError | None = None
     attempts: int = 0
 
 
@@ -44,14 +44,14 @@ class Watch:
 
     Args:
         store: what to look at.
-        ask: gives the scheduler's answer, see `suite.status.queue_poller`; without it, only the store is read.
+        ask: gives the state of the queue (`suite.status.queue_poller`); without it, only the store is read.
 
     """
 
-    def __init__(self, store: Store, ask: Callable[[], Answer] | None = None) -> None:
+    def __init__(self, store: Store, ask: Callable[[], QueueState] | None = None) -> None:
         self._store = store
         self._runs = store.root / "runs"
-        self._ask = ask or (lambda: Answer({}))
+        self._ask = ask or (lambda: QueueState({}))
         self._finished: dict[str, Record] = {record.run_id: record for record in store.index()}
         self._took: dict[str, Measured | None] = {}
         self._read_finished = Finished(store)
@@ -59,7 +59,7 @@ class Watch:
         self._names: dict[str, tuple[str, str]] = {}
         self._progress = ProgressReader()
 
-    def look(self) -> Sight:
+    def look(self) -> Snapshot:
         """Read what changed since the look before."""
         answer = self._ask()  # before the files: what ends in between has its record by then
         damaged: list[str] = []
@@ -78,7 +78,7 @@ class Watch:
         seen.sort(key=lambda run: (run.row.task, run.row.seed, run.row.optimizer, run.run_id))
         side_by_side = side_by_side_of(seen)
         left_s = left_of(seen, forecast, side_by_side)
-        return Sight(tuple(seen), tuple(damaged), left_s, side_by_side, forecast, answer.silent)
+        return Snapshot(tuple(seen), tuple(damaged), left_s, side_by_side, forecast, answer.silent)
 
     def _find(self, run_id: str, placed: Placed | None) -> _Found:
         record = self._finished.get(run_id)
@@ -98,11 +98,11 @@ class Watch:
         if folder is None:
             return _Found(run_id, _waiting(placed, None, None, 0), spec, placed)
         numbers = attempt_numbers(folder.path)
-        pulse = read_pulse(folder.path / "attempts" / str(numbers[-1]) / "heartbeat") if numbers else None
-        alive = pulse is not None and pulse.alive
-        trouble = folder.trouble() if "error.json" in names and not alive else None
-        status = "running" if alive else _waiting(placed, pulse, trouble, len(numbers))
-        return _Found(run_id, status, spec, placed, trouble, len(numbers))
+        lease = read_lease(folder.path / "attempts" / str(numbers[-1]) / "heartbeat") if numbers else None
+        alive = lease is not None and lease.alive
+        run_error = folder.error() if "error.json" in names and not alive else None
+        status = "running" if alive else _waiting(placed, lease, run_error, len(numbers))
+        return _Found(run_id, status, spec, placed, run_error, len(numbers))
 
     def _measured(
         self, found: Iterable[_Found], progress: Mapping[str, Progress | None]
@@ -118,21 +118,22 @@ class Watch:
             if one is not None:
                 yield one
 
-    def _seen(self, found: _Found, progress: Progress | None, forecast: Forecast) -> Seen:
+    def _seen(self, found: _Found, progress: Progress | None, forecast: Forecast) -> RunStatus:
         run_id, status, spec = found.run_id, found.status, found.spec
         row = RunRow(*self._names[run_id], spec.seed, epochs=spec.epochs, state=status)
         record = self._finished.get(run_id)
         if record is not None:
             why = f"{record.failure.kind} at step {record.failure.step}" if record.failure else ""
-            return Seen(run_id, status, spec, row, failure=why)
-        seen = Seen(
+            return RunStatus(run_id, status, spec, row, failure=why)
+        seen = RunStatus(
             run_id,
             status,
             spec,
             row,
             placed=found.placed,
             reason=_reason(found),
-            log=(found.trouble.log if found.trouble else "") or (found.placed.log if found.placed else ""),
+            log=(found.run_error.log if found.run_error else "")
+            or (found.placed.log if found.placed else ""),
             attempts=found.attempts,
         )
         if progress is None:
@@ -161,22 +162,22 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _waiting(placed: Placed | None, pulse: Pulse | None, trouble: Trouble | None, attempts: int) -> str:
+def _waiting(placed: Placed | None, lease: Lease | None, run_error: RunError | None, attempts: int) -> str:
     """Say in one of `WORDS` what a run is that has no record and that nobody works on."""
     if placed is not None and placed.state != "left":
-        if trouble is not None and trouble.job == placed.job and trouble.outcome != "storage":
+        if run_error is not None and run_error.job == placed.job and run_error.outcome != "storage":
             return "error"  # what the disk refused its task tries again
-        return "preempted" if attempts and trouble is None else "queued"
-    if trouble is not None:
+        return "preempted" if attempts and run_error is None else "queued"
+    if run_error is not None:
         return "error"
     if placed is None:
         return "interrupted" if attempts else "queued"
     if placed.cancelled:
         return "cancelled"
-    return "interrupted" if attempts and pulse is None else "lost"  # only who saved takes its heartbeat along
+    return "interrupted" if attempts and lease is None else "lost"  # only who saved takes its heartbeat along
 
 
 def _reason(found: _Found) -> str:
-    if found.status == "error" and found.trouble is not None:
-        return found.trouble.message
+    if found.status == "error" and found.run_error is not None:
+        return found.run_error.message
     return found.placed.reason if found.placed is not None and found.status != "running" else ""

@@ -27,7 +27,7 @@ from suite.metric import Description
 from suite.records.schema import Record, read, to_document
 from suite.store import index
 from suite.store.heartbeat import Heartbeat
-from suite.store.lease import RunSuperseded, attempt_numbers
+from suite.store.lease import RunFenced, attempt_numbers
 from suite.store.lines import LineWriter, finite, read_lines, to_line
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
@@ -82,7 +82,7 @@ class Attempt:
         with contextlib.suppress(OSError), (self.path / "events.jsonl").open("ab", buffering=0) as file:
             file.write(to_line({"time": time.time(), "event": kind, **data}))
 
-    def superseded(self) -> bool:
+    def fenced(self) -> bool:
         """Whether a newer attempt owns the run (or the run's folder was deleted): stop."""
         with storing(self._run / "attempts"):
             numbers = attempt_numbers(self._run)
@@ -92,7 +92,7 @@ class Attempt:
         """Save tensors and plain data, atomically and flushed; the checkpoint before it is kept.
 
         Those of older attempts go once there are two of this one: resuming never needs more.
-        Raises RunSuperseded where a newer attempt owns the run, SteppeError where the disk refuses.
+        Raises RunFenced where a newer attempt owns the run, SteppeError where the disk refuses.
         """
         from suite.store import checkpoint  # loads torch, which planning and listing do without
 
@@ -112,8 +112,8 @@ class Attempt:
             self._keep_only(last, previous)
 
     def _check_ownership(self) -> None:
-        if self.superseded():
-            raise RunSuperseded(
+        if self.fenced():
+            raise RunFenced(
                 f"run {self.run_id} was taken over from attempt {self.number} by a newer one: this copy stops"
             )
 
@@ -144,8 +144,8 @@ class Attempt:
         """Make it the run's record; False where another attempt was first.
 
         The record is written whole in the attempt's folder and then linked, so that its presence means done.
-        Raises RunSuperseded where a newer attempt owns the run and has no record yet, SteppeError for a
-        record that nobody could read: its run can still be finished, once the entry is mended.
+        Raises RunFenced where a newer attempt owns the run and has no record yet, SteppeError for a
+        record that nobody could read: its run can still be finished, once the entry is corrected.
         """
         if record.run_id != self.run_id:
             raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
@@ -197,7 +197,7 @@ def _readable(record: Record) -> bytes:
     """Write a record as JSON that reads back; SteppeError names the field that does not, and the entries."""
     spec = record.spec
     where = f"the record of run {record.run_id}"
-    hint = f"mend task {spec.task.name} or optimizer {spec.optimizer.name}, which gave it"
+    hint = f"correct task {spec.task.name} or optimizer {spec.optimizer.name}, which gave it"
     try:
         document = to_document(record)
     except (TypeError, ValueError, OverflowError) as error:

@@ -32,10 +32,10 @@ from suite.records.schema import Record, to_document
 from suite.spec import EntryRef, RunSpec
 from suite.store import index
 from suite.store.attempt import Attempt, description_of, last_state
-from suite.store.lease import RunBusy, RunDone, RunSuperseded, attempt_numbers, claim, latest_pulse
+from suite.store.lease import RunBusy, RunDone, RunFenced, acquire, attempt_numbers, latest_lease
 from suite.store.lines import read_lines
 
-__all__ = ["Attempt", "RunBusy", "RunDone", "RunFolder", "RunSuperseded", "Store", "Trouble"]
+__all__ = ["Attempt", "RunBusy", "RunDone", "RunError", "RunFenced", "RunFolder", "Store"]
 
 STORE = "runs"
 """The store where neither --store nor STEPPE_STORE names one."""
@@ -46,7 +46,7 @@ _PACKAGES = {"optimizer": "baselines", "task": "tasks"}
 
 
 @dataclass(frozen=True)
-class Trouble:
+class RunError:
     """Why a run ended without a record; it stands until another attempt at the run starts."""
 
     outcome: str
@@ -154,7 +154,7 @@ class RunFolder:
         self.path = store.root / "runs" / run_id
 
     def write_spec(self, spec: RunSpec) -> None:
-        """Write spec.json whole, unless it is there already; a damaged one is mended."""
+        """Write spec.json whole, unless it is there already; a damaged one is replaced."""
         if spec.run_id != self.run_id:
             raise SteppeError(f"run folder {self.path} cannot take the spec of run {spec.run_id}")
         text = json.dumps(spec.to_dict(), indent=1, sort_keys=True) + "\n"
@@ -214,33 +214,33 @@ class RunFolder:
             self.replace_record(change(record))
 
     def status(self) -> str:
-        """One of `STATUSES`; an attempt that ended without result or trouble leaves the run interrupted."""
+        """One of `STATUSES`; an attempt that ended without result or error leaves the run interrupted."""
         record = self.record()
         if record is not None:
             return "failed" if record.failed else "done"
-        pulse = latest_pulse(self.path)
-        if pulse is not None and pulse.alive:
+        lease = latest_lease(self.path)
+        if lease is not None and lease.alive:
             return "running"
-        if self.trouble() is not None:
+        if self.error() is not None:
             return "error"
         return "interrupted" if attempt_numbers(self.path) else "queued"
 
-    def trouble(self) -> Trouble | None:
+    def error(self) -> RunError | None:
         """Read why the newest attempt gave no record; None where nothing is known of that."""
         try:
-            trouble = Trouble(**read_json(self.path / "error.json", ""))
-            current = trouble.attempt >= max(attempt_numbers(self.path), default=0)
+            run_error = RunError(**read_json(self.path / "error.json", ""))
+            current = run_error.attempt >= max(attempt_numbers(self.path), default=0)
         except (FileNotFoundError, SteppeError, TypeError):  # damaged, it tells nothing
             return None
-        return trouble if current else None
+        return run_error if current else None
 
-    def note_trouble(self, outcome: str, message: str, log: str = "", job: str = "") -> None:
+    def record_error(self, outcome: str, message: str, log: str = "", job: str = "") -> None:
         """Write down why there is no record; SteppeError where the disk refuses that, too."""
         path = self.path / "error.json"
         with storing(path):
             newest = max(attempt_numbers(self.path), default=0)
-        trouble = Trouble(outcome, message, log, job, time.time(), newest)
-        write_whole(path, json.dumps(asdict(trouble), indent=1).encode() + b"\n")
+        run_error = RunError(outcome, message, log, job, time.time(), newest)
+        write_whole(path, json.dumps(asdict(run_error), indent=1).encode() + b"\n")
 
     def start(self, restart_count: int = 0, job: str = "") -> Attempt:
         """Own the run's next attempt.
@@ -256,7 +256,7 @@ class RunFolder:
         if self.record() is not None:
             raise RunDone(f"run {self.run_id} is done")
         with contextlib.ExitStack() as stack:  # left open, an attempt that nobody has would keep others out
-            attempt = stack.enter_context(Attempt(self.path, claim(self.path, restart_count, job)))
+            attempt = stack.enter_context(Attempt(self.path, acquire(self.path, restart_count, job)))
             if self.record() is not None:  # published between the look and the claim
                 raise RunDone(f"run {self.run_id} is done")
             stack.pop_all()

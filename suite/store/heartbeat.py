@@ -63,7 +63,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Pulse:
+class Lease:
     """What a heartbeat file tells: its owner (None if unreadable) and its age in seconds."""
 
     owner: Owner | None
@@ -75,7 +75,7 @@ class Pulse:
         return self.age_s < STALE_S and not (self.owner is not None and self.owner.is_dead())
 
 
-def read_pulse(path: Path) -> Pulse | None:
+def read_lease(path: Path) -> Lease | None:
     """Read a heartbeat file; None where there is none, because the attempt was closed."""
     try:
         with path.open("rb") as file:  # opening makes network file systems ask for fresh times
@@ -87,7 +87,7 @@ def read_pulse(path: Path) -> Pulse | None:
         owner = Owner(**json.loads(raw))
     except (ValueError, TypeError):
         owner = None
-    return Pulse(owner, _file_system_time(path.parent.parent) - touched)
+    return Lease(owner, _file_system_time(path.parent.parent) - touched)
 
 
 def _file_system_time(folder: Path) -> float:

@@ -1,7 +1,7 @@
 """Who may work on a run: one attempt at a time, claimed by one rename, taken over only from the dead.
 
 An attempt is a folder attempts/N/ that appears complete with its heartbeat. A newcomer leaves while the
-newest attempt's owner lives (`RunBusy`); else it takes the next number, and the older one is superseded.
+newest attempt's owner lives (`RunBusy`); else it takes the next number, and the older one is fenced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from suite.errors import SteppeError
 from suite.files import make_folder, storing
-from suite.store.heartbeat import STALE_S, Owner, Pulse, read_pulse
+from suite.store.heartbeat import STALE_S, Lease, Owner, read_lease
 from suite.store.lines import to_line
 
 
@@ -27,7 +27,7 @@ class RunBusy(SteppeError):  # noqa: N818 - a state of the run, not a mistake
     """Another process works on the run, and lives."""
 
 
-class RunSuperseded(SteppeError):  # noqa: N818 - a state of the run, not a mistake
+class RunFenced(SteppeError):  # noqa: N818 - a state of the run, not a mistake
     """A newer attempt owns the run: this one must stop, and may not save."""
 
 
@@ -39,13 +39,13 @@ def attempt_numbers(run: Path) -> list[int]:
         return []
 
 
-def latest_pulse(run: Path) -> Pulse | None:
+def latest_lease(run: Path) -> Lease | None:
     """Read the heartbeat of the newest attempt; None where nobody holds the run."""
     numbers = attempt_numbers(run)
-    return read_pulse(run / "attempts" / str(numbers[-1]) / "heartbeat") if numbers else None
+    return read_lease(run / "attempts" / str(numbers[-1]) / "heartbeat") if numbers else None
 
 
-def claim(run: Path, restart_count: int, job: str) -> int:
+def acquire(run: Path, restart_count: int, job: str) -> int:
     """Own the next attempt of `run` and return its number; raises RunBusy while the newest one's owner lives.
 
     A scheduler that restarts a job has ended its earlier copy or lost sight of it, so a higher restart count
@@ -69,18 +69,18 @@ def _may_start(run: Path, latest: int, owner: Owner) -> str:
     """Say why the run may be started although attempt `latest` exists; raises RunBusy where it may not."""
     if latest == 0:
         return "new"
-    pulse = read_pulse(run / "attempts" / str(latest) / "heartbeat")
-    if pulse is None:
+    lease = read_lease(run / "attempts" / str(latest) / "heartbeat")
+    if lease is None:
         return "resumed"
-    holder = pulse.owner
-    if not pulse.alive:
+    holder = lease.owner
+    if not lease.alive:
         return "its process ended" if holder and holder.is_dead() else "its heartbeat stopped"
     if owner.job and holder and holder.job == owner.job and owner.restart_count > holder.restart_count:
         return "restarted by the scheduler"
     who = f"process {holder.pid} on {holder.host}" if holder else "an unknown process"
     raise RunBusy(
         f"run {run.name} is being worked on by {who} (attempt {latest}, last sign of life "
-        f"{max(0.0, pulse.age_s):.0f} s ago): wait for it, or stop it and start again"
+        f"{max(0.0, lease.age_s):.0f} s ago): wait for it, or stop it and start again"
     )
 
 
@@ -105,8 +105,8 @@ def _take(attempts: Path, number: int, owner: Owner, event: Mapping[str, Any]) -
 
 
 def _token(attempt: Path) -> str | None:
-    pulse = read_pulse(attempt / "heartbeat")
-    return pulse.owner.token if pulse and pulse.owner else None
+    lease = read_lease(attempt / "heartbeat")
+    return lease.owner.token if lease and lease.owner else None
 
 
 def _sweep(attempts: Path) -> None:

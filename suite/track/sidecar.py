@@ -21,7 +21,7 @@ from typing import IO
 import msgspec
 
 from suite.store.folders import Store
-from suite.store.lease import latest_pulse
+from suite.store.lease import latest_lease
 from suite.track.mirror_folder import FINISH_S, FOLDER, INIT_S
 from suite.track.mode import Target
 from suite.track.wandb_process import Child, Command, Report, State, arguments, encode
@@ -138,8 +138,8 @@ class Supervisor:
         """Count the runs of a killed pool as ended; they save and stop at their next step."""
         for run_id, job in self._jobs.items():
             if not job.command.ended:
-                pulse = latest_pulse(self._store.run(run_id).path)
-                if pulse is None or not pulse.alive:
+                lease = latest_lease(self._store.run(run_id).path)
+                if lease is None or not lease.alive:
                     self.take(Command(run_id, job.command.labels))
 
     def _give(self, now: float) -> None:

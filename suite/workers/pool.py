@@ -23,7 +23,7 @@ from suite.spec import RunSpec
 from suite.store.folders import Store
 from suite.workers.network import accept, towards
 from suite.workers.process import Event, Process, Worker, environment, visible_gpus, worker_command
-from suite.workers.rank_group import Team
+from suite.workers.rank_group import RankGroup
 from suite.workers.serve import ENTRY, NO_FAULT, outcome_of
 from suite.workers.signals import counted
 
@@ -121,7 +121,7 @@ class _Pool:
         self._job, self._place = job, place
         self._gpus = visible_gpus()
         self._network = towards(place.address) if place.ranks > 1 else {}
-        self._teams: list[Team] = []
+        self._teams: list[RankGroup] = []
         self._stopped = False
         self._selector = selectors.DefaultSelector()
         if place.listener is not None:
@@ -129,7 +129,7 @@ class _Pool:
 
     def serve(self, n_workers: int, asked: Callable[[], int]) -> None:
         """Hand out runs and pass events on until nothing is left to do."""
-        self._teams = [Team() for _ in range(min(n_workers, len(self._queue)))]
+        self._teams = [RankGroup() for _ in range(min(n_workers, len(self._queue)))]
         answered = 0
         while True:
             if answered < min(asked(), 2):
@@ -177,12 +177,12 @@ class _Pool:
                 f"{spec.ranks}, or submit it with a profile of as many processes"
             )
 
-    def _start(self, team: Team, rank: int) -> None:
+    def _start(self, team: RankGroup, rank: int) -> None:
         here = self._teams.index(team) * self._place.ranks + rank
         gpu = self._gpus[here % len(self._gpus)] if self._gpus else None
         self._enter(team, rank, Process(self._command, environment(gpu, self._network)))
 
-    def _enter(self, team: Team, rank: int, worker: Worker) -> None:
+    def _enter(self, team: RankGroup, rank: int, worker: Worker) -> None:
         team.workers[rank] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, (team, rank, worker))
 
@@ -202,7 +202,7 @@ class _Pool:
         self._enter(team, rank, worker)
         team.call(rank)
 
-    def _listen(self, team: Team, rank: int, worker: Worker) -> None:
+    def _listen(self, team: RankGroup, rank: int, worker: Worker) -> None:
         if team.workers.get(rank) is not worker:  # buried a moment ago
             return
         events = worker.read()
@@ -220,7 +220,7 @@ class _Pool:
             else:
                 self._on_event(event)
 
-    def _meet(self, team: Team, event: Event) -> None:
+    def _meet(self, team: RankGroup, event: Event) -> None:
         """Call the other processes of a run to rank 0, which awaits them at a port."""
         if self._stopped:  # rank 0 waits for nobody any more
             return
@@ -231,7 +231,7 @@ class _Pool:
         line = self._line(event["run_id"])
         team.meet({**line, "address": self._place.address, "port": event["port"]})
 
-    def _ended(self, team: Team, rank: int, event: Event) -> None:
+    def _ended(self, team: RankGroup, rank: int, event: Event) -> None:
         team.workers[rank].run_id = None
         if rank == 0:
             team.over()
@@ -250,7 +250,7 @@ class _Pool:
         """Who was asked to stop, and lost a process over it, was interrupted."""
         return event | {"outcome": "interrupted"} if self._stopped and event["outcome"] == "lost" else event
 
-    def _bury(self, team: Team, rank: int, worker: Worker) -> None:
+    def _bury(self, team: RankGroup, rank: int, worker: Worker) -> None:
         self._selector.unregister(worker.channel)
         del team.workers[rank]
         run_id = worker.run_id
@@ -273,8 +273,8 @@ class _Pool:
             log = f" (log: {event['log']})" if event["log"] and outcome in ("error", "lost") else ""
             self.result.errors[run_id] = event["message"] + log
         if outcome not in NO_FAULT:
-            with contextlib.suppress(SteppeError):  # the disk may be the trouble
-                self._store.run(run_id).note_trouble(outcome, event["message"], event["log"], self._job)
+            with contextlib.suppress(SteppeError):  # the disk may be full
+                self._store.run(run_id).record_error(outcome, event["message"], event["log"], self._job)
         self._on_event({**event, "event": "ended", "run_id": run_id})
 
     def _stop(self, *, kill: bool) -> None:

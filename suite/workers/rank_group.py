@@ -18,14 +18,14 @@ _SOON_S = 3.0
 _UNAWARE = "its processes did not notice in time that one of them was lost"
 
 
-class Team:
+class RankGroup:
     """The processes of one slot of a pool, by rank; each may be missing."""
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self.parting: dict[str, Any] | None = None
         """How rank 0's run ended, if it did as another process was lost: until they all tell why."""
-        self._trouble: dict[str, str] = {}
+        self._failure: dict[str, str] = {}
         self._call: Mapping[str, Any] | None = None
         self._trained = False
         self._until: float | None = None
@@ -46,7 +46,7 @@ class Team:
 
     def start(self, run_id: str, message: Mapping[str, Any]) -> None:
         """Give rank 0 a run."""
-        self._trouble, self._call, self._until, self._trained = {}, None, None, False
+        self._failure, self._call, self._until, self._trained = {}, None, None, False
         self.workers[0].give(run_id, message)
 
     def meet(self, message: Mapping[str, Any]) -> None:
@@ -68,14 +68,14 @@ class Team:
         if self._trained:
             return
         if self.run_id or self.parting:
-            self._trouble = self._trouble or {"outcome": outcome, "message": f"rank {rank}: {reason}"}
+            self._failure = self._failure or {"outcome": outcome, "message": f"rank {rank}: {reason}"}
         self.hurry()
 
     def over(self) -> dict[str, str]:
         """Rank 0's run is over: return what befell the others in it, and see that they end it, too."""
         self._call = None
         self._within(_SOON_S)
-        return self._trouble
+        return self._failure
 
     def trained(self) -> None:
         """All steps are taken: rank 0 is alone with the rest of the run."""
@@ -86,7 +86,7 @@ class Team:
         if self.parting is None or self._working_at_all():
             return None
         event, self.parting = self.parting, None
-        return event | self._trouble
+        return event | self._failure
 
     def hurry(self) -> None:
         """A process is lost, so the run is given up: whoever comes now comes for the next one."""
@@ -102,7 +102,7 @@ class Team:
         if self._until is not None and time.monotonic() > self._until:
             self._until = None
             if self.run_id:
-                self._trouble = self._trouble or {"outcome": "lost", "message": _UNAWARE}
+                self._failure = self._failure or {"outcome": "lost", "message": _UNAWARE}
             for worker in self._working():
                 worker.signal(signal.SIGKILL)
 

@@ -124,7 +124,7 @@ def _serve(
         return {"outcome": "interrupted", "message": ""}
     try:
         _set_threads(run.spec.threads)
-        outcome = _follow(run, order) if following else _lead(run, args, stop, emit)
+        outcome = _worker_rank(run, order) if following else _coordinator(run, args, stop, emit)
     except RankLostError as error:
         traceback.print_exc()
         return {"outcome": "lost", "message": str(error)}
@@ -139,7 +139,7 @@ def _serve(
     return {"outcome": outcome, "message": ""}
 
 
-def _lead(run: StoredRun, args: argparse.Namespace, stop: Stop, emit: Emit) -> str:
+def _coordinator(run: StoredRun, args: argparse.Namespace, stop: Stop, emit: Emit) -> str:
     """Execute the run, alone or as rank 0."""
     module, _, function = args.entry.partition(":")
     run_one = getattr(importlib.import_module(module), function)  # here torch is loaded
@@ -155,11 +155,11 @@ def _lead(run: StoredRun, args: argparse.Namespace, stop: Stop, emit: Emit) -> s
     return str(run_one(run, host))
 
 
-def _follow(run: StoredRun, order: Mapping[str, Any]) -> str:
+def _worker_rank(run: StoredRun, order: Mapping[str, Any]) -> str:
     """Take part in the run of another process."""
-    from suite.engine.worker_rank import follow  # here torch is loaded
+    from suite.engine.worker_rank import run_worker_rank  # here torch is loaded
 
-    return follow(run, **{key: order[key] for key in ("rank", "address", "port")})
+    return run_worker_rank(run, **{key: order[key] for key in ("rank", "address", "port")})
 
 
 def outcome_of(error: SteppeError) -> str:

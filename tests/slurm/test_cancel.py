@@ -13,7 +13,7 @@ from slurm import client
 from slurm.submission import submissions
 from suite.store.folders import Store
 from tests.slurm.fake_queue import FakeQueue, handed, play, runs
-from tests.suite.cli.conftest import Answer, steppe
+from tests.suite.cli.conftest import QueueState, steppe
 from tests.suite.fake_records import finish
 
 
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def cancel(store: Store, *what: str) -> Answer:
+def cancel(store: Store, *what: str) -> QueueState:
     return steppe("cancel", *what, "--store", store.root)
 
 

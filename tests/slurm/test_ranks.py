@@ -22,7 +22,7 @@ from suite.store.folders import Store
 from suite.workers import network
 from suite.workers.pool import Place, _Pool, run_pool
 from suite.workers.process import RemoteWorker, environment, worker_command
-from suite.workers.rank_group import Team
+from suite.workers.rank_group import RankGroup
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
 from tests.slurm.sweeps import Sweep
@@ -175,7 +175,7 @@ def test_what_a_new_remote_worker_says_is_not_read_as_an_old_ones(tmp_path: Path
     command = ["none"]
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
         pool = _Pool(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, listener=listener))
-        team = Team()
+        team = RankGroup()
         pairs = [network.socket.socketpair() for _ in range(2)]
         old, new = (RemoteWorker(ours) for ours, _ in pairs)
         pool._enter(team, 1, old)

@@ -23,7 +23,7 @@ from suite.status import scheduler
 from suite.status.watch import Watch
 from suite.store.folders import Store
 from tests.slurm.fake_queue import CONFIG, FakeQueue, handed, play, runs
-from tests.suite.cli.conftest import Answer, steppe
+from tests.suite.cli.conftest import QueueState, steppe
 from tests.suite.fake_records import begin, finish, make_run, make_spec
 
 
@@ -71,7 +71,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, queue: FakeQueue) -> Sent:
     return noted
 
 
-def retry(store: Store, *arguments: str) -> Answer:
+def retry(store: Store, *arguments: str) -> QueueState:
     return steppe("retry", *arguments, "--store", store.root)
 
 
@@ -82,7 +82,7 @@ def mixed(store: Store, queue: FakeQueue) -> dict[str, RunSpec]:
     specs = dict(zip(names, runs(*range(len(names))), strict=True))
     batch = handed(store, [[spec] for name, spec in specs.items() if name != "local"]).batches[0]
     queue.has(batch, 0, "NODE_FAIL")
-    make_run(store, specs["error"]).note_trouble("error", "ValueError: no", job="100_1")
+    make_run(store, specs["error"]).record_error("error", "ValueError: no", job="100_1")
     queue.has(batch, 1, "FAILED")
     begin(store, specs["interrupted"])
     queue.has(batch, 2, "TIMEOUT")

@@ -75,7 +75,7 @@ def test_an_end_that_may_be_followed_by_a_requeue_is_not_believed_at_once(
 
 
 @pytest.mark.parametrize(
-    ("word", "reason", "mend"),
+    ("word", "reason", "hint"),
     [
         ("PENDING", "launch failed requeued held", "scontrol release 100_0"),
         ("PENDING", "JobHeldUser", "scontrol release 100_0"),
@@ -86,10 +86,10 @@ def test_an_end_that_may_be_followed_by_a_requeue_is_not_believed_at_once(
         ("RUNNING", "None", ""),
     ],
 )
-def test_what_waits_for_somebody(store: Store, queue: FakeQueue, word: str, reason: str, mend: str) -> None:
+def test_what_waits_for_somebody(store: Store, queue: FakeQueue, word: str, reason: str, hint: str) -> None:
     submission = handed(store, [[ONE]])
     queue.has(submission.batches[0], 0, word, reason)
-    assert state.look(store.root)[ONE.run_id].mend == mend.format(submission.name)
+    assert state.look(store.root)[ONE.run_id].hint == hint.format(submission.name)
 
 
 def test_one_question_for_all_and_a_task_for_each_pack(store: Store, queue: FakeQueue) -> None:
@@ -267,7 +267,7 @@ def test_nobody_is_asked_where_all_is_done(store: Store, queue: FakeQueue) -> No
     assert queue.calls == []
 
 
-# -- trouble -----------------------------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------------------------------
 
 
 def test_a_task_that_was_taken_back_is_cancelled_once_it_left(store: Store, queue: FakeQueue) -> None:

@@ -63,7 +63,7 @@ def test_from_held_to_cancelled(on_cluster: Testbed, store: Store, tmp_path: Pat
     assert first.placed.reason == "never reached the queue"
     job = start(on_cluster, batch, tmp_path, "--hold", "--requeue")
     placed = first.placed
-    assert (placed.state, placed.reason, placed.mend) == (
+    assert (placed.state, placed.reason, placed.hint) == (
         "pending",
         "JobHeldUser",
         f"scontrol release {job}_0",

@@ -14,7 +14,7 @@ import pytest
 from suite.cli import status
 from suite.spec import RunSpec
 from suite.status import scheduler
-from suite.status.queue_poller import Answer, Asker
+from suite.status.queue_poller import QueuePoller, QueueState
 from suite.status.watch import Watch
 from suite.store.attempt import Attempt
 from suite.store.folders import Store
@@ -69,9 +69,9 @@ def test_a_word_for_every_state(store: Store, queue: FakeQueue) -> None:
     case(2, "preempted", "PENDING", "BeginTime")
     begin(store, specs[3])
     case(3, "preempted", "RUNNING")  # begun anew, not yet there
-    make_run(store, specs[4]).note_trouble("error", "ValueError: no", job="100_4")
+    make_run(store, specs[4]).record_error("error", "ValueError: no", job="100_4")
     case(4, "error", "RUNNING")
-    make_run(store, specs[5]).note_trouble("error", "ValueError: no", job="99_5")
+    make_run(store, specs[5]).record_error("error", "ValueError: no", job="99_5")
     case(5, "queued", "PENDING", "Priority")  # retried: the error is that of the job before
     begin(store, specs[6])
     case(6, "interrupted", "TIMEOUT")  # it saved, and nobody started it again
@@ -93,7 +93,7 @@ def test_what_needs_somebody_and_what_mends_it(store: Store, queue: FakeQueue) -
     queue.has(batch, 1, "PENDING", "launch failed requeued held")
     queue.has(batch, 2, "CANCELLED")
     queue.has(batch, 3, "FAILED")
-    make_run(store, d).note_trouble("error", "ValueError: no", log=str(store.root / "d.log"), job="100_3")
+    make_run(store, d).record_error("error", "ValueError: no", log=str(store.root / "d.log"), job="100_3")
     (store.root / "d.log").touch()
     begin(store, e)
     queue.has(batch, 4, "TIMEOUT")
@@ -213,7 +213,7 @@ def test_what_is_left_is_shared_over_the_running_tasks(store: Store, queue: Fake
     with make_run(store, specs[0]).start() as attempt:
         attempt.timing({"epoch": 1, "step": 6, "train_s": 1000.0, "evaluate_s": 0.0})
         attempt.metrics({"epoch": 1, "step": 6, "sample_gradients": 96})
-        sight = Watch(store, Asker(store.root)).look()
+        sight = Watch(store, QueuePoller(store.root)).look()
     # 1000 s of the first run, 2000 s of five: two tasks of two runs side by side
     assert sight.side_by_side == 4
     assert sight.left_s == pytest.approx(11_000 / 4, abs=60)
@@ -252,10 +252,10 @@ class Play:
             self.moves.pop(0)()
 
 
-class AtOnce(Asker):
+class AtOnce(QueuePoller):
     """An asker whose thread is over before anybody looks."""
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> QueueState:
         super().__call__()
         if self._thread is not None:
             self._thread.join()

@@ -89,7 +89,7 @@ def test_one_run_that_fails_leaves_its_reason_and_the_others_go_on(
     spec.write_text(spec.read_text().replace('"lr": 0.1', '"lr": 0.2'))
     assert work(batch, task(), signals, QUICK, ENTRY) == 1
     assert [run.status() for run in runs] == ["error"] * 4 + ["done"]
-    reasons = {run: run.trouble() for run in runs[:4]}
+    reasons = {run: run.error() for run in runs[:4]}
     assert [reason.message if reason else "" for reason in reasons.values()] == [
         "ValueError: the first line",
         "rho=-1 is out of range",
@@ -146,7 +146,7 @@ def test_a_run_whose_owner_lives_is_left_to_it(
         assert held.status() == "running"
     assert other.status() == "done"
     assert f"left to whoever works on them: {held.run_id}" in capfd.readouterr().err
-    assert held.trouble() is None
+    assert held.error() is None
 
 
 def test_a_restart_takes_over_from_the_start_before_it_at_once(tmp_path: Path, signals: SignalState) -> None:
@@ -161,7 +161,7 @@ def test_a_restart_takes_over_from_the_start_before_it_at_once(tmp_path: Path, s
 def test_a_run_that_was_overtaken_is_no_fault(tmp_path: Path, signals: SignalState) -> None:
     batch, (run,) = pack(tmp_path, "overtaken")
     assert work(batch, task(), signals, RetryPolicy(busy_s=0.0, poll_s=0.05), ENTRY) == 1
-    assert run.trouble() is None
+    assert run.error() is None
     assert run.status() == "interrupted"
 
 
@@ -179,10 +179,10 @@ def test_a_store_that_refuses_for_long_is_given_up(tmp_path: Path, signals: Sign
     batch, (refused,) = pack(tmp_path, "refused")
     (refused.path / "refusals").write_text("3")
     assert work(batch, task(), signals, QUICK, ENTRY) == 1
-    trouble = refused.trouble()
-    assert trouble is not None
-    assert trouble.outcome == "storage"
-    assert trouble.message.startswith("no space left to write")
+    run_error = refused.error()
+    assert run_error is not None
+    assert run_error.outcome == "storage"
+    assert run_error.message.startswith("no space left to write")
     assert work(batch, task(restart_count=1), signals, QUICK, ENTRY) == 0  # and a later start heals it
 
 
@@ -374,9 +374,9 @@ def test_starts_that_lead_nowhere_come_to_an_end(tmp_path: Path) -> None:
         worker.signal(signal.SIGUSR2)
         assert worker.end() == 1
         assert len(worker.asked) == min(start + 1, IDLE_STARTS - 1)
-    trouble = run.trouble()
-    assert trouble is not None
-    assert "its time limit of 1 min is too short" in trouble.message
+    run_error = run.error()
+    assert run_error is not None
+    assert "its time limit of 1 min is too short" in run_error.message
     assert (run.status(), waiting.status()) == ("error", "queued")
 
 
@@ -400,5 +400,5 @@ def test_a_run_that_does_not_come_to_save_is_requeued_in_time(tmp_path: Path) ->
     assert worker.process.poll() is None
     worker.signal(signal.SIGKILL)
     assert worker.end() == -signal.SIGKILL
-    assert run.trouble() is None  # who was killed with it does not tell a tale
+    assert run.error() is None  # who was killed with it does not tell a tale
     assert worker.asked == ["requeue 7_0"]

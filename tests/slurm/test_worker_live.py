@@ -56,7 +56,7 @@ def test_warned_by_slurm_it_saves_comes_back_and_leaves_whole_mirrors(pair: Swee
         events = [(event["attempt"], event["event"]) for event in run.events()]
         assert (1, "stopped") in events
         assert (2, "resume") in events
-        assert run.trouble() is None
+        assert run.error() is None
     said = log(pair)
     assert f"job {task}, restart 0, node n" in said
     assert "SIGUSR2, a warning: saving at the next step" in said

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from suite.batch import Batch
-from suite.engine.torch_process_group import join, lead
+from suite.engine.torch_process_group import coordinate, join
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.objective import BatchObjective
 from suite.parameters import Parameters
 from suite.problem import Problem
-from suite.process_group import Ranks
+from suite.process_group import ProcessGroup
 from suite.seeds import NormalStream, Streams
 from suite.spec import BuildContext
 
@@ -65,7 +65,7 @@ def batch_of(inputs: Tensor) -> Batch:
     return Batch(inputs=inputs.to(memory_format=torch.channels_last), targets=torch.arange(len(inputs)) % 4)
 
 
-def steps(ranks: Ranks) -> dict[str, Any]:
+def steps(ranks: ProcessGroup) -> dict[str, Any]:
     """Three steps of every optimizer: what a process knows afterwards."""
     registry = Registry()
     out: dict[str, Any] = {}
@@ -90,9 +90,9 @@ def steps(ranks: Ranks) -> dict[str, Any]:
 
 def _member(rank: int, n: int, pipe: Connection, what: str) -> None:
     torch.set_num_threads(1)
-    group: AbstractContextManager[Ranks | None]
+    group: AbstractContextManager[ProcessGroup | None]
     if rank == 0:
-        group = lead(n, "cpu", "127.0.0.1", pipe.send, lambda: False)
+        group = coordinate(n, "cpu", "127.0.0.1", pipe.send, lambda: False)
     else:
         group = join(rank, n, "cpu", "127.0.0.1", pipe.recv())
     with group as ranks:
@@ -100,7 +100,7 @@ def _member(rank: int, n: int, pipe: Connection, what: str) -> None:
         pipe.send(globals()[what](ranks))
 
 
-def shared(ranks: Ranks) -> tuple[Any, list[bool], Any]:
+def shared(ranks: ProcessGroup) -> tuple[Any, list[bool], Any]:
     """What rank 0 says is what all know."""
     state = {"w": torch.arange(5.0), "n": 3, "name": "sgd"} if ranks.rank == 0 else None
     flags = [ranks.agreed(flag) for flag in ((True, False) if ranks.rank == 0 else (False, True))]
@@ -109,7 +109,7 @@ def shared(ranks: Ranks) -> tuple[Any, list[bool], Any]:
     return {**told, "w": told["w"].tolist()}, flags, ranks.share(None)
 
 
-def parts(ranks: Ranks) -> str:
+def parts(ranks: ProcessGroup) -> str:
     """The last one comes to other weights; all learn of it."""
     model = net()
     weights = [*model.parameters(), nn.Parameter(torch.zeros((), dtype=torch.float64))]
@@ -124,7 +124,7 @@ def parts(ranks: Ranks) -> str:
     return "noticed nothing"
 
 
-def leaves(ranks: Ranks) -> str:
+def leaves(ranks: ProcessGroup) -> str:
     """The last one goes away in the midst of things; the others notice."""
     if ranks.rank == ranks.n - 1:
         return "left"

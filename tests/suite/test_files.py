@@ -102,7 +102,7 @@ def test_readers_pass_over_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b'{"a": ', b"\xff\xfe\x00", b"[1]", b"[" * 100_000])
-def test_a_damaged_document_names_file_and_mend(tmp_path: Path, raw: bytes) -> None:
+def test_a_damaged_document_names_file_and_hint(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(raw)
     with pytest.raises(SteppeError, match=r"x\.json is .*: do this") as caught:

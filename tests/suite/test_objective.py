@@ -13,7 +13,7 @@ from suite.errors import SteppeError
 from suite.objective import BatchObjective, StatsSwitch, as_objective
 from suite.params import FlatParams
 from suite.problem import ClassificationLoss
-from suite.process_group import Ranks, slice_bounds
+from suite.process_group import ProcessGroup, slice_bounds
 from suite.seeds import Streams
 from tests.plain_objective import objective_of
 
@@ -356,7 +356,7 @@ def test_the_function_must_be_declared_and_is_had_on_one_rank_only() -> None:
     with pytest.raises(SteppeError, match="let the entry's `needs` name 'function'"):
         bound.function()
 
-    class Two(Ranks):
+    class Two(ProcessGroup):
         n = 2
 
     shared = objective_of(net(), ranks=Two())

@@ -48,7 +48,7 @@ def require(*, accounting: bool, install: bool) -> None:
         return
     if not install:
         raise SteppeError(
-            f"not installed: {', '.join(names)}; to mend: add --install, or as root: {install_command(names)}"
+            f"not installed: {', '.join(names)}; hint: add --install, or as root: {install_command(names)}"
         )
     if shutil.which("apt-get") is None:
         raise SteppeError(f"not installed: {', '.join(names)}; there is no apt-get here to install them with")

@@ -95,16 +95,16 @@ def checked_folder(folder: Path) -> Path:
 def load(folder: Path) -> Settings | None:
     """Read the settings of the testbed in `folder`; None where there is none."""
     path = folder / MARKER
-    mend = "give `python -m tests.testbed down`, remove the folder and start anew"
+    hint = "give `python -m tests.testbed down`, remove the folder and start anew"
     try:
-        stored = read_json(path, mend)
+        stored = read_json(path, hint)
     except FileNotFoundError:
         return None
     known = {field.name for field in fields(Settings)}
     try:
         return Settings(**{name: value for name, value in stored.items() if name in known})
     except TypeError:
-        raise SteppeError(f"{path} is not a testbed's marker: {mend}") from None
+        raise SteppeError(f"{path} is not a testbed's marker: {hint}") from None
 
 
 def save(folder: Path, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from tests.suite.runner import PLUGIN, tiny_specs
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueueState:
     code: int
     out: str
     err: str
@@ -36,14 +36,14 @@ class Answer:
         return json.loads(self.out)
 
 
-Cli = Callable[..., Answer]
+Cli = Callable[..., QueueState]
 
 
-def steppe(*arguments: str | Path) -> Answer:
+def steppe(*arguments: str | Path) -> QueueState:
     """Call the command line."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = main([str(argument) for argument in arguments])
-    return Answer(code, out.getvalue(), err.getvalue())
+    return QueueState(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

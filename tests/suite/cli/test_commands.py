@@ -164,7 +164,7 @@ def test_doctor_ticks_what_is_there(cli: Cli) -> None:
     assert findings["torch"]["ok"]
     assert findings["data digits"]["ok"]
     assert findings["data cifar10"]["ok"] is None
-    assert findings["data cifar10"]["mend"].startswith("steppe prepare ")
+    assert findings["data cifar10"]["hint"].startswith("steppe prepare ")
 
 
 def test_doctor_names_the_corrupt_file(cli: Cli, tmp_path: Path) -> None:

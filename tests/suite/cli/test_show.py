@@ -121,16 +121,16 @@ def test_show_tells_why_a_run_has_no_record(cli: Cli, tmp_path: Path) -> None:
     (spec,) = tiny_specs(["sgd"], [0])
     folder = Store(tmp_path / "store").run(spec.run_id)
     folder.write_spec(spec)
-    folder.note_trouble("error", "ValueError: no \x1b[31m", "logs/it.log", "7_1")
+    folder.record_error("error", "ValueError: no \x1b[31m", "logs/it.log", "7_1")
     command = ("show", spec.run_id, "--store", tmp_path / "store", "--plugin", PLUGIN)
     out = cli(*command).out
     assert f"run {spec.run_id}: error" in out
     assert "message: ValueError: no " in out
     assert "\x1b" not in out
     assert "log: logs/it.log" in out
-    assert cli(*command, "--json").json["trouble"]["job"] == "7_1"
+    assert cli(*command, "--json").json["error"]["job"] == "7_1"
     folder.start().close()
-    assert "trouble" not in cli(*command).out
+    assert "error\n" not in cli(*command).out
 
 
 ORIGIN = Origin("7" * 64, "abc", "a machine")

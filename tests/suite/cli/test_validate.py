@@ -15,7 +15,7 @@ from suite.cli import validate
 from suite.records.schema import to_line
 from suite.spec import EntryRef
 from suite.store.folders import Store
-from tests.suite.cli.conftest import Answer, Cli
+from tests.suite.cli.conftest import Cli, QueueState
 from tests.suite.cli.finished import stored, tiny_records
 from tests.suite.runner import PLUGIN
 
@@ -41,7 +41,7 @@ def rewritten(cli: Cli, store: Store, changes: dict[int, Change]) -> Path:
     return path
 
 
-def leaderboard(cli: Cli) -> Answer:
+def leaderboard(cli: Cli) -> QueueState:
     return cli("leaderboard", "--records", NAME, "--plugin", PLUGIN, "--view", "epochs", "-o", "board.md")
 
 

@@ -196,9 +196,9 @@ def test_doctor_says_where_runs_are_mirrored(cli: Cli, monkeypatch: pytest.Monke
         (found,) = (row for row in cli("doctor", "--quick", "--json").json if row["what"] == "wandb")
         return found  # type: ignore[no-any-return]
 
-    assert finding()["mend"] == "wandb login"
+    assert finding()["hint"] == "wandb login"
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert finding()["mend"] == "wandb login --host https://wandb.example.org"
+    assert finding()["hint"] == "wandb login --host https://wandb.example.org"
     monkeypatch.setenv("WANDB_API_KEY", "k")
     assert finding()["ok"]
     monkeypatch.setenv("WANDB_MODE", "disabled")

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from suite.engine import torch_process_group as group
-from suite.engine.torch_process_group import join, lead
+from suite.engine.torch_process_group import coordinate, join
 from suite.errors import RankLostError
-from suite.process_group import Ranks
+from suite.process_group import ProcessGroup
 from tests.suite.ranked import OPTIMIZERS, N, free_port, steps, together
 
 
@@ -24,7 +24,7 @@ def found() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_three_processes_take_the_steps_of_one(found: list[dict[str, Any]], optimizer: str) -> None:
     """Mini-batches of 16, 7 and 2 examples, in float64: only the order of sums differs."""
-    alone = steps(Ranks())[optimizer]
+    alone = steps(ProcessGroup())[optimizer]
     for one in found:
         # A sum of n terms in another order differs by up to n eps, here about 400 x 2e-16; Adam and AdaBelief
         # divide by the root of a small second moment, which multiplies that.
@@ -50,7 +50,7 @@ def test_weights_that_part_by_one_bit_are_noticed_by_all() -> None:
 
 
 def test_rank_0_has_an_example_wherever_there_is_one() -> None:
-    several = object.__new__(group.Group)
+    several = object.__new__(group.TorchProcessGroup)
     several.n = 3
     slices = []
     for several.rank in range(3):
@@ -66,13 +66,13 @@ def test_a_process_that_leaves_is_noticed() -> None:
 
 def test_rank_0_waits_until_it_is_asked_to_stop() -> None:
     ports: list[int] = []
-    with lead(2, "cpu", "127.0.0.1", ports.append, lambda: bool(ports)) as ranks:
+    with coordinate(2, "cpu", "127.0.0.1", ports.append, lambda: bool(ports)) as ranks:
         assert ranks is None
 
 
 def test_rank_0_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "JOIN_S", 0.2)
-    waits = lead(2, "cpu", "127.0.0.1", lambda _: None, lambda: False)
+    waits = coordinate(2, "cpu", "127.0.0.1", lambda _: None, lambda: False)
     with pytest.raises(RankLostError, match="only 1 of 2 processes came within 0 s"):
         waits.__enter__()
 
@@ -87,7 +87,7 @@ def test_who_finds_nobody_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_alone_nothing_is_shared() -> None:
-    ranks = Ranks()
+    ranks = ProcessGroup()
     assert ranks.agreed(True)
     assert not ranks.agreed(False)
     assert ranks.bounds(3, 9) == (3, 9)

@@ -228,7 +228,9 @@ def test_commands_at_once_do_not_disturb_each_other(clone: Clone) -> None:
 
 
 def test_a_figure_that_fails_says_why_and_leaves_the_others_in_the_cache(clone: Clone) -> None:
-    why = "optimizer odd cannot tell its cost: ZeroDivisionError: float division by zero; mend the `cost` of"
+    why = (
+        "optimizer odd cannot tell its cost: ZeroDivisionError: float division by zero; correct the `cost` of"
+    )
     for _ in range(2):
         (failed,), loaded = clone.ask("odd")
         assert failed.startswith(why)
@@ -245,7 +247,7 @@ def test_a_broken_entry_is_one_line(clone: Clone) -> None:
     assert process.communicate() == (
         "",
         f"steppe: error: {clone.entry} cannot be imported: ModuleNotFoundError: No module named "
-        f"'no_such_module_anywhere'; mend or remove the file\n",
+        f"'no_such_module_anywhere'; correct or remove the file\n",
     )
     assert process.returncode == 2
 

@@ -179,6 +179,6 @@ def test_a_broken_file_of_baselines_is_named(
     (tmp_path / "zz_broken.py").write_text(text)
     monkeypatch.setattr(baselines, "__path__", [str(tmp_path)])
     with pytest.raises(
-        SteppeError, match=r"zz_broken\.py cannot be imported: .*Error.*; mend or remove the file"
+        SteppeError, match=r"zz_broken\.py cannot be imported: .*Error.*; correct or remove the file"
     ):
         _ = Registry().optimizers

@@ -123,7 +123,9 @@ def test_a_cost_that_cannot_be_told_names_its_entry(tmp_path: Path) -> None:
     path.write_text(PLUGIN.replace("lambda hyper: 2.0", "lambda hyper: hyper['k']"))
     registry = Registry([path])
     (reference,) = select(registry, "optimizer", ["mine"])
-    with pytest.raises(SteppeError, match=r"^optimizer mine cannot tell its cost: KeyError: 'k'; mend the"):
+    with pytest.raises(
+        SteppeError, match=r"^optimizer mine cannot tell its cost: KeyError: 'k'; correct the"
+    ):
         declared_cost(registry, reference)
 
 

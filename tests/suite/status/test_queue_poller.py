@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from suite.errors import SteppeError
-from suite.status.queue_poller import Asker
+from suite.status.queue_poller import QueuePoller
 from suite.status.scheduler import Placed
 
 HERE = Path("store")
@@ -32,11 +32,11 @@ class Scheduler:
             raise self.fault
         return {f"run {n}": Placed("pending", "name", "1_0") for n in range(self.n_asked)}
 
-    def asker(self) -> Asker:
-        return Asker(HERE, every_s=10.0, ask=self, clock=lambda: self.now)
+    def asker(self) -> QueuePoller:
+        return QueuePoller(HERE, every_s=10.0, ask=self, clock=lambda: self.now)
 
 
-def settled(asker: Asker) -> int:
+def settled(asker: QueuePoller) -> int:
     """Let a question under way come to its answer; return the number of runs in that."""
     asker()
     for thread in threading.enumerate():
@@ -91,7 +91,7 @@ def test_silence_from_the_start() -> None:
 
 
 def test_a_store_that_no_scheduler_knows() -> None:
-    assert Asker(HERE, ask=lambda _: None)().placed == {}
+    assert QueuePoller(HERE, ask=lambda _: None)().placed == {}
 
 
 def test_a_defect_is_not_taken_for_silence() -> None:
@@ -99,4 +99,4 @@ def test_a_defect_is_not_taken_for_silence() -> None:
         raise ValueError("a defect")
 
     with pytest.raises(ValueError, match="a defect"):
-        Asker(HERE, ask=broken)()
+        QueuePoller(HERE, ask=broken)()

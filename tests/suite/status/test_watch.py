@@ -11,7 +11,7 @@ import pytest
 from suite.metric import LOSS, Description, Metric
 from suite.status import progress
 from suite.status.labels import labels
-from suite.status.snapshot import Seen
+from suite.status.snapshot import RunStatus
 from suite.status.watch import Watch
 from suite.store.attempt import Attempt
 from suite.store.folders import Store
@@ -31,7 +31,7 @@ def tell(attempt: Attempt, epoch: int, pace: float = 10.0, measure_s: float = 0.
     attempt.metrics({"epoch": epoch, "step": 6 * epoch, "train_loss": 0.5, "sample_gradients": 96 * epoch})
 
 
-def by_seed(watch: Watch) -> dict[int, Seen]:
+def by_seed(watch: Watch) -> dict[int, RunStatus]:
     return {run.row.seed: run for run in watch.look().runs}
 
 

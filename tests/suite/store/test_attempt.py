@@ -21,7 +21,7 @@ from suite.errors import SteppeError
 from suite.files import StorageError
 from suite.store import heartbeat
 from suite.store import lease as claim
-from suite.store.folders import RunBusy, RunDone, RunFolder, RunSuperseded, Store
+from suite.store.folders import RunBusy, RunDone, RunFenced, RunFolder, Store
 from suite.store.heartbeat import STALE_S
 from suite.store.lease import attempt_numbers
 from tests.suite.fake_records import TASK, make_record, make_run, make_spec
@@ -54,7 +54,7 @@ def test_a_living_attempt_makes_a_newcomer_leave(folder: RunFolder) -> None:
         ) as caught:
             folder.start()
         assert "\n" not in str(caught.value)
-        assert not attempt.superseded()
+        assert not attempt.fenced()
     assert attempt_numbers(folder.path) == [1]
 
 
@@ -98,13 +98,13 @@ def test_where_proc_hides_other_users_a_process_is_dead_only_if_there_is_none(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", kill)
-        pulse = claim.latest_pulse(folder.path)
-        assert pulse is not None
-        assert pulse.alive is not dead
+        lease = claim.latest_lease(folder.path)
+        assert lease is not None
+        assert lease.alive is not dead
         silence(beat_file(folder, 1), STALE_S + 1)  # a hidden one is judged by its age alone
-        pulse = claim.latest_pulse(folder.path)
-        assert pulse is not None
-        assert not pulse.alive
+        lease = claim.latest_lease(folder.path)
+        assert lease is not None
+        assert not lease.alive
     first.close()
 
 
@@ -118,7 +118,7 @@ def test_on_another_machine_only_silence_counts(folder: RunFolder, machine: str)
     silence(beat_file(folder, 1), 21)
     with folder.start() as second:
         assert second.number == 2
-        assert first.superseded()
+        assert first.fenced()
     first.close()
 
 
@@ -142,7 +142,7 @@ def test_a_restart_by_the_scheduler_takes_over(folder: RunFolder, job: str, coun
         else:
             with pytest.raises(RunBusy):
                 folder.start(restart_count=count, job=job)
-        assert first.superseded() is taken
+        assert first.fenced() is taken
 
 
 def test_the_age_is_taken_by_the_clock_of_the_file_system(
@@ -221,9 +221,9 @@ def test_a_superseded_attempt_neither_saves_nor_publishes(folder: RunFolder) -> 
     first.metrics({"step": 1})
     first.checkpoint({"step": 1})
     with folder.start(1, job="7") as second:
-        with pytest.raises(RunSuperseded, match="taken over from attempt 1"):
+        with pytest.raises(RunFenced, match="taken over from attempt 1"):
             first.checkpoint({"step": 2})
-        with pytest.raises(RunSuperseded):
+        with pytest.raises(RunFenced):
             first.publish(make_record(make_spec(), accuracy=0.1))
         assert folder.record() is None
         assert second.resume() == {"step": 1}
@@ -237,7 +237,7 @@ def test_a_superseded_attempt_neither_saves_nor_publishes(folder: RunFolder) -> 
 
 def test_the_first_result_stands(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     first = folder.start(0, job="7")
-    monkeypatch.setattr(first, "superseded", lambda: False)  # it looked just before it was taken over
+    monkeypatch.setattr(first, "fenced", lambda: False)  # it looked just before it was taken over
     with folder.start(1, job="7") as second:
         assert first.publish(make_record(make_spec(), accuracy=0.1)) is True
         assert second.publish(make_record(make_spec(), accuracy=0.2)) is False
@@ -268,7 +268,7 @@ def test_the_attempt_of_a_deleted_run_stops(folder: RunFolder) -> None:
 
     attempt = folder.start()
     shutil.rmtree(folder.path)
-    assert attempt.superseded()
+    assert attempt.fenced()
     attempt.close()
 
 
@@ -283,9 +283,9 @@ def test_publish_refuses_the_record_of_another_run(folder: RunFolder) -> None:
     [
         (
             {"facts": {"rises": np.float64(1.0)}},
-            r": facts cannot be written \(.*numpy.float64.*\): mend task task or optimizer sgd",
+            r": facts cannot be written \(.*numpy.float64.*\): correct task task or optimizer sgd",
         ),
-        ({"engine": 0}, r": engine is 0; valid: int >= 1: mend task task or optimizer sgd"),
+        ({"engine": 0}, r": engine is 0; valid: int >= 1: correct task task or optimizer sgd"),
     ],
 )
 def test_a_record_that_nobody_could_read_is_not_published(
@@ -392,9 +392,9 @@ def test_an_attempt_that_was_taken_over_leaves_the_files_of_the_newer_one(
     first.checkpoint({"step": 1})
     with folder.start(1, job="7") as second:
         second.checkpoint({"step": 2})
-        with pytest.raises(RunSuperseded):
+        with pytest.raises(RunFenced):
             first.checkpoint({"step": 1})
-        monkeypatch.setattr(first, "superseded", lambda: False)  # it looked just before it was taken over
+        monkeypatch.setattr(first, "fenced", lambda: False)  # it looked just before it was taken over
         first.checkpoint({"step": 3})  # its second one
         assert "attempts/2/checkpoint.pt" in checkpoints(folder)
         assert first.publish(make_record(make_spec())) is True
@@ -414,14 +414,14 @@ def test_a_store_that_cannot_be_read_is_a_fault_of_the_storage(
             for work in (
                 folder.start,
                 attempt.resume,
-                attempt.superseded,
+                attempt.fenced,
                 lambda: attempt.checkpoint({"step": 1}),
                 lambda: attempt.publish(make_record(make_spec())),
             ):
                 with pytest.raises(StorageError, match="attempts: Stale file handle"):
                     work()
         with monkeypatch.context() as patch:
-            patch.setattr(claim, "read_pulse", stale)
+            patch.setattr(claim, "read_lease", stale)
             with pytest.raises(StorageError, match="attempts: Stale file handle"):
                 folder.start()
         attempt.checkpoint({"step": 1})  # the same works once the disk answers again

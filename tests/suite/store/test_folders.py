@@ -128,7 +128,7 @@ def test_a_damaged_record_says_so_and_the_others_are_listed(tmp_path: Path, chan
     records = store.index()
     assert [record.run_id for record in records] == [other.run_id]
     assert len(records.skipped) == 1
-    (folder.path / "result.json").unlink()  # the mend that the message names
+    (folder.path / "result.json").unlink()  # what the message advises
     with folder.start() as attempt:
         assert attempt.publish(make_record(make_spec()))
     assert len(store.index()) == 2
@@ -248,33 +248,33 @@ def test_a_read_only_store_lists_and_says_why_it_cannot_run(tiny_disk: Path) -> 
     assert waiting.status() == "queued"
 
 
-def test_a_trouble_stands_until_the_next_attempt_starts(tmp_path: Path) -> None:
+def test_an_error_stands_until_the_next_attempt_starts(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = make_run(store, make_spec())
-    assert folder.trouble() is None
-    folder.note_trouble("mistake", "rho is out of range")  # before any attempt
+    assert folder.error() is None
+    folder.record_error("mistake", "rho is out of range")  # before any attempt
     assert folder.status() == "error"
     attempt = folder.start()
-    assert (folder.status(), folder.trouble()) == ("running", None)
+    assert (folder.status(), folder.error()) == ("running", None)
     attempt.close()
     assert folder.status() == "interrupted"
-    folder.note_trouble("error", "it raised", "logs/x.log", "7_1")
-    trouble = folder.trouble()
-    assert trouble is not None
-    assert (trouble.message, trouble.log, trouble.job, trouble.attempt) == (
+    folder.record_error("error", "it raised", "logs/x.log", "7_1")
+    run_error = folder.error()
+    assert run_error is not None
+    assert (run_error.message, run_error.log, run_error.job, run_error.attempt) == (
         "it raised",
         "logs/x.log",
         "7_1",
         1,
     )
-    assert abs(trouble.time - time.time()) < 3600
+    assert abs(run_error.time - time.time()) < 3600
     assert folder.status() == "error"
     with folder.start() as second:
         second.publish(make_record(folder.spec()))
     assert folder.status() == "done"
 
 
-def test_a_trouble_that_cannot_be_noted_is_a_fault_of_the_storage(
+def test_an_error_that_cannot_be_recorded_is_a_fault_of_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = begin(Store(tmp_path), make_spec())
@@ -284,14 +284,14 @@ def test_a_trouble_that_cannot_be_noted_is_a_fault_of_the_storage(
 
     monkeypatch.setattr(os, "listdir", stale)
     with pytest.raises(StorageError, match=r"error\.json: Stale file handle"):
-        folder.note_trouble("storage", "the disk refused")
+        folder.record_error("storage", "the disk refused")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"outcome": "error", "attempt": "x"}'])
-def test_a_damaged_trouble_tells_nothing(tmp_path: Path, content: str) -> None:
+def test_a_damaged_error_file_tells_nothing(tmp_path: Path, content: str) -> None:
     folder = begin(Store(tmp_path), make_spec())
     (folder.path / "error.json").write_text(content)
-    assert (folder.status(), folder.trouble()) == ("interrupted", None)
+    assert (folder.status(), folder.error()) == ("interrupted", None)
 
 
 def test_an_entry_whose_runs_only_raised_may_be_mended_under_its_version(tmp_path: Path) -> None:
@@ -299,5 +299,5 @@ def test_an_entry_whose_runs_only_raised_may_be_mended_under_its_version(tmp_pat
     folder = make_run(store, make_spec())
     store.pin_entry("optimizer", "sgd", "1", "a" * 64)
     folder.start().close()
-    folder.note_trouble("error", "it raised at the first step")
+    folder.record_error("error", "it raised at the first step")
     store.pin_entry("optimizer", "sgd", "1", "b" * 64)

@@ -244,7 +244,7 @@ def test_a_run_that_was_overtaken_is_left_to_the_other(tmp_path: Path) -> None:
     overtaken, fine = runs
     result, _ = run(store, runs, 1)
     assert (result.errors, result.done) == ({overtaken: "taken over by another process"}, [fine])
-    assert store.run(overtaken).trouble() is None
+    assert store.run(overtaken).error() is None
 
 
 def test_why_there_is_no_record_is_written_down(tmp_path: Path) -> None:
@@ -254,12 +254,12 @@ def test_why_there_is_no_record_is_written_down(tmp_path: Path) -> None:
     (refused.path / "refusals").write_text("9")
     run(store, runs, 2, job="7_1", restart_count=3)
     folders = [raises, mistaken, killed, refused]
-    troubles = [folder.trouble() for folder in folders]
+    errors = [folder.error() for folder in folders]
     assert [folder.status() for folder in folders] == ["error"] * 4
-    assert [(t.outcome, t.job, t.attempt) for t in troubles if t] == [
+    assert [(t.outcome, t.job, t.attempt) for t in errors if t] == [
         (outcome, "7_1", 1) for outcome in ("error", "mistake", "error", "storage")
     ]
-    messages = [t.message for t in troubles if t]
+    messages = [t.message for t in errors if t]
     assert messages[:3] == [
         "ValueError: the first line",
         "rho=-1 is out of range",
@@ -276,7 +276,7 @@ def test_a_disk_that_refuses_the_reason_stops_nothing(
     def refuse(self: RunFolder, *_: str) -> None:
         raise StorageError("no space left")
 
-    monkeypatch.setattr(RunFolder, "note_trouble", refuse)
+    monkeypatch.setattr(RunFolder, "record_error", refuse)
     store = Store(tmp_path)
     runs = specs(store, "raises", "fine")
     result, _ = run(store, runs, 1)
