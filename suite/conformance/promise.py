@@ -1,4 +1,4 @@
-"""What a promise of an entry is, how the battery judges a list of them, and what it says."""
+"""What a promise of an entry is, how a list of them is judged, and the words for what is found."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from suite.task import TaskSpec
 Case = TypeVar("Case")
 """An entry in one setting: an optimizer's, or a task's."""
 
-
 Faults = Generator[object, None, str]
-"""Yields what may be a fault: a text that says how a promise is broken and names a likely cause, or nothing
-true. It returns the evidence that the promise is kept. The first fault ends it."""
+"""Yields a text for a fault (what is broken, and a likely cause), and anything false where there is none.
+It returns the evidence that the promise is kept. The first fault ends it."""
 
 LONGEST = 200
 """Characters of the text of an exception: one about a tensor may hold all of its numbers."""

@@ -91,7 +91,7 @@ def logits(case: TaskCase) -> Faults:
     problem = case.problem()
     if not isinstance(problem, ClassificationLoss):
         return "not judged: the loss is the task's own"
-    problem, model, batch = case.ready()
+    model, batch = case.model(problem).eval(), case.few(problem.batch(0))
     with torch.no_grad():
         outputs: object = problem.forward(model, batch)
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(batch):
