@@ -69,7 +69,7 @@ IMAGES: list[Promise[TaskCase]] = [
     Promise("starts at the loss of a blind guess", form.first_loss),
     Promise("splits without overlap", form.split),
     Promise("leaves test labels alone", form.test_labels),
-    Promise("spoils labels as declared", form.label_noise),
+    Promise("corrupts labels as declared", form.label_noise),
     Promise("finds its data whole", form.finds_data),
 ]
 """Further promises of an `ImageTask`. All but the last are judged on fake images."""

@@ -176,12 +176,12 @@ Draw = Callable[[TrainingData], TrainingData]
         ),
         (
             lambda data: dataclasses.replace(data, y=(data.y + 1) % 4),
-            "spoils labels as declared",
+            "corrupts labels as declared",
             "1.000 of the training labels are wrong, label_noise=0",
         ),
         (
             lambda data: dataclasses.replace(data, val_y_clean=(data.val_y_clean + 1) % 4),
-            "spoils labels as declared",
+            "corrupts labels as declared",
             "the clean validation labels are not the true ones",
         ),
     ],
