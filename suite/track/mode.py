@@ -48,7 +48,7 @@ class Target:
     entity: str = ""
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of the processes of the mirror: this one's, without other runs of wandb's."""
+        """Return the environment of the mirror's processes: this one's, without other runs of wandb's."""
         kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
         address = _address()
