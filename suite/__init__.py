@@ -1,9 +1,9 @@
-"""Steppe as a library. Importing it loads neither torch nor wandb; it names no task and no optimizer.
+"""Steppe as a library. Importing it loads neither torch nor wandb, and no task or optimizer.
 
 Records and leaderboards: `load_records`, `leaderboard`, `render`, `write_site`, `write_figures`.
-Sweeps: `Registry` finds the entries, `Selection` spans runs, `Store` keeps them, `plan` forecasts them,
-`publish` writes their records for others. Each is loaded when it is first used. What tasks and optimizers
-import are the modules of this package itself: `suite.spec`, `suite.task`, `suite.objective` and the like.
+Sweeps: `Registry` finds the entries, `Selection` expands selectors into runs, `Store` holds the runs, `plan`
+forecasts their cost, `publish` merges their records into a shared file. Each name is imported on first use.
+Tasks and optimizers import the modules directly in this package, for instance `suite.spec` and `suite.task`.
 """
 
 import importlib
@@ -15,9 +15,9 @@ PROTOCOL = "fair-0.2"
 """Name and Major.Minor version of the comparison rules; records of different versions share no table."""
 
 ENGINE = 2
-"""Identity of the code that trains and scores; it rises where the same spec gives other numbers.
+"""Version of the code that trains and evaluates; it rises when the same spec gives different numbers.
 
-Records of different engines share no table. `suite.engine_lock` tells when it must rise.
+Records of different engines share no table. `suite.engine_lock` reports when it must rise.
 """
 
 PUBLIC = {
@@ -32,13 +32,13 @@ PUBLIC = {
     "write_figures": "suite.report.boards",
     "write_site": "suite.report.boards",
 }
-"""By name, the module of everything that is public next to what entries import."""
+"""Module of each public function and class by name; modules that entries import are not listed."""
 
 __all__ = ["ENGINE", "PROTOCOL", "__version__", *PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public function or class when it is first asked for."""
+    """Import a public function or class on first access."""
     if name not in PUBLIC:
         raise AttributeError(f"module 'suite' has no attribute {name!r}; public are {', '.join(PUBLIC)}")
     return getattr(importlib.import_module(PUBLIC[name]), name)

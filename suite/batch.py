@@ -1,4 +1,4 @@
-"""Some examples as named tensors, whether they are there or are read when they are needed."""
+"""Batches of examples as named tensors, in memory or loaded on first use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from suite.errors import SteppeError
 
 
 class Batch:
-    """Some examples: named tensors whose first dimension is the example.
+    """Examples as named tensors whose first dimension is the example.
 
     A field is read as an attribute: `Batch(inputs=x, targets=y).inputs`. `weight` (n,) is the number of units
-    (tokens) of each example, whole numbers on the CPU; without it each example is one unit.
+    (for instance tokens) of each example, whole numbers on the CPU; without it each example is one unit.
+
+    >>> batch = Batch(inputs=torch.zeros(3, 2), weight=torch.tensor([4, 1, 2]))
+    >>> len(batch), batch.units, batch.part(1, 3).units
+    (3, 7, 3)
     """
 
     def __init__(self, *, weight: Tensor | None = None, **fields: Tensor) -> None:
@@ -26,7 +30,7 @@ class Batch:
             if len(value) != self._n:
                 raise SteppeError(f"batch: {name} has {len(value)} rows, not {self._n}: one row an example")
         self.units: int = self._n if self.weight is None else int(self.weight.sum())
-        """What a mean over the batch divides by."""
+        """Units of the whole batch: the divisor of a mean over it."""
 
     def __getattr__(self, name: str) -> Tensor:
         """Return a field by its name."""
@@ -37,20 +41,21 @@ class Batch:
         return found
 
     def __len__(self) -> int:
-        """Count the examples."""
+        """Return the number of examples."""
         return self._n
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
-        """Return some of the examples."""
+        """Return a subset of the examples."""
         weight = None if self.weight is None else self.weight[rows if isinstance(rows, slice) else rows.cpu()]
         return Batch(weight=weight, **{name: value[rows] for name, value in self.fields.items()})
 
     def part(self, low: int, high: int) -> Batch:
-        """Return examples [low, high); the whole batch is itself."""
+        """Return examples [low, high); the full range returns the batch itself."""
         n = high - low
         if n == self._n:
             return self
-        out = Batch.__new__(Batch)  # an optimizer may ask for many parts of every mini-batch
+        # Skips the checks of __init__: an optimizer may request many parts of every mini-batch.
+        out = Batch.__new__(Batch)
         out.fields = {name: value[low:high] for name, value in self.fields.items()}
         out.weight = None if self.weight is None else self.weight[low:high]
         out._n = n
@@ -58,7 +63,7 @@ class Batch:
         return out
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
-        """Move the fields to a device, and cast what is floating-point."""
+        """Move the fields to a device, and cast floating-point fields."""
         fields = {
             name: value.to(device, dtype if dtype and value.is_floating_point() else value.dtype)
             for name, value in self.fields.items()
@@ -66,7 +71,7 @@ class Batch:
         return Batch(weight=self.weight, **fields)
 
     def digest(self) -> str:
-        """SHA-256 over names, types, shapes and bytes of the fields and the weight."""
+        """Return the SHA-256 over names, dtypes, shapes and bytes of the fields and the weight."""
         total = hashlib.sha256()
         weight = {} if self.weight is None else {"weight": self.weight}
         for name, value in {**self.fields, **weight}.items():
@@ -76,12 +81,12 @@ class Batch:
 
 
 class LazyBatch(Batch):
-    """A batch that is read when it is needed: each process decodes the slice that it evaluates, and no more.
+    """A batch loaded on first use: each process decodes only the slice that it evaluates.
 
     Args:
         n: number of examples.
-        load: returns examples [low, high) as a `Batch` on the device; a pure function of the two.
-        weight: as in `Batch`; known without reading.
+        load: returns examples [low, high) as a `Batch` on the device; a pure function of both bounds.
+        weight: as in `Batch`; known before loading.
 
     """
 
@@ -93,13 +98,13 @@ class LazyBatch(Batch):
         self._read: dict[tuple[int, int], Batch] = {}
 
     def part(self, low: int, high: int) -> Batch:
-        """Read examples [low, high), once: the evaluations of one step ask for the same slices again."""
+        """Load examples [low, high) once; the evaluations of one step request the same slices repeatedly."""
         if (low, high) not in self._read:
             self._read[low, high] = self._load(low, high)
         return self._read[low, high]
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
-        """Return some of the examples."""
+        """Return a subset of the examples."""
         if isinstance(rows, slice):
             low, high, step = rows.indices(self._n)
             if step == 1:
@@ -108,21 +113,21 @@ class LazyBatch(Batch):
 
     def __getattr__(self, name: str) -> Tensor:
         """Return a field of the whole batch by its name."""
-        if name.startswith("_"):  # no field; copying asks for some before there is anything to read
+        if name.startswith("_"):  # not a field: `copy` looks up such names before __init__ has run
             raise AttributeError(name)
         return getattr(self.part(0, self._n), name)  # type: ignore[no-any-return]
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
-        """Read it whole, and move it."""
+        """Load the whole batch and move it."""
         return self.part(0, self._n).to(device, dtype)
 
     def digest(self) -> str:
-        """Read it whole, and hash it."""
+        """Load the whole batch and hash it."""
         return self.part(0, self._n).digest()
 
 
 def _whole(weight: Tensor | None, n: int) -> Tensor | None:
-    """Return the units of n examples as whole numbers on the CPU; SteppeError where they are none."""
+    """Return the units of n examples as int64 on the CPU; SteppeError unless they are whole numbers (n,)."""
     if weight is None:
         return None
     whole = weight.to("cpu", torch.int64)

@@ -1,16 +1,16 @@
-"""What an entry's code is known by: a hash that sees any change of code and none of words, layout or place.
+"""Hash of an entry's code: it changes with the code, but not with comments, docstrings, layout or location.
 
-Import statements are no code, so a module may be moved or renamed, and an import may move into a function.
-What they bring counts in two ways:
+Import statements are not hashed, so a module may be moved or renamed, and an import may move into a function.
+The imported names and modules count in two ways:
 
-- a name that the code uses stands for what it was imported as: `from torch.optim import SGD as Base` is not
-  `from torch.optim import Adam as Base`. For a module of the suite the name alone counts, not the place;
+- a name that the code uses is hashed with its origin: `from torch.optim import SGD as Base` differs from
+  `from torch.optim import Adam as Base`. In a module of the suite the name alone counts, not the module;
 - the modules that belong to an entry are part of its code, see `source_hash`.
 
-The lock of the engine asks for more: there a name stands for its place, too, see `code_hash`.
+The engine lock is stricter: it also hashes the module that a name comes from, see `code_hash`.
 
-Files are read and never executed, so a module that this process loaded before an edit does not hide the edit.
-What code loads by a computed name is not seen, nor what it reads from data files.
+Files are parsed and never executed, so an edit counts even if this process imported the module before.
+Modules imported under a computed name and data files are not hashed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HELPERS = ("tasks", "baselines", "suite.models", "suite.data.catalog")
 """Packages and modules of the suite that are part of the code of the entries that import them.
 
-The rest of the suite is not: `suite.engine_lock` holds what can change a number.
+The rest of the suite is not: `suite.engine_lock` covers the modules that can change a number.
 """
 
 SUITE = {"suite", "slurm", "tasks", "baselines"}
@@ -46,21 +46,21 @@ INSTALLED = {"site-packages", "dist-packages"}
 
 
 def source_hash(path: Path, root: Path = ROOT) -> str:
-    """SHA-256 of the code of an entry's file and of the modules of its own that it imports.
+    """Return the SHA-256 of the code of an entry's file and of the entry's own modules that it imports.
 
-    Its own are, followed from import to import, at the top of a file or inside a function: `HELPERS`; source
-    files that belong neither to the rest of the suite, nor to Python, nor to an installed distribution; and
-    for an entry that is itself in an installed distribution, those of its own top-level package. How they are
-    called and where they lie does not matter: the hashes of their code are sorted.
+    Imports are followed transitively, at the top of a file or inside a function. Own modules are: `HELPERS`;
+    source files outside the suite, the standard library and installed distributions; and, for an entry inside
+    an installed distribution, the modules of its own top-level package. Names and locations of modules do not
+    count: the hashes of their code are sorted.
     """
     return _Closure(path, root).hash()
 
 
 def code_hash(path: Path, root: Path = ROOT, *, places: bool = False) -> str:
-    """SHA-256 of the code of one Python file without that of the modules that it imports.
+    """Return the SHA-256 of the code of one Python file, without the modules that it imports.
 
-    With `places` a name stands for the module that it was imported from, too, as two functions of the suite
-    may have one name; and an import that nothing uses counts, as it may be there for what it does.
+    With `places` a name is hashed with the module that it is imported from, because two functions of the
+    suite may share a name; unused imports count as well, because an import may have side effects.
     """
     source = _Source(path)
     if places:
@@ -75,7 +75,7 @@ def is_helper(module: str) -> bool:
 
 
 def syntax_tree(path: Path) -> ast.Module:
-    """Read the syntax tree of a Python file; SteppeError where it has none."""
+    """Parse a Python file; SteppeError if its syntax is invalid."""
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
@@ -88,10 +88,10 @@ class Import:
     """A name that an import statement binds."""
 
     level: int
-    """Dots of a relative import."""
+    """Number of dots of a relative import."""
     module: str
     name: str
-    """What is imported from the module; `*` for everything, empty where it is the module itself."""
+    """The name imported from the module; `*` for everything, empty for the module itself."""
     bound: str
     """The name in the importing file."""
     runs: bool
@@ -99,16 +99,16 @@ class Import:
 
     @property
     def path(self) -> list[str]:
-        """Names of the packages and of the module, from the top-level one."""
+        """Components of the module's dotted name, the top-level package first."""
         return self.module.split(".") if self.module else []
 
     @property
     def place(self) -> str:
-        """The module as it is written, and what is imported from it."""
+        """The module as written in the statement, and the name imported from it."""
         return f"{'.' * self.level}{self.module} {self.name}".strip()
 
     def origin(self, root: Path) -> str:
-        """What the name stands for, where the module is no part of the code."""
+        """Return the origin of the name for the hash, if its module is not part of the code."""
         if self.level or self.path[0] in SUITE:
             is_module = not self.level and _file(root, [*self.path, self.name]) is not None
             return "" if is_module else self.name
@@ -118,7 +118,7 @@ class Import:
 
 
 def imports(tree: ast.AST, runs: bool = True) -> Iterator[Import]:
-    """Every name that the import statements below a node bind, those inside functions included."""
+    """Yield every name that the import statements below a node bind, including those inside functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -134,7 +134,7 @@ def imports(tree: ast.AST, runs: bool = True) -> Iterator[Import]:
 
 
 class _Source:
-    """The code of one file, and what it imports."""
+    """The code of one file, and its imports."""
 
     def __init__(self, path: Path) -> None:
         tree = syntax_tree(path)
@@ -146,7 +146,7 @@ class _Source:
         self._used = {node.id for node in ast.walk(bare) if isinstance(node, ast.Name)}
 
     def hash(self, origins: dict[Import, str], taken: set[str]) -> str:
-        """Hash the code, and the origins of the imported names that it uses or that others take from here."""
+        """Hash the code with the origins of the imported names that it uses or that other files import."""
         counted = self._used | taken
         names = {
             (one.bound, of) for one, of in origins.items() if {one.bound, "*"} & counted or one.name == "*"
@@ -155,10 +155,10 @@ class _Source:
 
 
 class _Closure:
-    """An entry's file and the modules of its own.
+    """An entry's file and the entry's own modules.
 
-    A top-level name is looked up as Python does, on `sys.path`, and at last in the folder of the entry's
-    file, which an entry may put on the path only when it needs it.
+    A top-level name is searched on `sys.path`, as Python does, and then in the folder of the entry's file,
+    which an entry may add to the path at run time.
     """
 
     def __init__(self, entry: Path, root: Path) -> None:
@@ -170,7 +170,7 @@ class _Closure:
         self._places: dict[str, list[Path]] = {}
         self._sources: dict[Path, _Source] = {}
         self._taken: defaultdict[Path, set[str]] = defaultdict(set)
-        importlib.invalidate_caches()  # the import system remembers what was in a folder
+        importlib.invalidate_caches()  # the import system caches the contents of folders
         waiting = [entry]
         while waiting:
             file = waiting.pop()
@@ -184,7 +184,7 @@ class _Closure:
                 waiting += files
 
     def hash(self) -> str:
-        """SHA-256 of all of it; that of the entry's file where it has no other module of its own."""
+        """Return the SHA-256 of all files; that of the entry's file if there is no other."""
         hashes = {file: self._hash(file) for file in self._sources}
         own = hashes.pop(self._entry.resolve())
         others = sorted(set(hashes.values()) - {_EMPTY})
@@ -195,7 +195,7 @@ class _Closure:
         return source.hash({one: self._origin(one, source.path) for one in source.imports}, self._taken[file])
 
     def _origin(self, one: Import, importer: Path) -> str:
-        """What an imported name stands for: of a module of its own, the code that is there."""
+        """Return the origin of an imported name for the hash: in an own module, the hash of its code."""
         files, is_module = self._find(one, importer)
         if not files:
             return one.origin(self._root)
@@ -203,7 +203,7 @@ class _Closure:
         return " ".join(codes if is_module else [*codes, one.name])
 
     def _find(self, one: Import, importer: Path) -> tuple[list[Path], bool]:
-        """Own files that an import runs, those of packages first; and whether what it binds is a module."""
+        """Return the own files that an import runs, packages first, and whether it binds a module."""
         if not one.runs:
             return [], False
         if one.level:
@@ -220,7 +220,7 @@ class _Closure:
         return [], False
 
     def _top_level(self, name: str) -> list[Path]:
-        """Folders that hold the top-level module or package of that name."""
+        """Return the folders that hold the top-level module or package of that name."""
         if name in SUITE:
             return [self._root]
         if name in sys.stdlib_module_names:
@@ -241,7 +241,7 @@ class _Closure:
 
 
 def _file(place: Path, path: list[str]) -> Path | None:
-    """Source file of the package or module of that dotted path, None where there is none."""
+    """Return the source file of the package or module of that dotted path, or None."""
     folder = place.joinpath(*path)
     for file in (folder / "__init__.py", folder.parent / f"{folder.name}.py"):
         if file.is_file():
@@ -250,7 +250,7 @@ def _file(place: Path, path: list[str]) -> Path | None:
 
 
 def _distribution(file: Path) -> Path | None:
-    """Top-level package or module of the installed distribution that a file belongs to."""
+    """Return the top-level package or module of the installed distribution of a file, or None."""
     for folder in file.parents:
         if folder.parent.name in INSTALLED:
             return folder
@@ -258,7 +258,7 @@ def _distribution(file: Path) -> Path | None:
 
 
 class _Bare(ast.NodeTransformer):
-    """Drops imports, docstrings and other bare strings, `pass`, and what stands under `if TYPE_CHECKING`."""
+    """Removes imports, docstrings and other bare strings, `pass`, and bodies of `if TYPE_CHECKING`."""
 
     def visit_Import(self, node: ast.Import) -> None:
         return None
@@ -283,14 +283,14 @@ def _is_for_types(node: ast.AST) -> TypeGuard[ast.If]:
 
 
 _WITHOUT_MEANING = {"ctx", "kind", "type_comment"}
-"""Fields of a node that say nothing which its place, its value and its code do not say."""
+"""Fields of a node that follow from its position and its other fields."""
 
 
 def _plain(node: object) -> object:
-    """Write a syntax tree as JSON data that is the same in every supported Python.
+    """Convert a syntax tree to JSON data that is equal in every supported Python.
 
-    Fields that are empty are left out, of which newer versions have more, as are the empty pieces of
-    f-strings, which Python 3.12 has.
+    Empty fields are omitted because newer versions have more of them, and empty pieces of f-strings because
+    Python 3.12 adds them.
     """
     if isinstance(node, list):
         return [_plain(item) for item in node]

@@ -1,7 +1,7 @@
-"""Whether two checkouts of the suite compute the same bits: the battery of runs of each, side by side.
+"""Bitwise comparison of two checkouts of the suite: each runs a battery of training runs.
 
-The battery is a program of the checkout's own, `tests.engine.battery`, so that each commit brings the one
-that fits its code. It writes {"runs": {run: {part: digest}}} as JSON.
+The battery is a module of the checkout, `tests.engine.battery`, so that each commit has one that fits its
+code. It writes {"runs": {run: {part: digest}}} as JSON.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SAME, _DIFFERS, _THERE, _HERE = "same", "DIFFERS", "only there", "only here"
 
 Digests = Mapping[str, Mapping[str, str]]
-"""What a battery reports: by run, by what of it, the digest."""
+"""Report of a battery: digests by run and part of the run (weights, metrics, a measure)."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two reports side by side."""
+    """Comparison of two reports."""
 
     table: tuple[str, ...]
-    """Lines: a row for each run, a column for each digest."""
+    """Lines of text: one row per run, one column per digest."""
     n_same: int
-    """Digests that agree."""
+    """Number of equal digests."""
     differing: tuple[str, ...]
-    """Runs of which a digest differs."""
+    """Runs with a digest that differs."""
     one_sided: tuple[str, ...]
-    """Runs of which one report alone has a digest."""
+    """Runs with a digest in only one report."""
 
 
 def compare(there: Digests, here: Digests) -> Comparison:
@@ -79,7 +79,7 @@ def battery(place: Path, name: str) -> Digests:
 
 
 def run_module(place: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of a checkout in a process of its own, on one thread."""
+    """Run a module of a checkout in a subprocess, on one thread."""
     environment = {**os.environ, **dict.fromkeys(_SINGLE, "1"), "PYTHONPATH": str(place)}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
@@ -87,7 +87,7 @@ def run_module(place: Path, module: str, *arguments: str) -> subprocess.Complete
 
 @contextmanager
 def checkout(commit: str, root: Path) -> Iterator[Path]:
-    """Check a commit out into a temporary folder."""
+    """Check out a commit into a temporary folder, which is removed after the block."""
     with tempfile.TemporaryDirectory(prefix="steppe-same-as-") as folder:
         place = Path(folder).resolve() / "checkout"
         _git(root, "worktree", "add", "--detach", str(place), commit)

@@ -1,15 +1,15 @@
-"""Whether the engine still is the code that its number stands for.
+"""Checks that the engine's code is the code locked under its version number.
 
-`engine.lock` holds ENGINE with a hash of each module that can change what a run trains or scores, and for
-each measure its VERSION with a hash of its code. A change of such code either is another engine, or another
-version of a measure, or it is shown to change no number:
+`engine.lock` holds ENGINE with a hash of each module that can change the numbers of training or evaluation,
+and for each measure its VERSION with a hash of its code. A change of locked code requires a new ENGINE, a new
+VERSION of the measure, or a demonstration that no number changed:
 
-    python -m suite.engine_lock                    what differs from the lock; exit code 1 if anything does
+    python -m suite.engine_lock                    list the differences; exit code 1 if there are any
     python -m suite.engine_lock --raise            write the lock after ENGINE or a VERSION was raised
     python -m suite.engine_lock --same-as COMMIT   write it if the battery of runs gives the same bits there
 
-Comments, docstrings and layout do not count, nor where in a module an import stands; what is imported from
-where does, so a module that moves is shown to change no number by the battery. Loads no torch.
+Comments, docstrings, layout and the position of an import in its module do not count. The module that a name
+is imported from does: after a module moved, the battery has to show that no number changed. Loads no torch.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ from suite.errors import SteppeError
 from suite.files import write_whole
 
 NAME = "suite/engine.lock"
-"""Place of the lock, from the folder that holds the packages."""
+"""Path of the lock, relative to the folder that holds the packages."""
 
 UNLOCKED = {
-    "suite": "names and numbers by which versions are known",
-    "suite.code_hash": "names code",
-    "suite.entries.select": "what it resolves stands in the run's spec",
-    "suite.errors": "words of errors",
-    "suite.files": "writes and reads bytes; rows of numbers are those of suite.store.lines",
-    "suite.records.cpu": "names hardware",
-    "suite.records.provenance": "names code and hardware",
-    "suite.records.source_tree": "names code",
-    "suite.space": "where values are searched; what was found stands in the run's spec",
-    "suite.store.lease": "decides who may work on a run, not what the work is",
-    "suite.store.heartbeat": "tells whether a process lives",
+    "suite": "names and numbers of versions",
+    "suite.code_hash": "identifies code",
+    "suite.entries.select": "the run's spec holds what it resolves",
+    "suite.errors": "text of errors",
+    "suite.files": "writes and reads bytes; suite.store.lines writes the rows of numbers",
+    "suite.records.cpu": "identifies hardware",
+    "suite.records.provenance": "identifies code and hardware",
+    "suite.records.source_tree": "identifies code",
+    "suite.space": "search spaces; the run's spec holds the value that was found",
+    "suite.store.folders": "stores files; the spec that it reads is checked against the run's id",
+    "suite.store.heartbeat": "detects whether a process is alive",
     "suite.store.index": "lists records",
-    "suite.store.folders": "keeps files; the spec that it reads is held to the run's id",
+    "suite.store.lease": "decides which process may work on a run, not what it computes",
 }
 """Modules that a run loads and that cannot change a number, each with the reason. All others are locked."""
 
 MEASURES = "suite.sharpness"
-"""The package of the measures: each is locked with the modules of the package that it runs through."""
+"""The package of the measures: each is locked together with the modules of this package that it imports."""
 
 STARTS = ("suite.engine.train", "suite.engine.worker_rank", "suite.engine.remeasure", MEASURES)
-"""Where a run starts. All that imports reach from here and from the files of tasks/ and baselines/ is locked,
-but for what is part of the code of those files, which has a hash of its own.
-What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""
+"""Entry points of a run. All modules that imports reach from here and from the files of tasks/ and baselines/
+are locked, except helpers of those files, which are part of the entries' own hashes.
+Hosts of runs are not included: `suite.engine.precision` sets every setting that a host may have changed."""
 
 _HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """A module of measures: its version, the hash of its code, and the measures that it gives."""
+    """A module of measures: its version, the hash of its code, and the names of its measures."""
 
     version: int
     code: str
@@ -73,13 +73,13 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Lock:
-    """The number of an engine and the code that it stands for."""
+    """The version of an engine and the hashes of its code."""
 
     engine: int
     modules: Mapping[str, str]
     """Hash by module."""
     estimators: Mapping[str, Estimator]
-    """By module of `MEASURES`."""
+    """Estimator by module of the package `MEASURES`."""
 
     @property
     def measures(self) -> dict[str, int]:
@@ -99,7 +99,7 @@ class Lock:
 
 
 def parse(raw: bytes) -> Lock:
-    """Read the content of an `engine.lock`; SteppeError where it is damaged."""
+    """Parse the content of an `engine.lock`; SteppeError if it is damaged."""
     try:
         found = tomllib.loads(raw.decode())
         estimators = {
@@ -112,7 +112,7 @@ def parse(raw: bytes) -> Lock:
 
 
 def locked(root: Path = ROOT) -> Lock:
-    """Return the lock that is written below `root`; SteppeError where it is missing or damaged."""
+    """Read the lock below `root`; SteppeError if it is missing or damaged."""
     try:
         return parse((root / NAME).read_bytes())
     except FileNotFoundError:
@@ -120,20 +120,20 @@ def locked(root: Path = ROOT) -> Lock:
 
 
 def current(root: Path = ROOT) -> Lock:
-    """Return the lock of the code as it is below `root`."""
+    """Compute the lock of the present code below `root`."""
     return _Tree(root).lock
 
 
 def differences(root: Path = ROOT) -> list[str]:
-    """Say in a line each what differs from the lock and what to do about it; none where nothing does."""
+    """Return one line per difference from the lock, with the action to take."""
     return [one.line for one in _differences(_Tree(root), locked(root))]
 
 
-# -- what code there is --------------------------------------------------------------------------------
+# -- the present code ----------------------------------------------------------------------------------
 
 
 class _Tree:
-    """The modules of the suite below a folder. Reads files and executes none."""
+    """The modules of the suite below a folder. Files are parsed and never executed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -141,11 +141,11 @@ class _Tree:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """File of every module."""
+        """Path of every module."""
         found: dict[str, Path] = {}
         for path in sorted((self.root / "suite").rglob("[!.]*.py")):
             parts = path.relative_to(self.root).with_suffix("").parts
-            # Python takes a package before a module of that name, and so does the order here.
+            # Python prefers a package to a module of the same name; so does the sort order here.
             found.setdefault(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path)
         return found
 
@@ -163,7 +163,7 @@ class _Tree:
 
     @cached_property
     def _reached_by_runs(self) -> set[str]:
-        """Modules that a run can load, without measures and what is part of the code of its entries alone."""
+        """Modules that a run can load, except measures and helpers that only entries import."""
         entries = self._reached(name for path in self._entries for name in self._imports(path, ""))
         engine = self._reached([*STARTS, *self._measures])
         found = engine | {module for module in entries if not is_helper(module)}
@@ -171,7 +171,7 @@ class _Tree:
 
     @cached_property
     def _measures(self) -> dict[str, tuple[str, ...]]:
-        """Names of its measures by module."""
+        """Names of the measures in each module."""
         inside = {name: path for name, path in self.files.items() if name.startswith(f"{MEASURES}.")}
         found = {name: _literal(path, "MEASURES") for name, path in inside.items()}
         return {name: tuple(sorted(measures)) for name, measures in found.items() if measures is not None}
@@ -185,7 +185,7 @@ class _Tree:
         return code_hash(self.files[module], places=True)
 
     def _reached(self, starts: Iterable[str]) -> set[str]:
-        """Modules that run when these are used, followed from import to import, lazy ones included."""
+        """Return the modules reachable from `starts` by imports, including imports inside functions."""
         found: set[str] = set()
         waiting = list(starts)
         while waiting:
@@ -196,11 +196,11 @@ class _Tree:
         return found
 
     def _imports(self, path: Path, module: str) -> list[str]:
-        """What a file's import statements name: modules, and names that may be modules."""
+        """Return the dotted names in a file's import statements: modules, and names that may be modules."""
         if path not in self._imported:
             found = [one for one in imports(syntax_tree(path)) if one.runs]
             self._imported[path] = [
-                module.rpartition(".")[0],  # importing a module runs its packages
+                module.rpartition(".")[0],  # importing a module runs its parent packages too
                 *(one.module for one in found),
                 *(f"{one.module}.{one.name}" for one in found),
             ]
@@ -212,7 +212,7 @@ def _is_of_measures(module: str) -> bool:
 
 
 def _literal(path: Path, name: str) -> Any:
-    """The literal that a module assigns to a name at its top; None where it assigns none."""
+    """Return the literal that a module assigns to a top-level name, or None."""
     for node in syntax_tree(path).body:
         targets = [ast.unparse(target) for target in getattr(node, "targets", ())]
         if isinstance(node, ast.Assign) and targets == [name]:
@@ -230,16 +230,16 @@ def _whole(path: Path, name: str) -> int:
     return value
 
 
-# -- what differs --------------------------------------------------------------------------------------
+# -- differences ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Difference:
     line: str
     may_raise: bool = False
-    """Whether a number has risen for it, so that `--raise` may write the lock."""
+    """Whether ENGINE or a VERSION was raised for it, so that `--raise` may write the lock."""
     may_be_same: bool = False
-    """Whether the battery can show that it changes nothing."""
+    """Whether the battery can show that it changes no number."""
 
 
 def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
@@ -249,7 +249,7 @@ def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
 
 
 def _misplaced(tree: _Tree) -> Iterator[_Difference]:
-    """Names in the list of what is not locked that are no modules."""
+    """Yield names in UNLOCKED that are not modules."""
     for module in sorted(UNLOCKED.keys() - tree.files.keys()):
         yield _Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
 
@@ -267,7 +267,7 @@ def _of_engine(now: Lock, then: Lock) -> Iterator[_Difference]:
         "run `python -m suite.engine_lock --raise`"
         if rose
         else "raise ENGINE in suite/__init__.py and run `python -m suite.engine_lock --raise`, or show that "
-        "nothing moved with `python -m suite.engine_lock --same-as COMMIT`"
+        "no number changed with `python -m suite.engine_lock --same-as COMMIT`"
     )
     for module in sorted(now.modules.keys() | then.modules.keys()):
         if module not in then.modules:
@@ -302,7 +302,7 @@ def _of_measures(now: Lock, then: Lock) -> Iterator[_Difference]:
             file = f"{module.replace('.', '/')}.py"
             yield _Difference(
                 f"{module}, or what it uses of {MEASURES}, changed: raise VERSION in {file} and run "
-                "`python -m suite.engine_lock --raise`, or show that nothing moved with "
+                "`python -m suite.engine_lock --raise`, or show that no number changed with "
                 "`python -m suite.engine_lock --same-as COMMIT`",
                 may_be_same=True,
             )
@@ -312,7 +312,7 @@ def _of_measures(now: Lock, then: Lock) -> Iterator[_Difference]:
 
 
 def write_raised(root: Path = ROOT) -> Lock:
-    """Write the lock anew; SteppeError where no number rose for something that changed."""
+    """Rewrite the lock; SteppeError if code changed and its version number was not raised."""
     tree = _Tree(root)
     _refuse(one for one in _differences(tree, locked(root)) if not one.may_raise)
     write(tree.lock, root)
@@ -327,15 +327,15 @@ def _refuse(differences: Iterable[_Difference]) -> None:
 
 
 def write(lock: Lock, root: Path = ROOT) -> None:
-    """Replace the file of the lock below `root`."""
+    """Replace the lock file below `root`."""
     write_whole(root / NAME, lock.text().encode())
 
 
 def write_same(commit: str, root: Path = ROOT, *, allow_new: bool = False) -> Lock:
-    """Write the lock anew if the battery gives the same bits at a commit and here; prints how it went.
+    """Rewrite the lock if the battery gives the same bits at a commit and here; prints the comparison.
 
-    The commit must be the code of the present lock, by its own account: else two commits of the same new
-    code would agree. `allow_new` lets pass what one side alone runs.
+    The commit must agree with the present lock; otherwise two commits with the same new code would pass.
+    `allow_new` permits runs that exist on one side only.
     """
     tree, then = _Tree(root), locked(root)
     _refuse(one for one in _differences(tree, then) if not one.may_be_same)
@@ -352,13 +352,13 @@ def write_same(commit: str, root: Path = ROOT, *, allow_new: bool = False) -> Lo
         raise SteppeError(f"not written: other bits in {', '.join(comparison.differing) or 'every run'}")
     if comparison.one_sided and not allow_new:
         what = ", ".join(comparison.one_sided)
-        raise SteppeError(f"not written: one side alone has some or all of {what}; --allow-new lets it pass")
+        raise SteppeError(f"not written: one side alone has some or all of {what}; --allow-new permits that")
     write(tree.lock, root)
     return tree.lock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tell what differs from the lock, or write it; 0 if it agrees now, 1 if not."""
+    """Report differences from the lock, or write it; return 0 if it agrees in the end, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m suite.engine_lock",
         description=__doc__,
@@ -366,13 +366,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--raise", action="store_true", dest="raised", help="ENGINE or a VERSION was raised")
-    how.add_argument("--same-as", metavar="COMMIT", help="show that the numbers are those of the commit")
+    how.add_argument("--same-as", metavar="COMMIT", help="check that all numbers equal those of COMMIT")
     parser.add_argument(
-        "--allow-new", action="store_true", help="with --same-as: runs that one side lacks pass"
+        "--allow-new", action="store_true", help="with --same-as: permit runs that one side lacks"
     )
     args = parser.parse_args(argv)
     if args.allow_new and args.same_as is None:
-        parser.error("--allow-new goes with --same-as COMMIT")
+        parser.error("--allow-new requires --same-as COMMIT")
     try:
         if args.raised:
             lock = write_raised()

@@ -1,7 +1,7 @@
 """Files that stay whole under `kill -9`: atomic replacement, one-line errors. Appends: `suite.store.lines`.
 
-A file that must be whole is written beside its place, flushed to the disk and renamed. Whatever the disk
-refuses (full, read-only, quota) becomes one `SteppeError`, and what was there before is still there.
+A file is written under a temporary name in its folder, flushed to disk and renamed. If the file system
+refuses (full, read-only, over quota), one `SteppeError` is raised and the previous file is unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class StorageError(SteppeError):
-    """The file system refused: nothing was left half-written, and the same may succeed later."""
+    """The file system refused an operation: no file is left half-written, and a retry may succeed."""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -45,7 +45,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into the one-line error that names `path`."""
+    """Convert an OSError raised in the block to the one-line error that names `path`."""
     try:
         yield
     except OSError as error:
@@ -53,10 +53,10 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes, *, flush: bool = True, mode: int = 0o666) -> None:
-    """Create or replace `path` at once: it holds the old bytes or all of `data`, never a part.
+    """Create or replace `path` atomically: it holds the old bytes or all of `data`, never a part.
 
-    `flush=False` leaves the flushing to the system, for files that can be written again from what is known.
-    `mode` is who may do what with it, less what the process's umask forbids.
+    `flush=False` skips the flush to disk, for files that can be regenerated. `mode` holds the permission bits
+    of a new file, from which the process's umask is removed.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with storing(path):
@@ -78,7 +78,7 @@ def write_whole(path: Path, data: bytes, *, flush: bool = True, mode: int = 0o66
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames and links in `folder` last through a power cut, where the file system can."""
+    """Flush a folder, so that renames and links in it survive a power cut if the file system supports it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,17 +90,18 @@ def flush_folder(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents; a one-line error where that is refused."""
+    """Create a folder and its parents; a one-line error if the file system refuses."""
     with storing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def locked(path: Path, say: Callable[[str], None], busy: str) -> Iterator[int]:
-    """Hold the lock that the file at `path` stands for, and yield its descriptor.
+    """Hold an exclusive lock on the file at `path`, and yield its descriptor.
 
-    Who has to wait for it hears `busy` from `say`; so does who works on a file system without locks, where
-    nobody is kept out. The file stays: were it deleted, two could hold locks of one name.
+    If another process holds the lock, `say` gets `busy` and the call waits. On a file system without locks
+    `say` gets a warning and the block runs unprotected. The file is never deleted: otherwise two processes
+    could hold locks on two files of the same name.
     """
     make_folder(path.parent)
     with contextlib.ExitStack() as stack:
@@ -132,9 +133,9 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def read_json(path: Path, hint: str) -> dict[str, Any]:
-    """Return the JSON object in `path`; a damaged one gives the line that names it and the hint.
+    """Return the JSON object in `path`; SteppeError with the hint if it is damaged.
 
-    Raises FileNotFoundError where there is no such file.
+    Raises FileNotFoundError if the file does not exist.
     """
     try:
         value = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""What results are: named numbers with a direction, a unit and a scale. Loads no torch."""
+"""Metrics: named numbers with a direction, a unit and a scale. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta, Struct
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
-"""A name that is part of a column's name: lower-case words joined by underscores."""
+"""A name used in column names: lower-case words joined by underscores."""
 
 Better = Literal["higher", "lower", "neither"]
-"""Direction of a metric; `neither` is shown and never compared."""
+"""Direction of a metric; a metric with `neither` is shown and never compared."""
 
 Scale = Literal["linear", "log"]
 
@@ -21,23 +21,23 @@ PERCENT = "%"
 
 
 class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """A number that evaluation gives for a split, or a fact of a whole run.
+    """A number that results from the evaluation of a split, or a fact about a whole run.
 
-    On scale `log`, means, intervals, tests and the margin are of log10 of the values; a value of at most
-    `floor`, zero included, counts as `floor`, the smallest value that the metric resolves.
+    On scale `log`, means, intervals, tests and the margin refer to log10 of the values. Values up to `floor`,
+    zero included, count as `floor`, the smallest value that the metric resolves.
     """
 
     name: Name
     better: Better
     unit: str = ""
-    """`PERCENT` for fractions, else a text that stands behind the number."""
+    """`PERCENT` for fractions, else a text shown after the number."""
     scale: Scale = "linear"
     margin: float | None = None
-    """Largest difference that is of no interest (log: in decades); without one, no tie is ever claimed."""
+    """Largest difference that does not matter (log: in decades); without a margin no tie is declared."""
     floor: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the fields do not fit each other."""
+        """Raise ValueError if the fields are inconsistent."""
         where = f"metric {self.name}"
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"{where}: a name is lower-case words joined by underscores")
@@ -56,7 +56,12 @@ class Metric(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_def
             raise ValueError(f"{where}: floor is {self.floor}; valid: a number above 0")
 
     def on_scale(self, value: float) -> float:
-        """Return what means, intervals and tests are of: the value, or log10 of it or of the floor."""
+        """Return the value on the metric's scale: the value itself, or log10(max(value, floor)).
+
+        >>> residual = Metric("residual", "lower", scale="log", floor=1e-6)
+        >>> residual.on_scale(0.001), residual.on_scale(0.0)
+        (-3.0, -6.0)
+        """
         if self.scale == "linear":
             return value
         assert self.floor is not None
@@ -72,37 +77,37 @@ ACCURACY = Metric("accuracy", "higher", PERCENT, margin=0.005)
 
 
 class Profile(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """A curve as a result of a run, for instance the loss between its initial and its final weights."""
+    """A curve that results from a run, for instance the loss between its initial and its final weights."""
 
     name: Name
     along: str
-    """What the horizontal axis is."""
+    """Label of the horizontal axis."""
     metric: Metric
-    """What the vertical axis is."""
+    """Metric of the vertical axis."""
 
 
 class Description(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """What a record says of its own task, so that reports need nobody else to understand it."""
+    """A record's description of its own task, so that reports need no other source to interpret it."""
 
     tier: Literal["smoke", "small", "full"]
     epochs: float
     """The task's budget."""
     metrics: Annotated[tuple[Metric, ...], Meta(min_length=1)]
-    """The first is primary: what rows are compared by."""
+    """The first is primary: rows are compared by it."""
     tests: tuple[Name, ...] = ("test",)
     """Splits that are read once, after training."""
     validation: str = "validation"
-    """The split that selection may see; empty where there is none."""
+    """The split available to model selection; empty if the task has none."""
     extras: tuple[Name, ...] = ()
-    """Further splits that are evaluated after training, and of which nothing is selected."""
+    """Further splits that are evaluated after training and never used for selection."""
     facts: tuple[Metric, ...] = ()
-    """Numbers of the whole run."""
+    """Numbers about the whole run."""
     columns: tuple[Metric, ...] = ()
-    """Columns that the task adds to the rows of its epochs."""
+    """Columns that the task adds to the row of each epoch."""
     profiles: tuple[Profile, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is nothing to compare, or one name has two meanings."""
+        """Raise ValueError if the primary metric cannot be compared, or a name has two meanings."""
         if not self.metrics:
             raise ValueError("metrics: there is none; valid: one or more, the first of which is compared")
         if not 0 < self.epochs < math.inf:
@@ -124,12 +129,12 @@ class Description(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omi
 
     @property
     def primary(self) -> Metric:
-        """The metric that rows are compared by."""
+        """The metric by which rows are compared."""
         return self.metrics[0]
 
     @property
     def scored(self) -> str:
-        """The split that rows are compared on: the first test split, else validation, else training."""
+        """The split on which rows are compared: the first test split, else validation, else training."""
         return self.tests[0] if self.tests else self.validation or "train"
 
     @property

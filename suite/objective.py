@@ -1,13 +1,13 @@
-"""What an optimizer calls to get gradients and losses, and the meter that counts what they cost.
+"""The objective, which gives an optimizer its gradients and losses, and the meter that counts their cost.
 
-An objective is bound to one mini-batch at a time. Calling it runs forward and backward on a slice of
-that batch and accumulates into `.grad` the gradient of the mean loss over the whole mini-batch:
+An objective is bound to one mini-batch at a time. A call runs forward and backward on a slice of that batch
+and adds to `.grad` the share of that slice in the gradient of the mean loss over the whole mini-batch:
 
     objective(part=j, parts=M) adds  (n_j / n) * grad L(w; slice j),   sum_j n_j = n.
 
-The optimizer zeroes gradients. Two more doors give the loss alone and the loss as a pure function of the flat
-weights, which can be differentiated again. All evaluations of a step share one dropout mask per example
-(protocol rule 19), and `track_stats=False` leaves the running statistics of BatchNorm alone (rule 18).
+The optimizer zeroes gradients. `loss` returns the loss without a gradient; `function` returns it as a pure
+function of the flat weights, which can be differentiated again. All evaluations of a step share one dropout
+mask per example (protocol rule 19); `track_stats=False` keeps BatchNorm's running statistics (rule 18).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from suite.problem import ModelAt, mapped, widened
 from suite.process_group import ProcessGroup, slice_bounds
 from suite.seeds import Streams
 
-# What torch.func.jvp imports when it is first called says that itself is old.
+# The first call of torch.func.jvp imports modules of torch that raise this warning about themselves.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 class BatchLoss(Protocol):
-    """What an objective asks of a problem (see `suite.problem.Problem`)."""
+    """The part of `suite.problem.Problem` that an objective uses."""
 
     score_names: tuple[str, ...]
 
@@ -51,7 +51,7 @@ class BatchLoss(Protocol):
         ...
 
     def scores(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Return further numbers of each example, by the names of `score_names`."""
+        """Return further numbers of each example, by the names in `score_names`."""
         ...
 
 
@@ -64,13 +64,13 @@ class Objective(Protocol):
         """Accumulate the gradient of one slice; return its share of the batch's mean loss, detached.
 
         Args:
-            part: which of the `parts` consecutive slices, 0-based.
-            parts: number of slices M; their sizes differ by one where they must. Slices beyond the
-                number of examples are empty: they cost nothing and return 0.
-            track_stats: whether BatchNorm's running statistics take up this evaluation.
-            across_ranks: whether the gradients of all processes of the run are added up. If not, `.grad`
-                holds this process's own share, from its own examples, and the processes may go on at
-                weights of their own until the next sum. The loss is that of all of them in either case.
+            part: index of the slice among `parts` consecutive slices, 0-based.
+            parts: number of slices M; their sizes differ by at most one. If there are fewer examples than
+                slices, some slices are empty: they cost nothing and return 0.
+            track_stats: whether this evaluation updates BatchNorm's running statistics.
+            across_ranks: whether the gradients are summed over all ranks of the run. If not, `.grad` holds
+                this rank's own share, from its own examples, and the ranks may continue at different
+                weights until the next sum. The loss is summed over ranks in either case.
 
         Returns:
             0-dim tensor (n_j / n) * mean loss of the slice, so that the sum over parts is the batch's mean.
@@ -79,48 +79,52 @@ class Objective(Protocol):
         ...
 
     def loss(self, part: int = 0, parts: int = 1) -> Tensor:
-        """Return what a call would, without a gradient: a third of its cost. Running statistics stay."""
+        """Return the value of a call without a gradient, at a third of its cost; statistics do not change."""
         ...
 
     def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
-        """Return the share of the loss as a pure function of flat weights (P,), as `FlatParams` has them.
+        """Return the share of the loss as a pure function of flat weights (P,), laid out as in `FlatParams`.
 
-        It can be differentiated as often as the task's loss can, by `torch.func` or by autograd, and is
-        charged the operations of all of that, in units of those of a gradient; matrix products of the
-        optimizer's own in such a step are counted, too. It is the function of this step's mini-batch, and of
-        no other step. An entry that uses it says so in its `needs`. On one process only.
+        It can be differentiated as often as the task's loss, by `torch.func` or by autograd. Its cost is the
+        number of operations of these evaluations over that of one gradient; the optimizer's own matrix
+        products in the step count too. It belongs to the mini-batch of one step and cannot be called in
+        another. An entry that uses it names "function" in its `needs`. Available on one rank only.
         """
         ...
 
 
 @dataclass
 class Meter:
-    """Cost, counted in examples: what an optimizer asked for, and what is not charged."""
+    """Cost counted in examples: evaluations charged to the optimizer, and uncharged forward passes."""
 
     gradients: int = 0
-    """One example through one forward and one backward pass."""
+    """Examples through one forward and one backward pass."""
     losses: int = 0
-    """One example through a forward pass for its loss alone: a third of a gradient."""
+    """Examples through a forward pass for the loss alone: each is a third of a gradient."""
     function: float = 0.0
-    """The loss as a function, with derivatives: operations, over those of one example's gradient."""
+    """Operations of the loss as a function and of its derivatives, over those of one example's gradient."""
     forward_only: int = 0
-    """Forward passes of evaluation and of the re-estimation of BatchNorm."""
+    """Examples in evaluation and in the re-estimation of BatchNorm; not charged."""
     operations: float = 0.0
-    """Of one example's gradient, counted when the function is first asked for: the unit of `function`."""
+    """Operations of one example's gradient, counted at the first request of the function."""
 
     @property
     def sample_gradients(self) -> int | float:
-        """The cost in sample-gradients (PROTOCOL, rule 1)."""
+        """The cost in sample-gradients (PROTOCOL, rule 1): gradients + losses / 3 + function.
+
+        >>> Meter(gradients=128, losses=96).sample_gradients
+        160.0
+        """
         if not self.losses and not self.function:
             return self.gradients
         return self.gradients + self.losses / 3 + self.function
 
 
 class StatsSwitch:
-    """Turns the tracking of running statistics of every BatchNorm of a model on and off.
+    """Switches the tracking of running statistics of every BatchNorm of a model on and off.
 
     A layer in training mode with `track_running_stats=False` normalises by the batch and leaves
-    `running_mean`, `running_var` and `num_batches_tracked` untouched; momentum 0 would still count.
+    `running_mean`, `running_var` and `num_batches_tracked` unchanged; momentum 0 would still count batches.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -131,7 +135,7 @@ class StatsSwitch:
             layer.track_running_stats = True
 
     def set(self, on: bool) -> None:
-        """Track (True) or leave alone (False) the running statistics in the next forward passes."""
+        """Update (True) or keep (False) the running statistics in the following forward passes."""
         if on != self._on:
             for layer in self._layers:
                 layer.track_running_stats = on
@@ -141,8 +145,8 @@ class StatsSwitch:
 class BatchObjective:
     """The engine's objective: a model, a problem's loss, and the mini-batch given by the last `load`.
 
-    Of several `ranks` each evaluates its slice of the slice, and what comes out is the same in all of them:
-    gradient, loss, `scores` and meter are those of the whole.
+    With several `ranks`, each rank evaluates its share of a slice, and all get the same result: gradient,
+    loss, `scores` and meter refer to the whole slice.
     """
 
     def __init__(
@@ -172,10 +176,10 @@ class BatchObjective:
         self._seen = 0
         self._flops: Flops | None = None
         self._asked = False
-        """Whether the function was asked for inside the present block of `metered`."""
+        """Whether `function` was called inside the present block of `metered`."""
 
     def load(self, step: int, batch: Batch) -> None:
-        """Bind the mini-batch of `step`, which is on the device already."""
+        """Bind the mini-batch of `step`, which is already on the device."""
         self._step, self._batch = step, batch
         self._seen = 0
         self.scores = {}
@@ -185,7 +189,7 @@ class BatchObjective:
     def __call__(
         self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
     ) -> Tensor:
-        """See `Objective`; raises SteppeError on parts > 1 where the batch loss is no mean over examples."""
+        """See `Objective`; raises SteppeError for parts > 1 if the batch loss is not a mean over examples."""
         return self._evaluate(part, parts, track_stats, self._params if across_ranks else ())
 
     def loss(self, part: int = 0, parts: int = 1) -> Tensor:
@@ -195,18 +199,18 @@ class BatchObjective:
 
     @contextmanager
     def metered(self) -> Iterator[None]:
-        """Open the door `function` inside the block, which holds everything that is done with it."""
+        """Permit `function` inside the block, which must contain every call of the returned function."""
         self._flops, self._asked = Flops(), False
         try:
             with self._flops:
                 yield
         finally:
-            if self._asked:  # else no operation is of it
+            if self._asked:  # otherwise none of the operations belong to the function
                 self.meter.function += self._flops.total / self.meter.operations
             self._flops = None
 
     def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
-        """See `Objective`; raises SteppeError on several ranks, and outside of `metered`."""
+        """See `Objective`; raises SteppeError on several ranks and outside `metered`."""
         if self._flops is None:
             raise SteppeError(
                 "the loss as a function of the weights was not declared: let the entry's `needs` name "
@@ -235,7 +239,8 @@ class BatchObjective:
                 outputs, batch = self._forward(low, high, ModelAt(self._model, values))
                 return self._of_batch(self._problem.loss(outputs, batch), batch)
 
-        if not self.meter.operations:  # of the whole mini-batch: not all operations are of single examples
+        # The unit is an average over the whole mini-batch: some operations do not belong to single examples.
+        if not self.meter.operations:
             n, at = len(self._batch), torch.cat([p.detach().permute(order).flatten() for p, order in orders])
             with self._flops.pause(), Flops() as counted:
                 torch.func.grad(partial(of, 0, n))(at)
@@ -245,17 +250,17 @@ class BatchObjective:
         self._asked |= low < high
         return partial(of, low, high)
 
-    # -- within ----------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------
 
     def _evaluate(
         self, part: int, parts: int, track_stats: bool, params: Sequence[nn.Parameter] | None
     ) -> Tensor:
-        """Evaluate a slice; `params`: whose gradients to add up over ranks; None: the loss alone."""
+        """Evaluate a slice; gradients of `params` are summed over ranks; None: the loss alone."""
         low, high = self._bounds(part, parts)
         if low == high:
             return self._zero()
         self._begin(part, parts, track_stats)
-        count = high > self._seen  # the first evaluation of an example is the one that its score is of
+        count = high > self._seen  # the score of an example comes from its first evaluation
         mine = self._ranks.bounds(low, high)
         if self._ranks.n > 1:
             loss, scores = self._share(*mine, count, params)
@@ -282,8 +287,8 @@ class BatchObjective:
 
     def _begin(self, part: int, parts: int, track_stats: bool) -> None:
         self._stats.set(track_stats)
-        # Random draws of library code inside the model: the same for every evaluation of this slice.
-        # The -1 keeps them apart from the layers' own draws, which count from 0 there.
+        # Library code inside the model draws from the global generator: the same numbers in every evaluation
+        # of this slice. The counter -1 separates them from draws of `SharedDropout`, which counts from 0.
         place = (self._ranks.rank,) if self._ranks.n > 1 else ()
         self._streams.seed_global("dropout", self._step, -1, part, parts, *place)
 
@@ -303,7 +308,7 @@ class BatchObjective:
         return (outputs if self._autocast is None else widened(outputs)), batch
 
     def _pass(self, low: int, high: int, count: bool, backward: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the share of the loss of examples [low, high) and their scores; or add its gradient."""
+        """Return the loss share and the scores of examples [low, high); with `backward` add the gradient."""
         outputs, batch = self._forward(low, high)
         loss = self._of_batch(self._problem.loss(outputs, batch), batch)
         if backward:
@@ -320,7 +325,7 @@ class BatchObjective:
     def _share(
         self, low: int, high: int, count: bool, params: Sequence[nn.Parameter] | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Do this process's part of an evaluation that several share, and add everything up."""
+        """Evaluate this rank's examples [low, high), and sum loss, scores and gradients over ranks."""
         if params:
             self._ranks.begin(params)
         loss, scores = self._zero(), dict[str, Tensor]()
@@ -337,25 +342,25 @@ class BatchObjective:
 
 
 def _memory_order(p: Tensor) -> list[int]:
-    """Dimensions of a parameter from the outermost in memory to the innermost, as in `FlatParams`."""
+    """Return the dimensions of a parameter from outermost to innermost in memory, as in `FlatParams`."""
     strides = memory_strides(p)
     return sorted(range(p.dim()), key=lambda d: (-strides[d], d))
 
 
 def _view_of(p: Tensor, order: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """Return what makes a piece of a flat vector look like the parameter."""
+    """Return a function that gives a piece of a flat vector the shape of the parameter."""
     shape, back = [p.shape[d] for d in order], [order.index(d) for d in range(p.dim())]
     return lambda piece: piece.view(shape).permute(back)
 
 
 class ObservedObjective:
-    """An objective around another one: subclass it to look at what an optimizer asks for."""
+    """A wrapper of an objective: subclass it to observe the evaluations of an optimizer."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
     def look(self) -> None:
-        """Called before every evaluation, with the weights at which it takes place."""
+        """Called before every evaluation, when the model holds the weights of that evaluation."""
 
     def __call__(
         self, part: int = 0, parts: int = 1, track_stats: bool = True, across_ranks: bool = True
@@ -370,12 +375,12 @@ class ObservedObjective:
         return self.objective.loss(part, parts)
 
     def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
-        """See `Objective`; it is evaluated at weights of the caller's, at which nobody looks."""
+        """See `Objective`; evaluations of the function are not observed."""
         return self.objective.function(part, parts)
 
 
 class ClosureObjective:
-    """A plain closure (forward, backward, return the loss) as an objective, for anybody's own loop."""
+    """A plain closure (forward, backward, return the loss) as an objective, for custom training loops."""
 
     def __init__(self, closure: Callable[[], Tensor], model: nn.Module | None = None) -> None:
         self._closure = closure
@@ -393,14 +398,14 @@ class ClosureObjective:
             return self._closure().detach()
 
     def loss(self, part: int = 0, parts: int = 1) -> Tensor:
-        """Raise SteppeError: a closure runs its backward pass too."""
+        """Raise SteppeError: a closure always runs its backward pass."""
         raise SteppeError("a closure gives gradients only: use suite.objective.BatchObjective")
 
     def function(self, part: int = 0, parts: int = 1) -> Callable[[Tensor], Tensor]:
-        """Raise SteppeError: a closure is a function of nothing."""
+        """Raise SteppeError: a closure does not take weights."""
         raise SteppeError("a closure gives gradients only: use suite.objective.BatchObjective")
 
 
 def as_objective(closure: Callable[[], Tensor], model: nn.Module | None = None) -> ClosureObjective:
-    """Adapt a closure that does forward and backward; pass `model` so that `track_stats` works."""
+    """Wrap a closure that runs forward and backward; pass `model` so that `track_stats` works."""
     return ClosureObjective(closure, model)

@@ -1,4 +1,4 @@
-"""The parameters of a model by name, each with its module: what an optimizer is built from."""
+"""The parameters of a model by name, each with its module: the input from which an optimizer is built."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 @dataclass(frozen=True)
 class NamedParameter:
-    """One parameter and what is known of its place in the model."""
+    """One parameter and its role in the model."""
 
     name: str
-    """As `model.named_parameters` has it."""
+    """Its name in `model.named_parameters`."""
     parameter: nn.Parameter
     module: nn.Module
-    """The module that holds it; of tied weights the first one."""
+    """The module that holds it; for tied weights the first one."""
     head: bool
-    """Whether it belongs to the last layer, as the task's problem says."""
+    """Whether it belongs to the last layer, as declared by the task's problem."""
     embedding: bool
-    """Whether it is the table of an embedding (also where it is tied to the head)."""
+    """Whether it is the table of an embedding (also if it is tied to the head)."""
 
     @property
     def norm(self) -> bool:
@@ -38,12 +38,12 @@ class NamedParameter:
 
     @property
     def bias(self) -> bool:
-        """Whether it is a bias, of whatever layer."""
+        """Whether it is the bias of a layer of any type."""
         return self.name.rpartition(".")[2] == "bias"
 
     @property
     def hidden_matrix(self) -> bool:
-        """Whether it is a matrix or filter between the layers: not of head, embedding or normalisation."""
+        """Whether it is a matrix or filter of a hidden layer: not of head, embedding or normalisation."""
         return self.parameter.dim() >= 2 and not (self.head or self.embedding or self.norm)
 
 
@@ -55,7 +55,12 @@ class Parameters(Sequence[NamedParameter]):
 
     @classmethod
     def of(cls, model: nn.Module, head: Iterable[nn.Module] = ()) -> Parameters:
-        """List those of a model; `head` are the modules of its last layer, for `NamedParameter.head`."""
+        """List the parameters of a model; `head` holds the modules of its last layer.
+
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+        >>> [one.name for one in Parameters.of(net, head=[net[2]]) if one.hidden_matrix]
+        ['0.weight']
+        """
         owners: dict[int, list[nn.Module]] = {}
         for module in model.modules():
             for parameter in module._parameters.values():
@@ -75,7 +80,7 @@ class Parameters(Sequence[NamedParameter]):
 
     @property
     def tensors(self) -> list[nn.Parameter]:
-        """The parameters alone, as classes of torch.optim take them."""
+        """The parameters alone, as classes of torch.optim expect them."""
         return [one.parameter for one in self._parameters]
 
     @overload
@@ -83,14 +88,14 @@ class Parameters(Sequence[NamedParameter]):
     @overload
     def __getitem__(self, index: slice) -> Parameters: ...
     def __getitem__(self, index: int | slice) -> NamedParameter | Parameters:
-        """Return one of them, or some as `Parameters`."""
+        """Return one parameter, or several as `Parameters`."""
         found = self._parameters[index]
         return found if isinstance(found, NamedParameter) else Parameters(found)
 
     def __iter__(self) -> Iterator[NamedParameter]:
-        """Go through them in the order of the model."""
+        """Iterate over the parameters in the order of the model."""
         return iter(self._parameters)
 
     def __len__(self) -> int:
-        """Count them."""
+        """Return the number of parameters."""
         return len(self._parameters)

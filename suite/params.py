@@ -1,7 +1,7 @@
 """Parameter vectors: a model's weights as views of one flat buffer, and Gaussian noise scaled to them.
 
-Optimizers and measures share it. Weights are perturbed into a second buffer, or put back by copy, and never
-by adding and subtracting: floating point does not restore.
+Optimizers and measures use it. Perturbed weights are written to a second buffer, or clean weights restored by
+copy, never by subtraction of the noise: rounding would change them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from suite.errors import SteppeError
 
 NOISE_SCALES = ("filter", "tensor", "element", "absolute")
-"""How noise is scaled to the weights, see `FlatParams.scales`."""
+"""Kinds of scaling of noise to the weights, see `FlatParams.scales`."""
 
-_TINY = 1e-16  # the released LPF-SGD's: a tensor of zeros gets (almost) no noise
+_TINY = 1e-16  # from the released LPF-SGD: a tensor of zeros gets (almost) no noise
 
 
 class FlatParams:
-    """The parameters of a model as views of one flat buffer `theta` (P,), in their own memory order.
+    """The parameters of a model as views of one flat buffer `theta` (P,), each in its own memory order.
 
-    Parameters keep the order given, `channels_last` ones their strides, so that row i of dimension 0 (a
-    filter) is one consecutive run of numbers. Building it moves `p.data` into `theta`; values stay.
+    Parameters keep the given order, and `channels_last` parameters their strides, so that row i of dimension
+    0 (a filter) is contiguous. The constructor moves `p.data` into `theta`; values do not change.
 
     Raises:
-        SteppeError: no parameter, one parameter twice, or parameters of several dtypes or devices.
+        SteppeError: no parameter, a repeated parameter, or parameters of several dtypes or devices.
 
     """
 
@@ -46,7 +46,7 @@ class FlatParams:
         self.gather()
 
     def gather(self) -> None:
-        """Move parameters that live elsewhere by now (`model.to(...)` does it) back into `theta`."""
+        """Move parameters whose memory was replaced (for instance by `model.to(...)`) back into `theta`."""
         if [p.data_ptr() for p in self.params] == self._pointers:
             return
         with torch.no_grad():
@@ -56,7 +56,7 @@ class FlatParams:
                     p.data = view
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """Cut any vector (P,) into views, one for each parameter, with its shape and strides."""
+        """Split a vector (P,) into views, one for each parameter, with its shape and strides."""
         out, offset = [], 0
         for p, strides in zip(self.params, self._strides, strict=True):
             out.append(flat.as_strided(p.shape, strides, flat.storage_offset() + offset))
@@ -64,30 +64,30 @@ class FlatParams:
         return out
 
     def flatten(self, tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """Copy tensors shaped like the parameters, in whatever memory order, into a vector (P,)."""
+        """Copy tensors shaped like the parameters, in any memory order, into a vector (P,)."""
         flat = torch.empty_like(self.theta) if out is None else out
         with torch.no_grad():
             torch._foreach_copy_(self.views(flat), list(tensors))
         return flat
 
     def attach(self, views: Sequence[Tensor] | None = None) -> None:
-        """Let the parameters be `views` (of another buffer) from now on; None: of `theta` again.
+        """Point the parameters at `views` (of another buffer); with None back at `theta`.
 
-        This is how to perturb without a copy: write the perturbed weights beside `theta`, attach them,
-        evaluate, attach None. The clean weights are never touched.
+        This perturbs without a copy of the clean weights: write perturbed weights to another buffer, attach
+        its views, evaluate, attach None. `theta` never changes.
         """
         for p, view in zip(self.params, self._theta_views if views is None else views, strict=True):
             p.data = view
 
     def save(self) -> None:
-        """Keep a copy of the weights, for `restore` and as the clean weights that noise is scaled by."""
+        """Copy the weights, for `restore` and as the clean weights in `scale_noise_`."""
         if self._backup is None:
             self._backup = torch.empty_like(self.theta)
         self._backup.copy_(self.theta)
         self._noise_scales.clear()
 
     def restore(self) -> None:
-        """Put the weights of the last `save` back, bit for bit."""
+        """Restore the weights of the last `save`, bit for bit."""
         self.theta.copy_(self._saved())
 
     def _saved(self) -> Tensor:
@@ -96,14 +96,18 @@ class FlatParams:
         return self._backup
 
     def scales(self, kind: str, flat: Tensor | None = None) -> list[Tensor]:
-        """Return what standard normals are multiplied by, for each parameter a tensor that broadcasts to it.
+        """Return the factors of standard normal noise: for each parameter a tensor that broadcasts to it.
 
-        With theta_i the parameter (of `flat`, default `theta`) and row a index of its dimension 0:
+        With theta_i a parameter (of `flat`, default `theta`) and a an index of its dimension 0:
 
         - `filter` (released LPF-SGD): ||theta_i[a]||_2; a parameter of one dimension: ||theta_i||_2 + 1e-16
         - `tensor` (the LPF-SGD paper's ResNet runs): ||theta_i||_2 + 1e-16
         - `element`: |theta_i|
         - `absolute`: 1
+
+        >>> flat = FlatParams([nn.Parameter(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))])
+        >>> flat.scales("filter")[0].flatten().tolist()
+        [5.0, 2.0]
         """
         views = self._theta_views if flat is None else self.views(flat)
         if kind == "element":
@@ -124,7 +128,7 @@ class FlatParams:
     def scale_noise_(self, noise: Tensor, kind: str) -> Tensor:
         """Multiply standard normals (P,) in place by the `scales` of the weights at the last `save`.
 
-        The scales are computed once for each save, not for each draw.
+        The scales are computed once per save, not per draw.
         """
         if kind not in self._noise_scales:
             self._noise_scales[kind] = self.scales(kind, self._saved())
@@ -135,7 +139,11 @@ class FlatParams:
 
 
 def memory_strides(p: Tensor) -> tuple[int, ...]:
-    """Return the strides of a parameter in a flat buffer: its own if channels_last, else row-major."""
+    """Return the strides of a parameter in a flat buffer: its own if channels_last, else row-major.
+
+    >>> memory_strides(torch.empty(2, 3, 4))
+    (12, 4, 1)
+    """
     for layout, dim in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
         if p.dim() == dim and p.is_contiguous(memory_format=layout):
             return p.stride()

@@ -1,13 +1,13 @@
-"""A task made ready for one run: its data, model, loss and evaluation. All that the engine trains.
+"""A task prepared for one run: its data, model, loss and evaluation. The engine trains a `Problem`.
 
-    outputs = problem.forward(model, batch)        what the model says of some examples
+    outputs = problem.forward(model, batch)        the outputs of the model for a batch
     problem.losses(outputs, batch)       (n,)      the loss of each example, summed over its units
-    problem.loss(outputs, batch)         ()        the mean over all units of the batch: what is minimised
-    problem.scores(outputs, batch)       {name: (n,)}   other numbers of each example, summed over its units
+    problem.loss(outputs, batch)         ()        the mean over all units of the batch: the training loss
+    problem.scores(outputs, batch)       {name: (n,)}   further numbers of each example, summed over its units
 
-A task file subclasses `Problem`, or one of the classes below that already know how to make batches:
-`InMemory` for examples that fit on the device, `Classification` for cross-entropy on top of it. Every batch
-is a pure function of (seed, step), so that a run resumes without the state of any reader.
+A task file subclasses `Problem`, or one of the classes below, which already make batches: `InMemory` for
+examples that fit on the device, `Classification` for cross-entropy on top of it. Every batch is a pure
+function of (seed, step), so that a run resumes without saved state of a data reader.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from suite.seeds import TASK_SEED, Streams
 from suite.task import Task
 
 EVAL_BATCH = 500
-"""Examples of a forward pass in evaluation, where the loss is a mean over examples."""
+"""Examples per forward pass in evaluation, if the loss is a mean over examples."""
 
 
 class Splits:
-    """Hands out the splits of a data set; those of the test are sealed until training is over."""
+    """The splits of a data set; test splits are sealed until training ends."""
 
     def __init__(
         self, data: Data, root: Path | None = None, cache: Path | None = None, sealed: Collection[str] = ()
@@ -41,10 +41,10 @@ class Splits:
         self._sealed = frozenset(sealed)
         self._reader: Reader | None = None
         self.digests: dict[str, str] = {}
-        """SHA-256 of each split that was generated, and handed out."""
+        """SHA-256 of each generated split that was read."""
 
     def __getitem__(self, split: str) -> Any:
-        """Return a split; SteppeError while it is sealed, and for a name that the data set does not have."""
+        """Return a split; SteppeError if it is sealed or the data set does not have it."""
         if split in self._sealed:
             raise SteppeError(
                 f"split {split!r} of data set {self._data.name} is a test split and sealed while a run "
@@ -58,41 +58,41 @@ class Splits:
         return found
 
     def unseal(self) -> None:
-        """Training is over: the test splits may be read."""
+        """Permit reading the test splits, after training."""
         self._sealed = frozenset()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a problem is made from."""
+    """The arguments from which a problem is built."""
 
     task: Task
     data: Data
-    """The one of `task.data` that serves."""
+    """The data set of the run, one of `task.data`."""
     splits: Splits
     seed: int = 0
-    """The run's; draws of the task itself, the same for every run, come from `suite.seeds.TASK_SEED`."""
+    """Seed of the run; draws of the task, the same for every run, use `suite.seeds.TASK_SEED`."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
-    """Of weights and of floating-point inputs."""
+    """Dtype of weights and of floating-point inputs."""
     autocast: torch.dtype | None = None
-    """Of the forward pass, where it is not `dtype`."""
+    """Dtype of the forward pass, if it is not `dtype`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of one split, and which examples were right, where a metric is the mean of that."""
+    """The metrics of one split, and the correct examples for each metric that is a mean of booleans."""
 
     n: int
-    """Examples."""
+    """Number of examples."""
     metrics: Mapping[str, float]
     right: Mapping[str, Tensor] = field(default_factory=dict)
-    """By metric, booleans (n,) on the CPU, in the order of the split: evidence, which a record keeps."""
+    """By metric, booleans (n,) on the CPU in the order of the split: evidence that a record keeps."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve as a result: the points of a declared `suite.metric.Profile`."""
+    """The points of a declared `suite.metric.Profile`."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -100,7 +100,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a task says of a whole run: its declared facts and profiles."""
+    """The declared facts and profiles of a whole run."""
 
     facts: Mapping[str, float] = field(default_factory=dict)
     profiles: Mapping[str, Curve] = field(default_factory=dict)
@@ -109,36 +109,39 @@ class Conclusion:
 class Problem:
     """Data, model, loss and evaluation of one run. Subclass it, or one of the classes below.
 
-    A subclass writes `model`, `losses` (or `loss`, where the batch loss is joint) and the three methods that
-    hand out data: `batch`, `batches`, `measured`. The rest has defaults.
+    A subclass defines `model`, `losses` (or `loss`, if the batch loss is joint) and the three methods that
+    return data: `batch`, `batches`, `measured`. The other methods have defaults.
     """
 
     n_train: int
-    """Examples of an epoch."""
+    """Examples per epoch."""
     score_names: tuple[str, ...] = ()
-    """What `scores` gives: declared, as a process without an example must know it too."""
+    """Keys of `scores`, declared because a rank without examples needs them too."""
     memory_format: torch.memory_format = torch.contiguous_format
-    """Of the model's weights."""
+    """Memory format of the model's weights."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.task, self.device = setting.task, setting.device
         self.identity: dict[str, str] = {}
-        """Checksums of what was drawn from the data set, by name: runs of one table agree in them."""
+        """Checksums of the draws from the data set, by name: runs of one table must agree in them."""
 
-    # -- what is trained -------------------------------------------------------------------------
+    # -- model and loss --------------------------------------------------------------------------
 
     def model(self) -> nn.Module:
-        """Build the model; torch's global generator stands at the run's stream `init`."""
+        """Build the model; torch's global generator is at the start of the run's stream `init`."""
         raise NotImplementedError(f"{type(self).__name__} has no method `model`: write it")
 
     def head(self, model: nn.Module) -> Sequence[nn.Module]:
-        """Return the last layers, which some optimizers treat apart; by default the last `nn.Linear`."""
+        """Return the last layers, which some optimizers treat separately; by default the last `nn.Linear`."""
         linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
         return linear[-1:]
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
-        """Return the outputs for a batch: a tensor, or tuples and dicts of tensors. Call `model` itself."""
+        """Return the outputs for a batch: a tensor, or tuples and dicts of tensors.
+
+        Call `model` itself, not its submodules: it may be compiled, or a `ModelAt`.
+        """
         return model(batch.inputs)
 
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
@@ -150,23 +153,23 @@ class Problem:
         return self.losses(outputs, batch).sum() / batch.units
 
     def scores(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        """Return other numbers of each example, {name: (n,)}: booleans where it is right or wrong."""
+        """Return further numbers of each example, {name: (n,)}; booleans for correctness."""
         return {}
 
     def metrics(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Return the metrics that follow from the means of loss and scores, such as a perplexity."""
+        """Return the metrics that follow from the means of loss and scores, for instance a perplexity."""
         return dict(means)
 
     # -- data ------------------------------------------------------------------------------------
 
     @property
     def batch_size(self) -> int:
-        """Examples of a mini-batch."""
+        """Examples per mini-batch."""
         return self.task.batch_size or self.n_train
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in one pass over the training set; the last one may be smaller."""
+        """Steps in one pass over the training set; the last mini-batch may be smaller."""
         return -(-self.n_train // self.batch_size)
 
     def batch(self, step: int) -> Batch:
@@ -178,20 +181,20 @@ class Problem:
         raise NotImplementedError(f"{type(self).__name__} has no method `batches`: write it")
 
     def measured(self, n: int) -> Batch:
-        """Return about n fixed training examples, the same for every run, to measure sharpness on."""
+        """Return about n fixed training examples, the same for every run, for the sharpness measures."""
         raise NotImplementedError(f"{type(self).__name__} has no method `measured`: write it")
 
     # -- evaluation ------------------------------------------------------------------------------
 
     def predict(self, model: nn.Module, batch: Batch) -> Any:
-        """Return the outputs in the run's precision, widened to float32 where that is lower."""
+        """Return the outputs in the run's precision; lower precision is widened to float32."""
         autocast = self.setting.autocast
         with torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
             outputs = self.forward(model, batch)
         return outputs if autocast is None else widened(outputs)
 
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """Evaluate a split: means over its units. Override it for what is no mean over examples (retrieval).
+        """Evaluate a split by means over its units. Override it for other metrics, for instance of retrieval.
 
         The model is in eval mode and autograd is off. A joint loss is averaged over the batches of full size.
         """
@@ -200,6 +203,7 @@ class Problem:
         n = units = in_loss = 0
         for batch in self.batches(split):
             outputs = self.predict(model, batch)
+            # A joint loss depends on the batch size: a smaller last batch counts only if it is the only one.
             if self.task.separable or len(batch) == self.batch_size or not losses:
                 losses.append(self.loss(outputs, batch).double() * batch.units)
                 in_loss += batch.units
@@ -223,22 +227,22 @@ class Problem:
     def watch(self, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float]:
         """Return the task's declared columns for the row of an epoch, which holds loss, lr and measures.
 
-        The model is the one that trains, or that the optimizer has evaluated, in eval mode: look at it and
-        leave it as it is, weights, gradients' flags and statistics. The row is a copy.
+        The model is that in training, or that with the optimizer's evaluation weights, in eval mode. Do not
+        change its weights, `requires_grad` flags or statistics. The row is a copy.
         """
         return {}
 
     def conclude(self, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Conclusion:
         """Return the declared facts and profiles, from the final weights and the rows of the whole run.
 
-        It is called last. The model is in eval mode, as it was evaluated; leave it as it is.
+        It is called last. The model is in eval mode, as evaluated; do not change it.
         """
         return Conclusion()
 
 
 def check_score_names(task: str, names: Sequence[str]) -> None:
-    """Raise SteppeError for names of scores under which one mean would take the place of another."""
-    if isinstance(names, str):  # a text is a sequence of names, too: its letters
+    """Raise SteppeError for names of scores under which one mean would overwrite another."""
+    if isinstance(names, str):  # a str is a sequence of one-letter names
         raise SteppeError(f"task {task}: score_names is a text; valid: a tuple of names, ({names!r},)")
     if "loss" in names:
         raise SteppeError(
@@ -250,9 +254,9 @@ def check_score_names(task: str, names: Sequence[str]) -> None:
 
 
 class InMemory(Problem):
-    """A problem whose examples fit on the device: write `model`, `losses` and, if there are any, `scores`.
+    """A problem whose examples fit on the device: define `model`, `losses` and optionally `scores`.
 
-    The splits are those of the data set, as `Batch`es, unless `examples` says otherwise.
+    The splits are those of the data set, as `Batch`es, unless `examples` is overridden.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -266,12 +270,12 @@ class InMemory(Problem):
         self._streams, self._epoch = Streams(setting.seed), -1
 
     def examples(self, split: str) -> Batch:
-        """Return all examples of a split, in its own order; override it to draw or to normalise them."""
+        """Return all examples of a split in its own order; override it to draw or normalise them."""
         found: Batch = self.setting.splits[split]
         return found
 
     def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the mini-batch as it is trained on; every draw is from the generator, on the CPU."""
+        """Return the augmented mini-batch; make every draw from the generator, on the CPU."""
         return batch
 
     def batch(self, step: int) -> Batch:
@@ -295,7 +299,7 @@ class InMemory(Problem):
             yield some.part(low, min(low + size, len(some)))
 
     def measured(self, n: int) -> Batch:
-        """See `Problem`; of a joint loss as many whole batches as that, one at least."""
+        """See `Problem`; for a joint loss, whole batches with at most n examples in total, at least one."""
         if not self.task.separable:
             n = max(1, n // self.batch_size) * self.batch_size
         order = torch.randperm(len(self.train), generator=Streams(TASK_SEED).generator("measure"))
@@ -306,9 +310,9 @@ class InMemory(Problem):
 
 
 class ClassificationLoss:
-    """Cross-entropy and accuracy of logits (n, C) for whole-number `targets` (n,).
+    """Cross-entropy and accuracy of logits (n, C) for integer `targets` (n,).
 
-    It serves alone too, as the loss of a `BatchObjective` in a loop of one's own.
+    It can also be used alone, as the loss of a `BatchObjective` in a custom training loop.
     """
 
     score_names: tuple[str, ...] = ("accuracy",)
@@ -322,7 +326,7 @@ class ClassificationLoss:
         return F.cross_entropy(outputs, batch.targets, reduction="none")
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """See `Problem`; fused, it rounds once."""
+        """See `Problem`; the fused mean rounds once."""
         return F.cross_entropy(outputs, batch.targets)
 
     def scores(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -331,22 +335,27 @@ class ClassificationLoss:
 
 
 class Classification(ClassificationLoss, InMemory):
-    """A problem of `inputs` and whole-number `targets` that fit on the device: write `model` alone."""
+    """A problem of `inputs` and integer `targets` that fit on the device: define only `model`."""
 
 
 class ModelAt:
-    """A model at other weights, by the names of its parameters; `Problem.forward` takes it as a model."""
+    """A model at other weights, given by parameter name; `Problem.forward` accepts it as a model.
+
+    >>> double = ModelAt(nn.Linear(1, 1, bias=False), {"weight": torch.tensor([[2.0]])})
+    >>> double(torch.tensor([3.0])).item()
+    6.0
+    """
 
     def __init__(self, model: nn.Module, values: Mapping[str, Tensor]) -> None:
         self._model, self._values = model, dict(values)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it."""
+        """Call the model at these weights."""
         return torch.func.functional_call(self._model, self._values, args, kwargs)
 
 
 def mapped(change: Callable[[Tensor], Tensor], outputs: Any) -> Any:
-    """Apply a function to every tensor of the outputs of a model."""
+    """Apply a function to every tensor in the outputs of a model."""
     if isinstance(outputs, Tensor):
         return change(outputs)
     if isinstance(outputs, Mapping):
@@ -358,5 +367,5 @@ def mapped(change: Callable[[Tensor], Tensor], outputs: Any) -> Any:
 
 
 def widened(outputs: Any) -> Any:
-    """Return outputs of low precision in float32, in which every loss is computed."""
+    """Convert outputs of low precision to float32, in which every loss is computed."""
     return mapped(lambda one: one.float() if one.is_floating_point() else one, outputs)

@@ -1,7 +1,7 @@
-"""Learning-rate schedules, as pure functions of the step; every optimizer entry shares them.
+"""Learning-rate schedules as pure functions of the step, shared by all optimizer entries.
 
-Protocol `fair`: linear warm-up over 5 % of the steps, then cosine to zero, unless the entry says otherwise.
-A schedule stretches with its budget (rule 3): it knows nothing but the fraction of the run that is done.
+Protocol `fair`: linear warm-up over 5 % of the steps, then cosine to zero, unless the entry sets otherwise.
+A schedule stretches with its budget (rule 3): it depends only on the completed fraction of the run.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SHARED: dict[str, Param] = {
         high_open=True,
     ),
 }
-"""Parameters that every optimizer entry declares beside its own."""
+"""Parameters that every optimizer entry declares in addition to its own."""
 
 STEP_MILESTONES = (0.5, 0.75)
 STEP_DECAY = 0.1
 
 
 def lr_factor(hyper: Mapping[str, Any], step: int, total_steps: int) -> float:
-    """Return what the initial learning rate is multiplied by at `step`, 0-based, of `total_steps` T.
+    """Return the factor of the initial learning rate at `step`, 0-based, of `total_steps` T.
 
     With W = round(warmup * T) steps of warm-up:
 
@@ -41,6 +41,10 @@ def lr_factor(hyper: Mapping[str, Any], step: int, total_steps: int) -> float:
         cosine:     (1 + cos(pi * (step - W) / (T - W))) / 2       1 at step W, 0 after the last step
         constant:   1
         step:       0.1 ** (number of milestones m in (0.5, 0.75) with step >= m * T)
+
+    >>> hyper = {"schedule": "cosine", "warmup": 0.5}
+    >>> [round(lr_factor(hyper, step, total_steps=8), 3) for step in range(8)]
+    [0.2, 0.4, 0.6, 0.8, 1.0, 0.854, 0.5, 0.146]
     """
     warmup_steps: int = round(hyper["warmup"] * total_steps)
     if step < warmup_steps:

@@ -1,4 +1,4 @@
-"""What a run is: task and optimizer entries, and the fully resolved spec whose hash is the run's id."""
+"""Parameters, optimizer entries, and the fully resolved spec of a run, whose hash is the run's id."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
 class Param:
     """One declared parameter of a task or an optimizer: its default, range and search space.
 
-    `implies` gives conditional defaults: choosing value v of this parameter replaces the defaults of
-    the parameters named in implies[v] (an explicit value still wins), so that presets and base
-    optimizers are options of an entry rather than entries.
+    `implies` gives conditional defaults: value v of this parameter replaces the defaults of the parameters
+    named in implies[v] (an explicit value takes precedence), so that presets and base optimizers are options
+    of an entry rather than separate entries.
     """
 
     default: Value
@@ -47,7 +47,11 @@ class Param:
     high_open: bool = False
 
     def resolve(self, name: str, value: Value | str, owner: str) -> Value:
-        """Return `value` (text is parsed) in the type of the default, or raise a one-line error."""
+        """Return `value` (text is parsed) in the type of the default, or raise a one-line error.
+
+        >>> Param(0.1, low=0).resolve("lr", "5e-2", "optimizer sgd")
+        0.05
+        """
         where = f"{owner}: {name}={value}"
         parsed = _parse(value, self.default, where)
         if self.choices and parsed not in self.choices:
@@ -57,7 +61,7 @@ class Param:
         return parsed
 
     def check_search(self, name: str, owner: str) -> None:
-        """Raise a one-line error if the search space holds a value that this parameter may not have."""
+        """Raise a one-line error if the search space contains an invalid value of this parameter."""
         search: object = self.search
         if search is None:
             return
@@ -82,7 +86,11 @@ class Param:
         return math.isfinite(value) and above and below
 
     def range_text(self) -> str:
-        """The valid range in interval notation, for instance `[0, 1)`."""
+        """Return the valid range in interval notation.
+
+        >>> Param(0.9, low=0, high=1, high_open=True).range_text()
+        '[0, 1)'
+        """
         left = "(" if self.low_open or self.low is None else "["
         right = ")" if self.high_open or self.high is None else "]"
         low = "-inf" if self.low is None else f"{self.low:g}"
@@ -118,7 +126,12 @@ _TYPE_NAMES: dict[type, str] = {
 def resolve_params(
     params: Mapping[str, Param], overrides: Mapping[str, Value | str], owner: str
 ) -> dict[str, Value]:
-    """Fill in every declared parameter: explicit values, then implied defaults, then defaults."""
+    """Resolve every declared parameter: its explicit value, else its implied default, else its default.
+
+    >>> base = Param("sgd", choices=("sgd", "adam"), implies={"adam": {"lr": 1e-3}})
+    >>> resolve_params({"base": base, "lr": Param(0.1)}, {"base": "adam"}, "optimizer sam")
+    {'base': 'adam', 'lr': 0.001}
+    """
     for name in overrides:
         if name not in params:
             raise unknown(f"parameter of {owner}", name, params)
@@ -133,14 +146,14 @@ def resolve_params(
 
 
 def check_params(params: Mapping[str, Param], owner: str) -> None:
-    """Raise SteppeError unless every search space holds nothing but valid values of its parameter."""
+    """Raise SteppeError if a search space contains an invalid value of its parameter."""
     for name, param in params.items():
         param.check_search(name, owner)
 
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What the engine tells an optimizer's factory about the run beside its hyperparameters."""
+    """Properties of the run that the engine passes to an optimizer's `build`, besides hyperparameters."""
 
     total_steps: int
     noise: NormalStream
@@ -157,7 +170,7 @@ class OptimizerSpec:
 
     `cost(hyper)` is in sample-gradients per example and step and is checked against the meter. `build`
     gets the parameters of the model with their names and modules, the resolved hyperparameters and the
-    context. `zero` are the overrides at which the method must equal its base optimizer bit for bit (rule 11).
+    context. At the overrides `zero` the method must equal its base optimizer bit for bit (rule 11).
     """
 
     name: str
@@ -171,14 +184,14 @@ class OptimizerSpec:
     perturbs: bool = False
     """Whether gradients are taken at perturbed weights (low precision then records a cosine, rule 6)."""
     needs: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
-    """What the method asks of a task at these hyperparameters: names of `suite.task.CAPABILITIES`."""
+    """Capabilities that the method needs at these hyperparameters: names in `suite.task.CAPABILITIES`."""
 
 
 _Said = TypeVar("_Said")
 
 
 def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
-    """Return the sample-gradients per example and step that an entry declares."""
+    """Return the cost that an entry declares, in sample-gradients per example and step."""
     cost = _told(entry, "cost", lambda: float(entry.cost(hyper)))
     if not 0 < cost < math.inf:
         raise SteppeError(
@@ -189,12 +202,12 @@ def cost_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> float:
 
 
 def needs_of(entry: OptimizerSpec, hyper: Mapping[str, Any]) -> list[str]:
-    """Return the names of what an entry needs of a task."""
+    """Return the sorted names of the capabilities that an entry needs of a task."""
     return _told(entry, "needs", lambda: _names_of(entry, entry.needs(hyper)))
 
 
 def _names_of(entry: OptimizerSpec, needs: Collection[str]) -> list[str]:
-    if isinstance(needs, str):  # a text is a collection of names, too: its letters
+    if isinstance(needs, str):  # a str is a collection of one-letter names
         raise SteppeError(
             f"optimizer {entry.name}: its needs are the text {needs!r}; valid: a tuple of names, ({needs!r},)"
         )
@@ -202,7 +215,7 @@ def _names_of(entry: OptimizerSpec, needs: Collection[str]) -> list[str]:
 
 
 def _told(entry: OptimizerSpec, what: str, ask: Callable[[], _Said]) -> _Said:
-    """Ask an entry; a SteppeError names the one that cannot tell."""
+    """Call `ask`; an error in it becomes a SteppeError that names the entry."""
     try:
         return ask()
     except SteppeError:
@@ -215,21 +228,25 @@ def _told(entry: OptimizerSpec, what: str, ask: Callable[[], _Said]) -> _Said:
 
 
 def canonical_json(value: object) -> str:
-    """The one text of a JSON value: sorted keys, no spaces, no NaN; the input of every hash of a spec."""
+    """Return the canonical text of a JSON value, the input of every hash of a spec.
+
+    >>> canonical_json({"seed": 1, "params": [0.1, True]})
+    '{"params":[0.1,true],"seed":1}'
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def sha256_text(text: str) -> str:
-    """SHA-256 of a text, in hexadecimal."""
+    """Return the SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 EntryName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*\Z")]
-"""Name of a task or an optimizer, which is part of names of files: nothing in it may lead elsewhere."""
+"""Name of a task or an optimizer; it is part of file names, so it contains no path separator."""
 
 
 class EntryRef(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A resolved entry inside a run: name, version, every parameter, and a plugin's source hash."""
+    """A resolved entry of a run: name, version, every parameter, and for a plugin its source hash."""
 
     name: EntryName
     version: str
@@ -237,7 +254,7 @@ class EntryRef(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     plugin_source: str | None = None
 
     def label(self, declared: Mapping[str, Param] | None = None) -> str:
-        """The selector that gives this entry, with only those parameters that differ from the defaults."""
+        """Return the selector of this entry, with only the parameters that differ from their defaults."""
         shown = dict(self.params)
         if declared is not None:
             defaults = resolve_params(
@@ -260,7 +277,7 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One task x optimizer x hyperparameters x seed, fully resolved; equal specs are the same run.
 
     `epochs` is the budget after stretching (1x, 2x, 4x, or equal sample-gradients) and may be
-    fractional. `plugins` never enters: a plugin is known by its source hash, not by its path.
+    fractional. A plugin's path is not included: its source hash identifies it.
     """
 
     task: EntryRef
@@ -276,16 +293,16 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     threads: Annotated[int, Meta(ge=1)] = 1
     compile: bool = False
     ranks: Annotated[int, Meta(ge=1)] = 1
-    """Processes that share every mini-batch; each normalises its own slice where the model has BatchNorm."""
+    """Processes that share every mini-batch; BatchNorm normalises over the slice of each process."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, the content of spec.json."""
+        """Convert the spec to plain JSON data, the content of spec.json."""
         out: dict[str, Any] = msgspec.to_builtins(self)
         return out
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunSpec:
-        """Read what `to_dict` wrote; raises SteppeError naming the field that is wrong."""
+        """Parse the output of `to_dict`; raises SteppeError that names the invalid field."""
         try:
             return msgspec.convert(raw, cls)
         except msgspec.ValidationError as error:

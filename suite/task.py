@@ -1,7 +1,7 @@
-"""What a task declares: its data, budget and metrics, and what an optimizer may ask of it. Loads no torch.
+"""Declaration of a task: data, budget, metrics, and the capabilities that optimizers need. Loads no torch.
 
-A task is a declaration; the `Problem` that its `problem` makes for one run (suite.problem) holds data, model,
-loss and evaluation. `suite.problems.image_task` declares image classification on top of this.
+A task is a declaration; its `problem` builds the `Problem` of one run (suite.problem) with data, model, loss
+and evaluation. `suite.problems.image_task` declares image classification on top of this.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CAPABILITIES = {
     "function": "a loss that can be differentiated more than once",
     "full-batch": "all training examples in every step",
 }
-"""What an optimizer may need of a task, and what that means."""
+"""Capabilities that an optimizer may need of a task, each with its meaning."""
 
 MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
 
@@ -33,8 +33,8 @@ MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
 class Task:
     """Data, model, loss, batch size, budget and evaluation, as one frozen definition.
 
-    `data` lists the data sets that may serve, the genuine one first; a run uses exactly one and its
-    name goes through to the tables. `problem` makes the task ready for one run.
+    `data` lists the admissible data sets, the genuine one first; a run uses exactly one, whose name appears
+    in the tables. `problem` prepares the task for one run.
     """
 
     name: str
@@ -43,48 +43,48 @@ class Task:
     summary: str
     data: tuple[Data, ...]
     problem: Callable[[Any], Any]
-    """Makes the `Problem` of a run from its `Setting`, both of `suite.problem`, which imports this file."""
+    """Builds the `Problem` of a run from its `Setting`; untyped because `suite.problem` imports this file."""
     metrics: tuple[Metric, ...]
-    """What evaluation gives for a split; the first is primary: rows are compared by it."""
+    """Metrics of a split; the first is primary: rows are compared by it."""
     epochs: float
     batch_size: int
-    """Examples of a step; 0 is all of them, in their own order, one step an epoch."""
+    """Examples per step; 0: all examples in their own order, one step per epoch."""
     n_train: int | None = None
-    """Examples of an epoch, so that a plan can forecast the cost; None: known after loading only."""
+    """Examples per epoch, from which a plan forecasts the cost; None: known only after loading."""
     tests: tuple[str, ...] = ("test",)
-    """Splits that are sealed while a run trains and evaluated once, at the end; there may be none."""
+    """Splits that are sealed while a run trains and evaluated once, at the end; may be empty."""
     validation: str = "validation"
-    """The split that selection may see; empty where there is none."""
+    """The split available to model selection; empty if the task has none."""
     extras: tuple[str, ...] = ()
-    """Further splits that are evaluated at the end, and of which nothing is selected."""
+    """Further splits that are evaluated at the end and never used for selection."""
     facts: tuple[Metric, ...] = ()
-    """Numbers of the whole run, which `Problem.conclude` gives."""
+    """Numbers about the whole run, returned by `Problem.conclude`."""
     columns: tuple[Metric, ...] = ()
-    """Columns of the rows of the epochs, which `Problem.watch` gives."""
+    """Columns of the rows of the epochs, returned by `Problem.watch`."""
     profiles: tuple[Profile, ...] = ()
-    """Curves as results, which `Problem.conclude` gives."""
+    """Curves as results, returned by `Problem.conclude`."""
     separable: bool = True
-    """Whether the batch loss is a mean over examples. A joint loss (contrastive) is one of whole batches: it
-    cannot be split over parts or ranks, and the smaller batch at the end of an epoch is left out."""
+    """Whether the batch loss is a mean over examples. A joint loss (contrastive) is defined on whole batches:
+    it cannot be split over parts or ranks, and the smaller batch at the end of an epoch is dropped."""
     twice_differentiable: bool = True
-    """Whether the loss can be differentiated more than once: operations without a double backward cannot."""
+    """Whether the loss can be differentiated more than once; some operations have no double backward."""
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16")
-    """Those it can run in; the first is its own."""
+    """Supported precisions; the first is the default."""
     evaluate_every: int = 1
-    """Epochs from one look at the validation split to the next; the last epoch is always looked at."""
+    """Epochs between evaluations of the validation split; the last epoch is always evaluated."""
     measures: tuple[str, ...] = MEASURES
     """Sharpness measures taken at the end."""
     measure_examples: int = 1000
     """Size of the fixed training subset on which sharpness and its training loss are measured."""
     measure_every: int = 0
-    """Epochs from one measuring to the next along training, the last epoch included; 0: only at the end."""
+    """Epochs between measurements during training, the last epoch included; 0: only at the end."""
     curve_measures: tuple[str, ...] = ("lambda_max",)
-    """The measures taken along training."""
+    """Sharpness measures taken during training."""
     expected: str = ""
-    """What a run is expected to reach and to cost, in words, with the machine it was seen on."""
+    """Expected results and cost of a run in words, with the machine on which they were observed."""
 
     def __post_init__(self) -> None:
-        """Raise SteppeError where the declaration does not fit together."""
+        """Raise SteppeError if the declaration is inconsistent."""
         if self.tier not in TIERS:
             raise unknown(f"tier of task {self.name}", self.tier, TIERS)
         if not self.data:
@@ -104,7 +104,7 @@ class Task:
                 )
         for what in ("tests", "extras", "measures", "curve_measures", "precisions"):
             names: object = getattr(self, what)
-            if isinstance(names, str):  # a text is a sequence of names, too: its letters
+            if isinstance(names, str):  # a str is a sequence of one-letter names
                 raise SteppeError(
                     f"task {self.name}: {what} is a text; valid: a tuple of names, ({names!r},)"
                 )
@@ -122,7 +122,7 @@ class Task:
                 )
 
     def _columns_of_the_engine(self) -> set[str]:
-        """Return the columns of the rows of the epochs that are not the task's own to write."""
+        """Return the names of the epoch columns that the engine writes and a task may not declare."""
         described = self.description
         splits = ["train", *([described.validation] if described.validation else [])]
         metrics = ["loss", *(metric.name for metric in described.metrics)]
@@ -131,7 +131,7 @@ class Task:
 
     @cached_property
     def description(self) -> Description:
-        """What a record says of the task."""
+        """The description of the task in a record."""
         try:
             return Description(
                 tier=self.tier,  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ class Task:
 
     @property
     def gives(self) -> frozenset[str]:
-        """Which of `CAPABILITIES` the task has."""
+        """The names of the `CAPABILITIES` that the task has."""
         has = {
             "parts": self.separable,
             "function": self.twice_differentiable,
@@ -158,13 +158,13 @@ class Task:
         return frozenset(name for name, there in has.items() if there)
 
     def training_examples(self, data: str) -> int | None:
-        """Return the examples of an epoch on the data set of that name; None where that is not declared."""
+        """Return the examples per epoch on the named data set; None if they are not declared."""
         return self.n_train
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """An entry of tasks/: one task, or a family of tasks spanned by declared parameters."""
+    """An entry of tasks/: one task, or a family of tasks with declared parameters."""
 
     name: str
     version: str
@@ -177,9 +177,9 @@ class TaskSpec:
 def check_fit(
     task: Task, optimizer: OptimizerSpec, hyper: Mapping[str, Any], ranks: int, precision: str
 ) -> None:
-    """Raise SteppeError where the optimizer needs, or the run asks, what the task cannot give.
+    """Raise SteppeError if the task lacks a needed capability, or forbids these ranks or this precision.
 
-    The cost must be known, too: the record of the run holds it.
+    The declared cost of the optimizer is checked too, because the record of the run holds it.
     """
     cost_of(optimizer, hyper)
     for need in needs_of(optimizer, hyper):
