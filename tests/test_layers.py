@@ -16,7 +16,7 @@ LAYERS = [
     layer.split()
     for layer in (
         "errors",
-        "files space seeds metric spec schedule ranks parameters params task batch code_hash",
+        "files space seeds metric spec schedule process_group parameters params task batch code_hash",
         "numerics",
         "records",
         "models",
@@ -53,7 +53,7 @@ LOADERS = {
     "suite/cli/__init__.py",  # commands, by name
     "suite/sharpness/__init__.py",  # measures, by name
     "suite/status/scheduler.py",  # dispatchers, by name
-    "suite/workers/worker.py",  # what a worker process runs, once it is warm
+    "suite/workers/serve.py",  # what a worker process runs, once it is warm
 }
 """Modules that may load others by name."""
 

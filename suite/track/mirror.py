@@ -6,7 +6,6 @@ failure of wandb's the process ends, as its state is then anybody's guess.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -23,7 +22,7 @@ from suite.track.content import Content, shorten
 from suite.track.mirror_folder import MirrorBusy, MirrorFolder
 from suite.track.mode import Target, without_secrets
 from suite.track.wandb_process import Command, Outcome, Report, arguments
-from suite.workers.pipe import reserve_stdout
+from suite.workers.pipe import Messages, reserve_stdout
 
 _REFUSALS = ("error 401", "error 403", "AuthenticationError", "api_key not configured", "API key")
 
@@ -117,8 +116,8 @@ class _Session:
 def main() -> None:
     """Serve the store and target of the arguments."""
     session, emit = _Session(*arguments()), reserve_stdout()
-    for line in sys.stdin:
-        report = session.report(msgspec.convert(json.loads(line), Command))
+    for message in Messages(sys.stdin):
+        report = session.report(msgspec.convert(message, Command))
         emit(asdict(report))
         if report.outcome in ("failed", "hopeless"):
             break

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 
@@ -32,6 +32,11 @@ class Messages:
             return None
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         return [json.loads(line) for line in lines]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield messages as they arrive, up to the end."""
+        while (messages := self.read()) is not None:
+            yield from messages
 
 
 def reserve_stdout() -> Callable[[Mapping[str, Any]], None]:

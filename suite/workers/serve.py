@@ -22,7 +22,6 @@ import contextlib
 import faulthandler
 import gc
 import importlib
-import json
 import os
 import signal
 import sys
@@ -39,7 +38,7 @@ from suite.errors import RankLostError, SteppeError
 from suite.files import StorageError
 from suite.store.folders import RunFolder, Store
 from suite.store.lease import RunBusy
-from suite.workers.pipe import reserve_stdout
+from suite.workers.pipe import Messages, reserve_stdout
 from suite.workers.signals import SAVE, release
 
 OUTCOMES = ("done", "failed", "interrupted", "busy", "storage", "lost", "mistake", "error")
@@ -82,8 +81,7 @@ def main() -> int:
     emit = reserve_stdout()
     faulthandler.enable(file=2)  # a segfault says where, in the log of the run that it ended
     registry = Registry(args.plugin)
-    for line in _lines():
-        order = json.loads(line)
+    for order in Messages(sys.stdin):  # which may be a connection to another node
         folder = Store(order["store"]).run(order["run_id"])
         with _log(folder, order.get("rank", 0)) as log:
             event = _serve(StoredRun(folder, registry, args.data), order, args, stop, emit)
@@ -96,12 +94,6 @@ def main() -> int:
         if last:
             return 0
     return 0
-
-
-def _lines() -> Iterator[str]:
-    """Give what comes on stdin, which may be a line to another node that is cut."""
-    with contextlib.suppress(ConnectionError):
-        yield from sys.stdin
 
 
 def _arguments() -> argparse.Namespace:
