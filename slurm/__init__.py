@@ -1,1 +1,1 @@
-"""Dispatch to SLURM through submitit. It imports the suite and the suite never imports it."""
+"""Dispatch of runs to SLURM through submitit. This package imports the suite; the suite never imports it."""

@@ -1,4 +1,4 @@
-"""One place that runs SLURM's commands: a clean environment, a time limit, errors of one line."""
+"""Runs SLURM's commands with a clean environment, a time limit and one-line errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from suite.errors import SteppeError
 
 KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
-"""What SLURM's commands are told by the environment: where the cluster is, and who asks."""
+"""Variables that SLURM's commands need: the cluster's configuration and the user's token."""
 
 _STEERING = ("SLURM", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SALLOC_")
 _RANKS = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"})
@@ -26,14 +26,14 @@ _SHOWN = 300
 
 
 class Silent(SteppeError):  # noqa: N818 - a state of the cluster, not a mistake
-    """The scheduler gave no answer, so that nobody knows whether it did what was asked."""
+    """The scheduler did not answer; whether the request took effect is unknown."""
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Copy this process's variables (or those given) without what would steer SLURM's commands.
+    """Copy this process's variables (or those given) without any that change what SLURM's commands do.
 
-    Inside a job there are dozens that `sbatch` takes for options, before those of the script, or hands on to
-    the new job as if they were its own; a user's SQUEUE_FORMAT or SBATCH_PARTITION would do the same.
+    Inside a job dozens of variables would override the options of a script, or pass into the new job; so
+    would a user's SQUEUE_FORMAT or SBATCH_PARTITION.
     """
     given = os.environ if variables is None else variables
     return {
@@ -44,10 +44,10 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def ask(*command: str, timeout_s: float = 60) -> str:
-    """Run one of SLURM's commands and return what it prints.
+    """Run one of SLURM's commands and return its standard output.
 
     Raises:
-        SteppeError: there is no such command, or it refused, in its own words.
+        SteppeError: the command is missing or failed; the message quotes it.
         Silent: the scheduler did not answer.
 
     """
@@ -61,7 +61,7 @@ def ask(*command: str, timeout_s: float = 60) -> str:
             env=environment(),
             timeout=timeout_s,
             check=False,
-            close_fds=False,  # it inherits the store's lock, see `submission.exclusive`, and nothing else
+            close_fds=False,  # the command inherits the store's lock only, see `submission.exclusive`
         )
     except FileNotFoundError:
         raise absent(command[0]) from None
@@ -73,22 +73,22 @@ def ask(*command: str, timeout_s: float = 60) -> str:
         ) from None
     if done.returncode == 0:
         return done.stdout
-    said = _said(done.stderr or done.stdout) or f"exit code {done.returncode}"
-    if _SILENT.search(said):
-        raise Silent(f"SLURM does not answer (`{command[0]}`: {said}); give the command again later")
-    raise SteppeError(f"`{command[0]}` refused: {said}")
+    message = _one_line(done.stderr or done.stdout) or f"exit code {done.returncode}"
+    if _SILENT.search(message):
+        raise Silent(f"SLURM does not answer (`{command[0]}`: {message}); give the command again later")
+    raise SteppeError(f"`{command[0]}` refused: {message}")
 
 
 def absent(program: str) -> SteppeError:
-    """Build the error for a machine without SLURM."""
+    """Return the error for a machine without SLURM."""
     return SteppeError(
         f"no `{program}` on PATH, so this is no machine of a SLURM cluster: run it here with `steppe run`, "
         f"log in where there is one, or in a clone bring up a cluster by `python -m tests.testbed up`"
     )
 
 
-def _said(text: str) -> str:
-    """Put the lines of an error message into one, without the program's name before each."""
+def _one_line(text: str) -> str:
+    """Join the lines of an error message and strip the program's name from each."""
     lines = [_NOISE.sub("", line.strip()) for line in text.splitlines()]
     whole = "; ".join(dict.fromkeys(line for line in lines if line))
     return whole if len(whole) <= _SHOWN else whole[:_SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""What a cluster says of itself, and whether a profile fits it: asked before anything is written."""
+"""Limits and partitions of a cluster, and the check that a profile fits them before anything is written."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 
 @dataclass(frozen=True)
 class NodeKind:
-    """Nodes of a partition that are alike."""
+    """Identical nodes of a partition."""
 
     cpus: int
     memory_mb: int
     gpus: Mapping[str, int]
-    """Number by type; a type that is not told is empty."""
+    """Number by type; an unnamed type is the empty string."""
 
     def gpus_for(self, profile: Profile) -> int:
-        """Return how many it has of the type that the profile asks for."""
+        """Return the node's number of GPUs of the profile's type."""
         kind = profile.gpu_type
         return self.gpus.get(kind, 0) if kind else max(self.gpus.values(), default=0)
 
@@ -41,29 +41,29 @@ class Partition:
     name: str
     default: bool
     time_min: float
-    """The longest time limit; infinite where there is none."""
+    """The longest time limit in minutes; infinity if the partition has none."""
     kinds: tuple[NodeKind, ...]
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The limits of a cluster and what it is made of."""
+    """Limits, partitions and queue length of a cluster."""
 
     name: str
     max_array_size: int
-    """Indices of a job array are below it."""
+    """Exclusive upper bound of the indices of a job array."""
     max_job_count: int
     max_submit: int | None
-    """Jobs that the user may have in the queue; None where that is not limited or not told."""
+    """Jobs that the user may have in the queue; None if unlimited or unknown."""
     in_queue: int
-    """Jobs and array tasks that the scheduler holds, of everybody."""
+    """Jobs and array tasks of all users that the scheduler knows."""
     mine: int
-    """Those of the user that are not over."""
+    """Unfinished jobs and array tasks of this user."""
     partitions: Mapping[str, Partition]
 
     @property
     def room(self) -> tuple[int, str]:
-        """How many tasks can be submitted now, and the limit that says so."""
+        """Number of tasks that can be submitted now, and a text that names the limit."""
         count = self.max_job_count - self.in_queue
         rooms = [(count, f"MaxJobCount {self.max_job_count}, {self.in_queue} of them taken")]
         if self.max_submit is not None:
@@ -72,7 +72,7 @@ class Cluster:
         return min(rooms)
 
     def targets(self, profile: Profile) -> list[Partition]:
-        """Return the partitions that the profile's jobs may go to."""
+        """Return the partitions that the profile allows."""
         if not profile.partition:
             chosen = [each for each in self.partitions.values() if each.default]
             if not chosen:
@@ -89,18 +89,18 @@ class Cluster:
 
 
 def require() -> None:
-    """Raise the error that says where to go on unless SLURM's commands are here."""
+    """Raise SteppeError unless SLURM's commands are on PATH."""
     for program in ("sbatch", "squeue", "sinfo", "scontrol"):
         if shutil.which(program) is None:
             raise absent(program)
 
 
 def look(profile: Profile) -> Cluster:
-    """Ask the cluster for its limits, partitions and queue."""
+    """Query the cluster's limits, partitions and queue."""
     lines = (line.partition("=") for line in ask("scontrol", "show", "config").splitlines())
     config = {key.strip(): value.strip() for key, equals, value in lines if equals}
     queue = ask("squeue", "--all", "--array", "--noheader", "--states=all", "--format=%u %T").split("\n")
-    words = Counter(tuple(line.split()) for line in queue if line.strip())
+    jobs = Counter(tuple(line.split()) for line in queue if line.strip())
     user = _user()
     name = config.get("ClusterName", "")
     accounted = config.get("AccountingStorageType", "").endswith("slurmdbd")
@@ -111,8 +111,8 @@ def look(profile: Profile) -> Cluster:
         max_array_size=min(size, int(tasks[1])) if tasks else size,
         max_job_count=_number(config.get("MaxJobCount", ""), 10_000),
         max_submit=_max_submit(user, profile, name) if accounted else None,
-        in_queue=sum(words.values()),
-        mine=sum(n for (owner, state), n in words.items() if owner == user and state not in OVER),
+        in_queue=sum(jobs.values()),
+        mine=sum(n for (owner, state), n in jobs.items() if owner == user and state not in OVER),
         partitions=_partitions(
             ask("sinfo", "--all", "--noheader", "--exact", "--format=%R|%P|%l|%c|%m|%G").splitlines()
         ),
@@ -120,7 +120,7 @@ def look(profile: Profile) -> Cluster:
 
 
 def _user() -> str:
-    """Return the user as `squeue` names it."""
+    """Return the user name that `squeue` prints."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -128,40 +128,40 @@ def _user() -> str:
 
 
 def _number(text: str, default: int = 0) -> int:
-    """Read the digits with which the text begins."""
+    """Parse the leading digits of the text."""
     digits = re.match(r"\d+", text.strip())
     return int(digits[0]) if digits else default
 
 
 def _partitions(lines: Iterable[str]) -> dict[str, Partition]:
-    found: dict[str, Partition] = {}
+    partitions: dict[str, Partition] = {}
     for line in lines:
         name, marked, limit, cpus, memory, gres = line.split("|", 5)
-        kinds = found[name].kinds if name in found else ()
+        kinds = partitions[name].kinds if name in partitions else ()
         kind = NodeKind(_number(cpus), _number(memory), gpus_of(gres))
-        found[name] = Partition(name, marked.endswith("*"), minutes_of(limit), (*kinds, kind))
-    return found
+        partitions[name] = Partition(name, marked.endswith("*"), minutes_of(limit), (*kinds, kind))
+    return partitions
 
 
 def gpus_of(gres: str) -> dict[str, int]:
-    """Read the GPUs from generic resources such as `gpu:a100:4(S:0-1),gpu:v100:2`."""
-    found: Counter[str] = Counter()
+    """Parse the GPUs, by type, of generic resources such as `gpu:a100:4(S:0-1),gpu:v100:2`."""
+    gpus: Counter[str] = Counter()
     for piece in re.sub(r"\([^()]*\)", "", gres).split(","):
         name, *rest = piece.strip().split(":")
         if name == "gpu":
-            count = rest[-1] if rest and rest[-1].isdecimal() else "1"
-            found[":".join(rest[:-1] if rest and rest[-1].isdecimal() else rest)] += int(count)
-    return dict(found)
+            count = int(rest.pop()) if rest and rest[-1].isdecimal() else 1
+            gpus[":".join(rest)] += count
+    return dict(gpus)
 
 
 def minutes_of(limit: str) -> float:
-    """Read a time limit as SLURM writes it: `30:00`, `2:00:00`, `1-12:00:00`, `infinite`."""
+    """Parse a time limit as SLURM writes it: `30:00`, `2:00:00`, `1-12:00:00`, `infinite`."""
     days, dash, clock = limit.strip().rpartition("-")
     pieces = clock.split(":")
     if not all(piece.isdecimal() for piece in pieces) or (dash and not days.isdecimal()):
         return math.inf
     numbers = [int(piece) for piece in pieces]
-    if dash:  # days-hours, with minutes and seconds or without
+    if dash:  # days-hours[:minutes[:seconds]]
         hours, minutes, seconds = (*numbers, 0, 0)[:3]
     else:
         hours, minutes, seconds = (*([0] * (3 - len(numbers))), *numbers)[:3]
@@ -169,9 +169,9 @@ def minutes_of(limit: str) -> float:
 
 
 def _max_submit(user: str, profile: Profile, cluster: str) -> int | None:
-    """Return the limit on submitted jobs, of the user and of the profile's QOS; None where none is told.
+    """Return the smaller limit on submitted jobs of the user and of the profile's QOS; None if unknown.
 
-    Of several associations the loosest counts, as it is not known here which of them a job will be of.
+    Of several associations the loosest counts, as it is unknown which one SLURM will charge a job to.
     """
     association = ["associations", f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
     association += [f"account={profile.account}"] if profile.account else []
@@ -181,7 +181,7 @@ def _max_submit(user: str, profile: Profile, cluster: str) -> int | None:
     for question in questions:
         try:
             answer = ask("sacctmgr", "--noheader", "--parsable2", "show", *question, timeout_s=30)
-        except SteppeError:  # not everybody may ask; sbatch itself says when a limit is reached
+        except SteppeError:  # the query may be forbidden; sbatch itself reports a limit that is reached
             continue
         rows = [line.strip("|") for line in answer.splitlines()]
         if rows and all(row.isdecimal() for row in rows):
@@ -190,9 +190,9 @@ def _max_submit(user: str, profile: Profile, cluster: str) -> int | None:
 
 
 def check(profile: Profile, cluster: Cluster) -> None:
-    """Raise the one-line error that says what of the profile the cluster lacks, and what it has.
+    """Raise SteppeError if the cluster cannot satisfy the profile; it names the key and the valid values.
 
-    `sbatch` refuses it, too, but names neither the key of the profile nor what would be valid.
+    `sbatch` would also refuse such a job, but it names neither.
     """
     targets = cluster.targets(profile)
     kinds = [kind for each in targets for kind in each.kinds]
@@ -238,7 +238,7 @@ def _gpu_text(partition: Partition) -> str:
 
 
 def megabytes(memory: str) -> float:
-    """Read an amount of memory such as 16G; without a unit it is in MB, empty is 0."""
+    """Parse an amount of memory such as 16G into MB, the default unit; empty is 0."""
     if not memory:
         return 0.0
     return float(memory) if memory.isdecimal() else int(memory[:-1]) * _UNITS[memory[-1]]

@@ -1,9 +1,8 @@
-"""From run ids to jobs in the queue, so that nothing is submitted twice and nothing half.
+"""Submission of runs to the queue: no run is submitted twice, and no submission is left half-written.
 
-Everything is checked first: the cluster is asked, the queue is looked at once, runs are packed. Then the
-submission is written whole, and each batch handed over by one `sbatch`. A submitter that is killed in between
-loses nothing: jobs are recognised by their names, and the same command submits what the queue does not have.
-All of it happens under a lock of the store.
+All checks come first: cluster limits, one query of the queue, packing. Then the submission is written
+atomically, and one `sbatch` submits each batch. If the submitter is killed in between, jobs are recognised by
+their names, and repeating the command submits the rest. A lock on the store is held throughout.
 """
 
 from __future__ import annotations
@@ -33,63 +32,63 @@ QUEUED = "in the queue"
 
 @dataclass(frozen=True)
 class Request:
-    """Runs to bring to a record, and what is known of them already."""
+    """Runs to submit, and what is already known about them."""
 
     run_ids: Sequence[str]
-    """Each once, in the order in which they are to start."""
+    """Distinct run ids in the order of their start."""
     config: SubmissionConfig
     specs: Mapping[str, RunSpec] = field(default_factory=dict)
-    """By run id; those not given are read from the store, those given are written by `submit`."""
+    """Specs by run id. `submit` writes these to the store; missing ones are read from it."""
     gradients: Mapping[str, int] = field(default_factory=dict)
-    """Each run's cost in sample-gradients, where known; only the order depends on it."""
+    """Known costs in sample-gradients by run id; they affect only the order."""
     recorded: Mapping[str, str] = field(default_factory=dict)
-    """Runs that published records hold, each with its state."""
+    """Status by run id of the runs in published records."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be submitted, and what of the runs asked for is not."""
+    """The job arrays to submit, and the requested runs that are left out."""
 
     config: SubmissionConfig
     arrays: tuple[ArrayJob, ...] = ()
     packed: Packed | None = None
-    """None where nothing is left to submit."""
+    """None if nothing is left to submit."""
     needless: Mapping[str, str] = field(default_factory=dict)
-    """Runs that need no submission, each with the words that say why: done, running, in the queue, ..."""
+    """The reason by run id for each run that needs no submission: done, running, in the queue, ..."""
     notes: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many runs need no submission, by why."""
+        """Number of runs left out, by reason."""
         return Counter(self.needless.values())
 
     @property
     def n_runs(self) -> int:
-        """Runs to submit."""
+        """Number of runs to submit."""
         return sum(len(pack) for array in self.arrays for pack in array.packs)
 
     @property
     def n_tasks(self) -> int:
-        """Array tasks that they are packed into."""
+        """Number of array tasks that hold them."""
         return sum(len(array.packs) for array in self.arrays)
 
     @property
     def size(self) -> str:
-        """How much is submitted, in words."""
+        """Numbers of runs and tasks, in words."""
         runs, tasks = self.n_runs, self.n_tasks
         return f"{runs} run{'' if runs == 1 else 's'} in {tasks} task{'' if tasks == 1 else 's'}"
 
 
 def survey(profile: Profile) -> Cluster:
-    """Ask the cluster what it is, and raise SteppeError where the profile does not fit it."""
+    """Query the cluster; raise SteppeError if it cannot satisfy the profile."""
     clusters.require()
-    found = clusters.look(profile)
-    clusters.check(profile, found)
-    return found
+    cluster = clusters.look(profile)
+    clusters.check(profile, cluster)
+    return cluster
 
 
 def plan(store: Store, request: Request, cluster: Cluster) -> Plan:
-    """Leave out what needs no submission and pack the rest; writes nothing. `survey` finds the cluster."""
+    """Pack the runs that need submission; writes nothing. `cluster` comes from `survey`."""
     config, profile = request.config, request.config.profile
     records = store.index()
     needless = _needless(store, request, records)
@@ -104,13 +103,13 @@ def plan(store: Store, request: Request, cluster: Cluster) -> Plan:
 
 
 def _needless(store: Store, request: Request, records: Sequence[Record]) -> dict[str, str]:
-    """Return the runs that need no submission, each with the words that say why."""
+    """Return the reason by run id for each run that needs no submission."""
     placed = scheduler.look(store.root) or {}
     ended = {**request.recorded, **{one.run_id: "failed" if one.failed else "done" for one in records}}
-    there = set(store.run_ids())
+    stored = set(store.run_ids())
     needless = {}
     for run_id in request.run_ids:
-        state = ended.get(run_id) or (store.run(run_id).status() if run_id in there else "queued")
+        state = ended.get(run_id) or (store.run(run_id).status() if run_id in stored else "queued")
         if run_id in ended or state in ("done", "failed", "running"):
             needless[run_id] = state
         elif run_id in placed and placed[run_id].state in ("pending", "running"):
@@ -119,7 +118,7 @@ def _needless(store: Store, request: Request, records: Sequence[Record]) -> dict
 
 
 def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
-    """Raise SteppeError where runs need what the profile does not ask for; say what is merely unwise."""
+    """Raise SteppeError if runs need resources that the profile lacks; return warnings."""
     cuda = sum(spec.device == "cuda" for spec in specs)
     if cuda and not profile.gpus:
         raise SteppeError(
@@ -144,11 +143,11 @@ def _fitting(specs: Collection[RunSpec], profile: Profile) -> list[str]:
 def _run_costs(
     store: Store, specs: Mapping[str, RunSpec], gradients: Mapping[str, int], records: Sequence[Record]
 ) -> list[RunCost]:
-    """Expect of each run what was measured of those like it; of those that differ in the seed only, once."""
+    """Forecast the seconds of each run from records of similar runs, once for all seeds of a setting."""
     names = {spec.task.name for spec in specs.values()}
     finished = Finished(store)
     measured = (finished(record) for record in records if record.spec.task.name in names)
-    forecast = Forecast(one for one in measured if one is not None)
+    forecast = Forecast(run for run in measured if run is not None)
     counted = all(run_id in gradients for run_id in specs)
     expected: dict[tuple[object, ...], float | None] = {}
     costs = []
@@ -165,11 +164,11 @@ def _run_costs(
 
 
 def scripts(planned: Plan, root: Path) -> list[str]:
-    """Return the text that `sbatch` would get for each batch, with placeholders for names not yet given."""
-    jobs = [f"JOB_OF_{number}" for number in range(len(planned.arrays))]
-    folders = (root / FOLDER / "NAME" / str(number) for number in range(len(planned.arrays)))
+    """Return the script of each batch, with placeholders for names that do not exist yet."""
+    folder, jobs = root / FOLDER / "NAME", [f"JOB_OF_{number}" for number in range(len(planned.arrays))]
     return [
-        _script(Batch(one), planned, array, jobs) for one, array in zip(folders, planned.arrays, strict=True)
+        _script(Batch(folder / str(number)), planned, array, jobs)
+        for number, array in enumerate(planned.arrays)
     ]
 
 
@@ -181,19 +180,19 @@ def _script(batch: Batch, planned: Plan, array: ArrayJob, jobs: Sequence[str]) -
 def submit(
     store: Store, request: Request, cluster: Cluster, say: Callable[[str], None]
 ) -> tuple[Plan, Submission | None]:
-    """Submit what of these runs is not done, at work or in the queue; None where nothing is left.
+    """Submit the runs that are neither done nor running nor queued; return None as submission if none is.
 
-    The specs are written once all checks have passed, also of runs in the queue: one that was edited since
-    it was submitted is corrected before a worker refuses it.
+    Specs are written after all checks have passed, including those of queued runs: a spec that was edited
+    after its submission is thereby restored before a worker refuses it.
 
-    Raises SteppeError where the cluster cannot take them; what was submitted before that stays, and its
-    message says how far it came.
+    Raises SteppeError if the cluster refuses a batch; batches submitted before stay in the queue, and the
+    message counts them.
     """
     with exclusive(store.root, say):
         planned = plan(store, request, cluster)
         for note in planned.notes:
             say(note)
-        scripts(planned, store.root)  # what the executor refuses, it refuses before anything is written
+        scripts(planned, store.root)  # raises the executor's errors before anything is written
         for run_id, spec in request.specs.items():
             if planned.needless.get(run_id, QUEUED) == QUEUED:
                 store.run(run_id).write_spec(spec)
@@ -212,13 +211,13 @@ def _hand_over(submission: Submission, planned: Plan) -> None:
             jobs.append(executor.submit(batch, _script(batch, planned, array, jobs)))
             batch.set_job(jobs[-1])
         except SteppeError as error:
-            # A batch of which the cluster said nothing may yet turn up in the queue: its packs are kept.
+            # A batch without an answer may still turn up in the queue: its packs are kept.
             unsent = batches[len(jobs) + isinstance(error, Silent) :]
             raise _stopped(submission, len(jobs), unsent, error) from error
 
 
 def _stopped(submission: Submission, n_sent: int, unsent: Sequence[Batch], error: SteppeError) -> SteppeError:
-    """Take back from the disk what the cluster does not have, and say how far it went."""
+    """Delete the batches that the cluster does not have; return the error with the counts."""
     batches = submission.batches
     if len(unsent) == len(batches):
         shutil.rmtree(submission.folder, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Job arrays through submitit: it writes the script (options, log paths, `srun`), and nothing is pickled.
+"""Job arrays through submitit, which writes the script (options, log paths, `srun`).
 
-What its public interface submits are pickled functions. The tasks of an array read what they do from a batch
-folder instead, so only the function that writes scripts is taken from submitit, which is private to it:
-tests/slurm/test_executor.py holds what is expected of it. `sbatch` is called here: once a batch.
+submitit's public interface submits pickled functions. Array tasks here read their runs from a batch folder
+instead, so this module uses only submitit's private function that writes scripts, whose behaviour
+tests/slurm/test_executor.py pins. `sbatch` is called here, once per batch.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SCRIPT = "submission.sh"
 
 
 def script(batch: Batch, profile: Profile, n_tasks: int, at_a_time: int, after: str | None) -> str:
-    """Return the text that `sbatch` gets; `after` is the job that must be over first."""
+    """Return the script for `sbatch`; `after` is the id of the job that must end first."""
     if "%" in str(batch.folder):
         raise SteppeError(
             f"{batch.folder}: SLURM would replace what follows % in a log's path; choose another --store"
         )
     python = profile.python or shlex.quote(sys.executable)
     return _make_sbatch_string(
-        # -P: the folder in which somebody submits may hold a `slurm` or `suite` of its own.
+        # -P: the working directory may hold another package named `slurm` or `suite`.
         command=f"{python} -u -P -m slurm.worker {shlex.quote(str(batch.folder))}",
         folder=batch.folder,
         map_count=n_tasks,
@@ -44,7 +44,7 @@ def script(batch: Batch, profile: Profile, n_tasks: int, at_a_time: int, after: 
 
 
 def options(batch: Batch, profile: Profile) -> dict[str, Any]:
-    """Translate a profile into submitit's words."""
+    """Translate a profile into submitit's options."""
     gpus = f"gpu:{profile.gpu_type}:{profile.gpus}" if profile.gpu_type else f"gpu:{profile.gpus}"
     extra = {key: True if value == "" else value for key, value in profile.extra.items()}
     return {
@@ -59,15 +59,15 @@ def options(batch: Batch, profile: Profile) -> dict[str, Any]:
         "cpus_per_task": profile.cpus,
         "mem": profile.memory or None,
         "time": profile.time_min,
-        "wckey": None,  # submitit's own would be refused where such keys are controlled
+        "wckey": None,  # clusters that control such keys refuse submitit's default
         "stderr_to_stdout": True,
-        # Newer versions of srun do not take the number of CPUs from the job. One process that fails ends the
-        # task, as the others could only wait for it.
+        # Newer versions of srun do not take the number of CPUs from the job. A failing process ends the task,
+        # as the other ranks would wait for it forever.
         "srun_args": [
             f"--cpus-per-task={profile.cpus}",
             *(["--kill-on-bad-exit=1"] if profile.ranks > 1 else []),
         ],
-        # This Steppe comes before whatever the set-up lines made of PYTHONPATH.
+        # Prepended after the set-up lines, which may change PYTHONPATH.
         "setup": [
             *profile.setup,
             f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+{os.pathsep}$PYTHONPATH}}",
@@ -77,14 +77,14 @@ def options(batch: Batch, profile: Profile) -> dict[str, Any]:
 
 
 def submit(batch: Batch, text: str) -> str:
-    """Hand a batch over to the cluster with this script and return the job's id.
+    """Submit a batch with this script and return the job id.
 
-    Raises SteppeError where the cluster refuses it, `Silent` where that is not known.
+    Raises SteppeError if the cluster refuses it, and `Silent` if the outcome is unknown.
     """
     path = batch.folder / SCRIPT
     write_whole(path, text.encode(), flush=False)
     answer = ask("sbatch", str(path))
     job = re.search(r"job (\d+)", answer)
-    if job is None:  # it did not refuse, so there is a job, which its name will tell
+    if job is None:  # sbatch succeeded, so the job exists and will be recognised by its name
         raise Silent(f"`sbatch` gave no job id but {answer.strip()!r}")
     return job[1]

@@ -1,13 +1,13 @@
-"""Runs into packs (array tasks), packs into batches (job arrays): pure arithmetic.
+"""Assigns runs to packs (array tasks) and packs to batches (job arrays); pure arithmetic.
 
-The runs of one task and seed are a block: optimizers are compared within it, so its runs share a pack, and
-with it a machine, where they fit. Blocks keep the order in which they were asked for, task by task and seed
-by seed: a sweep that is cut short has compared all optimizers on the seeds that it reached. Within a block
-the longest run comes first. Packs are even as far as whole blocks allow; one too large for a pack is split.
+The runs of one task and seed form a block. Optimizers are compared within a block, so its runs share a pack,
+and thus a machine, if they fit. Blocks keep the requested order, task by task and seed by seed: a sweep that
+stops early has compared all optimizers on the seeds that it reached. Within a block the longest run comes
+first. Packs are as even as whole blocks allow; a block too large for a pack is split.
 
-How long runs take is known where runs like them were measured; where not all of them are, cost in
-sample-gradients stands in for it, and a run of unknown time has a task of its own, as it is unknown how many
-of them a time limit holds. A task works through its runs in their order, `side` of them at a time.
+Expected seconds come from similar runs. If some run has none, cost in sample-gradients replaces seconds, and
+each run without a forecast gets its own task, as the number that fits a time limit is unknown. A task runs
+its pack in order, `side` runs at a time.
 """
 
 from __future__ import annotations
@@ -23,41 +23,40 @@ from slurm.submission import Pack
 from suite.errors import SteppeError
 
 CHUNK = 1000
-"""Most tasks of a batch: one less than SLURM's default allows, few enough that a refused `sbatch` and a stray
-`scancel` concern a part of a sweep and that a folder of logs can be listed, many enough for 100 calls of
-`sbatch` at 100,000 tasks."""
+"""Maximum tasks of a batch: one less than SLURM's default limit. A refused `sbatch` or a stray `scancel`
+affects only part of a sweep, a folder of logs can be listed, and 100,000 tasks take 100 calls of `sbatch`."""
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run is expected to take."""
+    """Expected cost of a run."""
 
     run_id: str
     cost: float
-    """Sample-gradients, or epochs where those are known of no run."""
+    """Sample-gradients of every run, or epochs of every run if some run's are unknown."""
     seconds: float | None = None
-    """None where nothing like it was measured."""
+    """None if no similar run was measured."""
     block: str = ""
-    """Names its task and seed."""
+    """Identifies its task and seed."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Packs in the order in which they are to start."""
+    """Packs in the order of their start."""
 
     packs: tuple[Pack, ...]
     longest_s: float | None
-    """What the longest of them is expected to take; None where a run's time is unknown."""
+    """Expected seconds of the longest pack; None if a run's time is unknown."""
     total_s: float | None
-    """Of all tasks together."""
+    """Expected seconds of all packs together; None if a run's time is unknown."""
     notes: tuple[str, ...] = ()
-    """What the user should know of the decisions made here, a line each."""
+    """Lines for the user about the packing."""
 
 
 def pack(runs: Sequence[RunCost], profile: Profile, room: int, why: str) -> Packed:
-    """Put runs into at most `room` array tasks; `why` names the limit on them.
+    """Pack runs into at most `room` array tasks; `why` names the limit on their number.
 
-    Raises SteppeError where there is no room at all.
+    Raises SteppeError if `room` is less than 1.
     """
     if room < 1:
         raise SteppeError(f"no room for another task: {why}; wait until some are over, then submit again")
@@ -71,15 +70,15 @@ def pack(runs: Sequence[RunCost], profile: Profile, room: int, why: str) -> Pack
         wanted, bins = len(bins), _spread(ordered, room, len(ordered))
         notes.append(f"packs enlarged: {wanted} tasks would exceed {why}; {len(bins)} fit")
     notes += _warnings(ordered, bins, profile)
-    packs = tuple(tuple(run.run_id for run in one) for one in bins)
+    packs = tuple(tuple(run.run_id for run in runs) for runs in bins)
     if not _all_timed(ordered):
         return Packed(packs, None, None, tuple(notes))
-    spans = [_span(one, profile) for one in bins]
+    spans = [_span(runs, profile) for runs in bins]
     return Packed(packs, max(spans), math.fsum(spans), tuple(notes))
 
 
 def order(runs: Sequence[RunCost]) -> list[RunCost]:
-    """Sort by block, in the order of their first runs, the longest of a block first; equals keep theirs."""
+    """Sort stably by block, in the order of first runs, and the longest run of a block first."""
     place: dict[str, int] = {}
     for run in runs:
         place.setdefault(run.block, len(place))
@@ -92,7 +91,7 @@ def _all_timed(runs: Iterable[RunCost]) -> bool:
 
 
 def _weight_of(runs: Iterable[RunCost]) -> Callable[[RunCost], float]:
-    """Return what tells how much a run is to do: its seconds where they are known of all, else its cost."""
+    """Return the weight of a run: its seconds if those of all runs are known, else its cost."""
     return _seconds if _all_timed(runs) else lambda run: run.cost
 
 
@@ -100,14 +99,14 @@ def _seconds(run: RunCost) -> float:
     return run.seconds or 0.0
 
 
-def _span(one: Sequence[RunCost], profile: Profile) -> float:
-    """Bound the seconds of a pack from above: whatever the order, no worker ends later (Graham 1966)."""
-    longest, side = max(map(_seconds, one)), profile.side_by_side
-    return longest + (math.fsum(map(_seconds, one)) - longest) / side if len(one) > side else longest
+def _span(pack: Sequence[RunCost], profile: Profile) -> float:
+    """Return an upper bound on the seconds of a pack, for any order of its runs (Graham 1966)."""
+    longest, side = max(map(_seconds, pack)), profile.side_by_side
+    return longest + (math.fsum(map(_seconds, pack)) - longest) / side if len(pack) > side else longest
 
 
 def _timed(ordered: Sequence[RunCost], profile: Profile) -> list[list[RunCost]]:
-    """Fill packs to `profile.pack_min`; runs that are as long themselves are only put with each other."""
+    """Fill packs to `profile.pack_min`; longer runs share a pack only with each other, one a worker."""
     target, side = min(60.0 * profile.pack_min, profile.usable_s), profile.side_by_side
     known = [run for run in ordered if run.seconds is not None]
     long = [run for run in known if _seconds(run) >= target]
@@ -118,11 +117,11 @@ def _timed(ordered: Sequence[RunCost], profile: Profile) -> list[list[RunCost]]:
         n = math.ceil(math.fsum(map(_seconds, short)) / (side * target)) or 1
         bins += _within(short, n, len(short), profile)
     place = {run.run_id: i for i, run in enumerate(ordered)}
-    return sorted(bins, key=lambda one: place[one[0].run_id])
+    return sorted(bins, key=lambda runs: place[runs[0].run_id])
 
 
 def _within(ordered: Sequence[RunCost], n: int, most: int, profile: Profile) -> list[list[RunCost]]:
-    """Spread over n packs, and over more while one of several runs would meet the time limit."""
+    """Spread over n packs, or more while a pack with waiting runs exceeds the time limit."""
     while True:
         bins = _spread(ordered, n, most)
         excess = max(_cut(bins, profile, 0.0), default=0.0) / profile.usable_s
@@ -132,24 +131,24 @@ def _within(ordered: Sequence[RunCost], n: int, most: int, profile: Profile) -> 
 
 
 def _cut(bins: Sequence[Sequence[RunCost]], profile: Profile, above_s: float) -> list[float]:
-    """Return the seconds of packs above `above_s`, of those whose runs do not all start at once."""
-    spans = [_span(one, profile) for one in bins if len(one) > profile.side_by_side]
+    """Return the spans over `above_s` of the packs whose runs do not all start at once."""
+    spans = [_span(runs, profile) for runs in bins if len(runs) > profile.side_by_side]
     return [span for span in spans if span > above_s]
 
 
 def _spread(ordered: Sequence[RunCost], n: int, most: int) -> list[list[RunCost]]:
-    """Cut runs, in their order, into about n packs of at most `most`; into more only where `most` wants it.
+    """Cut runs, in order, into about n packs of at most `most` runs; into more only if `most` requires it.
 
-    A block stays whole unless it is half as large again as a pack's share, or has more than `most` runs.
+    A block stays whole unless it exceeds 1.5 times a pack's share, or has more than `most` runs.
     """
     if n >= len(ordered):
         return [[run] for run in ordered]
     weigh = _weight_of(ordered)
     share = math.fsum(map(weigh, ordered)) / n
     bins: list[list[RunCost]] = [[]]
-    rest, inside = share * n, 0.0  # of all packs that are not closed, and of the one that is filled
-    for _, some in itertools.groupby(ordered, key=lambda run: run.block):
-        block = list(some)
+    rest, inside = share * n, 0.0  # weights of all packs not yet closed, and of the current pack so far
+    for _, group in itertools.groupby(ordered, key=lambda run: run.block):
+        block = list(group)
         wanted = round(math.fsum(map(weigh, block)) / share) if share else 1
         for part in _parts(block, max(1, wanted, math.ceil(len(block) / most)), most, weigh):
             weight = math.fsum(map(weigh, part))
@@ -166,7 +165,7 @@ def _spread(ordered: Sequence[RunCost], n: int, most: int) -> list[list[RunCost]
 def _parts(
     block: Sequence[RunCost], n: int, most: int, weigh: Callable[[RunCost], float]
 ) -> list[list[RunCost]]:
-    """Deal a block out to n parts of at most `most` runs, the longest first, always to the lightest."""
+    """Deal a block to n parts of at most `most` runs: each run, longest first, to the lightest part."""
     parts: list[list[RunCost]] = [[] for _ in range(min(n, len(block)))]
     heap = [(0.0, i) for i in range(len(parts))]
     for run in block:
@@ -201,8 +200,8 @@ def _warnings(
         )
 
 
-def _count(some: Sequence[object], noun: str) -> str:
-    return f"{len(some)} {noun}{'s' if len(some) > 1 else ''}"
+def _count(items: Sequence[object], noun: str) -> str:
+    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''}"
 
 
 def _hours(seconds: float) -> str:
@@ -211,7 +210,7 @@ def _hours(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class ArrayJob:
-    """One batch of a submission: its packs, how many run at a time, and the batch that must be over first."""
+    """One batch of a submission: its packs, how many run at a time, and the batch that must end first."""
 
     packs: tuple[Pack, ...]
     at_a_time: int
@@ -219,11 +218,11 @@ class ArrayJob:
 
 
 def batches(packs: Sequence[Pack], max_array_size: int, max_running: int) -> list[ArrayJob]:
-    """Cut packs into job arrays so that together no more than `max_running` of them run (0: no cap).
+    """Cut packs into job arrays of which at most `max_running` tasks run at a time (0: no cap).
 
-    SLURM caps an array and not a submission, so the arrays share the cap; packs are dealt out in turn, so
-    that they start in their order and none of the cap lies idle before the end. Where there are more arrays
-    than the cap allows tasks, these form as many chains, a link of which starts after the one before.
+    SLURM caps an array, not a submission, so the arrays share the cap. Packs are dealt round-robin: they
+    start in order, and the whole cap is in use until the end. If there are more arrays than `max_running`,
+    they form `max_running` chains in which each array starts after the previous one.
     """
     chunk = max(1, min(max_array_size, CHUNK))
     n = math.ceil(len(packs) / chunk)

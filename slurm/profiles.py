@@ -1,7 +1,7 @@
-"""What a cluster is to be asked for, in a TOML file of few lines: `steppe submit --profile NAME`.
+"""Profiles: the resources of an array task in a short TOML file, for `steppe submit --profile NAME`.
 
-A profile is looked for in the folder that STEPPE_PROFILES names, then in slurm/profiles/, where there is one
-for each common set-up; a path names a file directly. Its keys are the fields of `Profile`.
+A name is looked up in the folder that STEPPE_PROFILES names, then in slurm/profiles/, which has an example
+for each common set-up; a path names a file directly. The keys are the fields of `Profile`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,24 @@ RESERVED = frozenset((
     "ntasks", "export", "wrap", "parsable", "test-only", "wait",
     "quiet", "clusters", "cluster-constraint", "chdir",
 ))  # fmt: skip
-"""Options of sbatch on which dispatch itself depends."""
+"""Options of sbatch that dispatch sets itself."""
 
 _KEYS_OF = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
     "nodes": "nodes", "ntasks-per-node": "processes", "gres": "gpus", "gpus": "gpus", "gpus-per-node": "gpus",
     "cpus-per-task": "cpus", "mem": "memory", "time": "time_min",
 }  # fmt: skip
-"""Options of sbatch that have a key of their own."""
-
+"""Options of sbatch and the profile keys that set them."""
 
 _SOME = Meta(ge=0, le=1024)
 
 
 class Profile(Struct, frozen=True):
-    """What an array task asks for, and how runs are put into tasks."""
+    """Resources of an array task, and the rules by which runs are packed into tasks."""
 
     name: str
     partition: str = ""
-    """Empty is the cluster's default; several, separated by commas: whichever is free first."""
+    """Empty is the cluster's default; of several, separated by commas, SLURM takes the first free one."""
     account: str = ""
     qos: str = ""
     constraint: str = ""
@@ -52,31 +51,31 @@ class Profile(Struct, frozen=True):
     nodes: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """Nodes of a task."""
     processes: Annotated[int, Meta(ge=1, le=1024)] = 1
-    """Of a task on each of its nodes. Where there are several in all, they share every run: its ranks."""
+    """Processes of a task on each node. If nodes x processes > 1, they are the ranks of every run."""
     gpus: Annotated[int, _SOME] = 0
-    """Of a task on each of its nodes."""
+    """GPUs of a task on each node."""
     gpu_type: str = ""
-    """As `sinfo -o %G` lists it; empty is any."""
+    """GPU type as listed by `sinfo -o %G`; empty is any."""
     cpus: Annotated[int, Meta(ge=1, le=100_000)] = 1
-    """Of each process."""
+    """CPUs of each process."""
     memory: str = ""
-    """Of a task on each of its nodes, with its unit: 500M, 16G; empty is the partition's default."""
+    """Memory of a task on each node, with unit: 500M, 16G; empty is the partition's default."""
     time_min: Annotated[int, Meta(ge=1, le=10_000_000)] = 60
-    """Time limit of a task. A run may take longer: it saves, and its task is requeued."""
+    """Time limit of a task in minutes. A longer run checkpoints, and its task is requeued."""
     max_running: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """Tasks of one submission that run at a time; 0 is as many as there is room for."""
+    """Maximum running tasks of one submission; 0 is no cap."""
     workers: Annotated[int, _SOME] = 0
-    """Runs side by side in a task; 0 is one a GPU, or one."""
+    """Concurrent runs in a task; 0 is one per GPU, or one without GPUs."""
     pack_min: Annotated[float, Meta(ge=0, le=1_000_000)] = 15.0
-    """Short runs share a task until it is expected to take so many minutes."""
+    """Minutes up to which short runs are packed into one task."""
     pack: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """Runs a task at most, whatever they take; 0 is by expected time."""
+    """Maximum runs per task, whatever their time; 0 packs by expected time."""
     signal_s: Annotated[int, Meta(ge=1, le=65_535)] = 120
-    """Seconds before the time limit at which runs are told to save."""
+    """Seconds before the time limit at which runs are signalled to checkpoint."""
     setup: tuple[str, ...] = ()
-    """Shell lines that run on the node first, such as `module load cuda`."""
+    """Shell lines that run first on the node, such as `module load cuda`."""
     python: str = ""
-    """Command that starts Python on the node; empty is the one that submits."""
+    """Command that starts Python on the node; empty is the submitting Python."""
     extra: dict[str, Any] = {}
     """Further options of sbatch: a text, a number, or true for an option without a value."""
 
@@ -85,7 +84,7 @@ class Profile(Struct, frozen=True):
             raise SteppeError(f"profile {self.name}: {mistake}")
 
     def _mistakes(self) -> Iterator[str]:
-        """Say what is wrong with values that are of the right type and within bounds."""
+        """Yield errors in values that have the right type and bounds."""
         if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
             yield f"memory = {self.memory!r} is no amount; write 500M or 16G"
         if self.gpu_type and not self.gpus:
@@ -111,14 +110,14 @@ class Profile(Struct, frozen=True):
                 yield f"extra.{key} has a key of its own; use {_KEYS_OF[key]}"
             if value is False or not isinstance(value, str | int | float):
                 yield f"extra.{key} = {value!r} is not a text, a number or true"
-        words = (self.partition, self.account, self.qos, self.constraint, self.gpu_type, self.python)
-        for text in (*words, *self.setup, *map(str, self.extra.values())):
+        texts = (self.partition, self.account, self.qos, self.constraint, self.gpu_type, self.python)
+        for text in (*texts, *self.setup, *map(str, self.extra.values())):
             if "\n" in text:
                 yield f"{text!r} has a line break in it; write it in one line"
 
     @property
     def ranks(self) -> int:
-        """Processes that share a run."""
+        """Number of processes that share a run."""
         return self.nodes * self.processes
 
     @property
@@ -128,46 +127,44 @@ class Profile(Struct, frozen=True):
 
     @property
     def side_by_side(self) -> int:
-        """Runs at a time in a task."""
+        """Number of concurrent runs in a task."""
         return 1 if self.ranks > 1 else self.workers or max(1, self.gpus)
 
     @property
     def usable_s(self) -> float:
-        """Seconds of a task before it is told to save."""
+        """Seconds of a task before the signal to checkpoint."""
         return 60.0 * self.time_min - self.signal_s
 
 
 def checked(raw: Mapping[str, Any], where: str) -> Profile:
-    """Check the keys of a profile and what they hold; `where` names it in a SteppeError."""
+    """Validate a profile's keys and values; `where` names the profile in a SteppeError."""
     for key in raw:
         if key not in Profile.__struct_fields__:
             raise unknown(f"key in profile {where}", key, {*Profile.__struct_fields__} - {"name"})
     try:
         return msgspec.convert(raw, Profile)
     except msgspec.ValidationError as error:
-        expected, _, place = str(error).partition(" - at `$.")
-        key = re.split(r"\W", place)[0]
+        expected, _, location = str(error).partition(" - at `$.")
+        key = re.split(r"\W", location)[0]
         raise SteppeError(f"profile {where}: {key} = {raw[key]!r}: {expected}") from None
 
 
 def names() -> dict[str, Path]:
-    """Every profile by name, with its file; one in STEPPE_PROFILES hides a built-in one of its name."""
-    found = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    """Return the file of every profile by name; one in STEPPE_PROFILES overrides a built-in one."""
     own = os.environ.get(VARIABLE)
-    if own:
-        if not Path(own).is_dir():
-            raise SteppeError(f"no folder {own}, which {VARIABLE} names; create it, or unset the variable")
-        found |= {path.stem: path for path in sorted(Path(own).glob("*.toml"))}
-    return found
+    if own and not Path(own).is_dir():
+        raise SteppeError(f"no folder {own}, which {VARIABLE} names; create it, or unset the variable")
+    folders = [FOLDER, *([Path(own)] if own else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
 def load(name: str, **instead: int) -> Profile:
-    """Read the profile of that name, or in the file of that path; `instead` replaces what it says."""
-    path = Path(os.path.expanduser(name))  # Path's own raises where ~somebody is nobody here
+    """Read the profile of that name or path; `instead` overrides its keys."""
+    path = Path(os.path.expanduser(name))  # Path.expanduser raises for an unknown ~user
     if path.suffix != ".toml" and os.sep not in name:
         known = names()
         if name not in known:
-            hint = f"or the path of a TOML file; your own belong into ${VARIABLE}/NAME.toml"
+            hint = f"or the path of a TOML file; put your own into ${VARIABLE}/NAME.toml"
             raise unknown("profile", name, known, hint)
         path = known[name]
     try:

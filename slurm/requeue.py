@@ -1,7 +1,8 @@
-"""A task that was warned goes on in a start of its own, as long as that leads anywhere."""
+"""Requeues a task after SLURM's warning, unless repeated starts make no progress."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,30 +14,30 @@ from suite.store.folders import RunFolder
 from suite.workers.signals import held
 
 IDLE_STARTS = 2
-"""After so many starts that used up their time and brought no run further, a task is not requeued again."""
+"""Number of full-length starts without progress after which a task is not requeued again."""
 
 _USED_UP = 0.8
 _EARLY_S = 60.0
-"""A start has used up its time after this share of it, less these seconds: some of it went by before this
-process began, and SLURM, which looks at its limits once a minute, warns that much early."""
+"""A start counts as full-length after this share of its time minus these seconds: part of the time passes
+before this process begins, and SLURM checks limits once a minute and may warn that much early."""
 
 _PAUSES_S = (1.0, 2.0, 4.0)
 _ANSWER_S = 10.0
 
-_Marks = frozenset[tuple[Path, int]]
+_Progress = frozenset[tuple[Path, int]]
 
 
 class Requeue:
-    """Asks SLURM, once, to start this task again, and counts the starts that led nowhere.
+    """Requests one requeue of this task from SLURM, and counts starts without progress.
 
-    Made as the start begins. One that ends before its time was preempted: that it led nowhere tells nothing
-    of the next, and it is not counted.
+    Construct it when the start begins. A start that ends early was preempted and is not counted, because its
+    lack of progress does not predict that of the next start.
 
     Args:
-        job: SLURM's name of the task.
-        note: file that keeps the count from one start to the next.
-        usable_s: seconds that a start has until SLURM warns of its time limit; 0: every start counts.
-        clock: for tests.
+        job: SLURM's id of the array task.
+        note: file that keeps the count across starts.
+        usable_s: seconds of a start before SLURM's warning of the time limit; 0: every start counts.
+        clock: monotonic clock, for tests.
 
     """
 
@@ -44,27 +45,27 @@ class Requeue:
         self, job: str, note: Path, usable_s: float = 0.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.decided = False
-        """Whether it was asked for, or given up."""
+        """Whether the requeue was requested or given up."""
         self.hopeless = False
-        """Whether it was given up, as it would lead nowhere."""
+        """Whether the requeue was given up for lack of progress."""
         self._job, self._note = job, note
         self._clock, self._full_at = clock, clock() + _USED_UP * usable_s - _EARLY_S
-        self._begun: dict[RunFolder, _Marks] = {}
+        self._begun: dict[RunFolder, _Progress] = {}
 
     def begun(self, run: RunFolder) -> None:
-        """Remember where a run stands that starts now."""
-        self._begun.setdefault(run, _marks(run))
+        """Store the progress of a run that starts now."""
+        self._begun.setdefault(run, _progress(run))
 
     def request(self) -> str:
-        """Requeue the task if its runs got on; return what came of it, in words for the log."""
+        """Requeue the task if a run made progress; return the outcome in words for the log."""
         self.decided = True
-        further = any(_marks(run) - before for run, before in self._begun.items())
-        idle = 0 if further else self._idle() + (self._clock() >= self._full_at)
+        progressed = any(_progress(run) - before for run, before in self._begun.items())
+        idle = 0 if progressed else self._idle() + (self._clock() >= self._full_at)
         if idle >= IDLE_STARTS:
             self.hopeless = True
             return f"not requeued: {idle} starts brought no run further before their time limit"
         try:
-            if idle or self._note.exists():  # before the request: it may end this process
+            if idle or self._note.exists():  # written first, as the request may end this process
                 write_whole(self._note, str(idle).encode())
             self._ask()
         except SteppeError as error:
@@ -72,22 +73,22 @@ class Requeue:
         return "requeued"
 
     def _ask(self) -> None:
-        """Ask until there is an answer: tasks that meet a limit together may be too many at a time."""
-        unheard = False
+        """Retry while SLURM does not answer: many tasks may meet their limit at once and overload it."""
+        unanswered = False
         for pause_s in (*_PAUSES_S, None):
             try:
-                with held():  # else the signals of the very requeue might strike the one who asks
+                with held():  # the signals of this requeue must not kill scontrol
                     ask("scontrol", "requeue", self._job, timeout_s=_ANSWER_S)
                 return
             except Silent:
                 if pause_s is None:
                     raise
-                unheard = True
+                unanswered = True
                 time.sleep(pause_s)
             except SteppeError:
-                if not unheard:
+                if not unanswered:
                     raise
-                return  # it is refused as it was done at the time before
+                return  # refused because the unanswered request took effect
 
     def _idle(self) -> int:
         try:
@@ -96,12 +97,10 @@ class Requeue:
             return 0
 
 
-def _marks(run: RunFolder) -> _Marks:
-    """What a later start can build on: the run's checkpoints, and its record."""
-    found = set()
+def _progress(run: RunFolder) -> _Progress:
+    """Return path and modification time of each checkpoint and of the record of a run."""
+    files = set()
     for path in (*run.path.glob("attempts/*/checkpoint.pt"), run.path / "result.json"):
-        try:
-            found.add((path, path.stat().st_mtime_ns))
-        except OSError:  # removed just now, or not there
-            continue
-    return frozenset(found)
+        with contextlib.suppress(OSError):  # missing, or removed just now
+            files.add((path, path.stat().st_mtime_ns))
+    return frozenset(files)

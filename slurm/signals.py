@@ -1,7 +1,7 @@
-"""SLURM's signals: a warning (SIGUSR2) some time before a task's end, a last one (SIGTERM) seconds before it.
+"""SLURM's signals: a warning (SIGUSR2) minutes before a task ends, a last call (SIGTERM) seconds before.
 
-The warning comes before a time limit or a preemption, after which the task may go on in a start of its own.
-The last call comes with whatever ends a task, a cancellation among them.
+The warning precedes a time limit or a preemption, after which the task may be requeued. The last call
+precedes every end of a task, including a cancellation.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _TURN_S = 0.2
 
 
 class SignalState:
-    """Notes the signals that this process gets, from its making on, instead of dying of them."""
+    """Installs handlers that record the signals of this process instead of ending it."""
 
     def __init__(self) -> None:
         self.last = False
-        """Whether the last call came."""
+        """Whether the last call arrived."""
         self._warned_at: float | None = None
         signal.signal(signal.SIGUSR2, self._warn)
         for number in _LAST:
@@ -33,7 +33,7 @@ class SignalState:
 
     @property
     def warned_s(self) -> float | None:
-        """Seconds since the warning; None where none came."""
+        """Seconds since the warning; None before it."""
         return None if self._warned_at is None else time.monotonic() - self._warned_at
 
     @property
@@ -42,13 +42,13 @@ class SignalState:
         return self.last or self._warned_at is not None
 
     def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until a signal."""
+        """Sleep for this time or until a signal arrives."""
         until = time.monotonic() + seconds
         while not self.any and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TURN_S))
 
     @staticmethod
     def close() -> None:
-        """Ignore signals: one would kill an interpreter that shuts down, and its exit code with it."""
+        """Ignore further signals, which could kill the interpreter at shutdown and change its exit code."""
         for number in (signal.SIGUSR2, *_LAST):
             signal.signal(number, signal.SIG_IGN)

@@ -1,9 +1,9 @@
-"""Where the runs that were handed to SLURM are: the store's submissions, and one look at the queue.
+"""Places of submitted runs, from the store's submissions and one query of the queue.
 
-A job is recognised by its name, so its id need not have been written down. Whatever left the queue without a
-record is looked up by one call of sacct; without accounting it has simply left. What SLURM says of a job is
-believed at once where it is final. A lost node or a preemption may be followed by a requeue, so there the job
-counts as pending for a moment. Nothing here loads torch or submitit.
+Jobs are recognised by name, so a job id that was never written down does not matter. One call of sacct looks
+up tasks that left the queue without a record; without accounting their state is just "left". Final states
+count at once. A node failure or a preemption may be followed by a requeue, so such a job counts as pending
+for `GRACE_S`. This module loads neither torch nor submitit.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from suite.status.scheduler import WAIT_S, Placed
 from suite.store.folders import Store
 
 GRACE_S = 15.0
-"""How long a state in `_TRANSIENT` has to last before it is believed."""
+"""Seconds after which a state in `_TRANSIENT` counts as final."""
 
 _PENDING = {
     "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
 }  # fmt: skip
 _TRANSIENT = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
 OVER = _TRANSIENT | {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
-"""States of a job that is not in the queue any more."""
+"""States of a job that has left the queue."""
 _HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
 _NEVER = {
     "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS",
     "JobHeldAdmin", "PartitionInactive", "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
 }  # fmt: skip
-"""Reasons of a wait that does not end by itself and that releasing the job does not end either."""
+"""Reasons for which a job waits forever, even after a release."""
 
 _RANK = {"running": 2, "pending": 1, "left": 0}
 _QUEUE = ("squeue", "--all", "--array", "--states=all", "--noheader", "--format=%i|%j|%T|%e|%N|%r")
@@ -47,27 +47,27 @@ _Key = tuple[str, int, int]  # submission, batch, array task
 
 @dataclass(frozen=True)
 class Task:
-    """An array task as the queue has it."""
+    """An array task in the queue."""
 
     batch: Batch
     number: int
     job: str
-    """As SLURM writes it: 123_4."""
+    """SLURM's id of the task: 123_4."""
     state: str
     """One of `suite.status.scheduler.STATES`."""
     word: str
-    """The state in SLURM's word."""
+    """SLURM's name of the state."""
     reason: str = ""
     node: str = ""
 
     @property
     def array(self) -> str:
-        """The id of its job array."""
+        """Id of its job array."""
         return self.job.partition("_")[0]
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The runs that it holds."""
+        """Ids of its runs."""
         packs = self.batch.packs
         return packs[self.number] if self.number < len(packs) else ()
 
@@ -76,12 +76,12 @@ class Task:
         """Whether this user may cancel it."""
         try:
             return os.getuid() in (0, self.batch.folder.stat().st_uid)
-        except FileNotFoundError:  # deleted since it was listed
+        except FileNotFoundError:  # deleted after it was listed
             return False
 
     @property
     def hint(self) -> str:
-        """The command that helps where it waits for somebody."""
+        """The command for the user if the task cannot start without it, else empty."""
         if self.state == "pending" and self.reason in _NEVER:
             return f"steppe cancel {self.batch.submission}"
         if self.state == "pending" and (self.word in _HELD or "held" in self.reason.lower()):
@@ -90,46 +90,46 @@ class Task:
 
 
 def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[str, Placed]:
-    """Find the newest place of every run that was ever handed to SLURM; a place in the queue wins.
+    """Return the place of every submitted run: its newest task, unless only an older one is in the queue.
 
-    `patient`: while somebody holds the lock, batches that SLURM has not got yet are on their way to it.
-    Raises SteppeError where SLURM does not answer within `wait_s`; it is not asked where every run has its
+    `patient`: while another process holds the lock, batches without a job count as being submitted.
+    Raises SteppeError if SLURM does not answer within `wait_s`. SLURM is not queried if every run has a
     record.
     """
     until = time.monotonic() + wait_s
-    every, store = submissions(root), Store(root)
-    batches = {key: batch for key, batch in _batches(every).items() if _has_packs(batch)}
-    handed = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
-    unfinished = {run_id for run_id in handed if not store.is_done(run_id)}
-    coming = every[-1].name if patient and every and taken(root) else ""
-    # Looked at before the queue is: what is handed over in between is not in its answer.
-    unsubmitted = {key for key, batch in batches.items() if batch.submission == coming and batch.job is None}
-    tasks = _newest(_queued(every, batches, wait_s)) if unfinished else {}
+    known, store = submissions(root), Store(root)
+    batches = {key: batch for key, batch in _batches(known).items() if _has_packs(batch)}
+    submitted = {run_id for batch in batches.values() for pack in batch.packs for run_id in pack}
+    unfinished = {run_id for run_id in submitted if not store.is_done(run_id)}
+    newest = known[-1].name if patient and known and taken(root) else ""
+    # Read before the queue, whose answer lacks batches that are submitted in between.
+    unsubmitted = {key for key, batch in batches.items() if batch.submission == newest and batch.job is None}
+    tasks = _newest(_queued(known, batches, wait_s)) if unfinished else {}
     places = _places(batches, tasks)
     left = {key for run_id, key in places.items() if run_id in unfinished and key not in tasks}
     accounting = _accounting({batches[key[:2]] for key in left}, until - time.monotonic())
-    workers = {one.name: _workers(one) for one in every}
+    workers = {submission.name: _workers(submission) for submission in known}
     placed: dict[_Key, Placed] = {}
     for key in set(places.values()):
         batch = batches[key[:2]]
-        task = tasks.get(key) or _gone(batch, key[2], accounting, unsubmitted)
+        task = tasks.get(key) or _absent(batch, key[2], accounting, unsubmitted)
         placed[key] = _placed(task, workers[batch.submission])
     return {run_id: placed[key] for run_id, key in places.items()}
 
 
 def in_queue(root: Path) -> list[Task]:
-    """List the tasks of this store that wait or run, by job."""
-    every = submissions(root)
-    batches = _batches(every)
-    return [task for task in _queued(every, batches, WAIT_S) if task.state != "left"] if batches else []
+    """Return the pending and running tasks of this store."""
+    known = submissions(root)
+    batches = _batches(known)
+    return [task for task in _queued(known, batches, WAIT_S) if task.state != "left"] if batches else []
 
 
-def cancel(every: Iterable[Task], chosen: Iterable[Task]) -> None:
-    """Write down that the user takes tasks back, so that they stay back; then tell the cluster.
+def cancel(queue: Iterable[Task], chosen: Iterable[Task]) -> None:
+    """Mark tasks as cancelled in the store, so that a requeued one ends at once; then cancel them in SLURM.
 
-    `every` are all tasks in the queue: a job array of which all are chosen is cancelled as a whole.
+    `queue` holds all tasks in the queue: a job array of which all tasks are chosen is cancelled as a whole.
     """
-    sizes = Counter(task.array for task in every)
+    sizes = Counter(task.array for task in queue)
     by_array: dict[str, list[Task]] = defaultdict(list)
     for task in chosen:
         by_array[task.array].append(task)
@@ -140,17 +140,17 @@ def cancel(every: Iterable[Task], chosen: Iterable[Task]) -> None:
     client.ask("scancel", *jobs)
 
 
-def _batches(every: Iterable[Submission]) -> dict[tuple[str, int], Batch]:
-    """List the batches of these submissions by name and number."""
-    found: dict[tuple[str, int], Batch] = {}
-    for one in every:
-        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-            found |= {(one.name, batch.number): batch for batch in one.batches}
-    return found
+def _batches(known: Iterable[Submission]) -> dict[tuple[str, int], Batch]:
+    """Return the batches of these submissions by submission name and number."""
+    batches: dict[tuple[str, int], Batch] = {}
+    for submission in known:
+        with contextlib.suppress(FileNotFoundError):  # deleted after it was listed
+            batches |= {(submission.name, batch.number): batch for batch in submission.batches}
+    return batches
 
 
 def _has_packs(batch: Batch) -> bool:
-    """Read its packs; whoever takes a batch back deletes them, and damaged ones are an error."""
+    """Whether the batch has packs; a missing file means that it is being deleted, a damaged one raises."""
     try:
         return bool(batch.packs)
     except SteppeError:
@@ -159,18 +159,18 @@ def _has_packs(batch: Batch) -> bool:
         return False
 
 
-def _workers(one: Submission) -> int:
-    """Read how many runs are side by side in its tasks; 1 where it is being taken back."""
+def _workers(submission: Submission) -> int:
+    """Return the number of concurrent runs in a task; 1 if the submission is being deleted."""
     try:
-        return one.config.profile.side_by_side
+        return submission.config.profile.side_by_side
     except SteppeError:
-        if (one.folder / "submission.json").exists():
+        if (submission.folder / "submission.json").exists():
             raise
         return 1
 
 
 def _places(batches: Mapping[tuple[str, int], Batch], tasks: Mapping[_Key, Task]) -> dict[str, _Key]:
-    """Return for each run the task that holds it: the newest, unless only an older one is in the queue."""
+    """Return the task of each run: its newest, unless only an older one is in the queue."""
     queued = {key for key, task in tasks.items() if task.state != "left"}
     places: dict[str, _Key] = {}
     for name, number in reversed([*batches]):
@@ -200,27 +200,27 @@ def _placed(task: Task, workers: int) -> Placed:
 
 
 def _queued(
-    every: Iterable[Submission], batches: Mapping[tuple[str, int], Batch], wait_s: float
+    known: Iterable[Submission], batches: Mapping[tuple[str, int], Batch], wait_s: float
 ) -> list[Task]:
-    """Ask squeue about all that the submitters of this store have in the queue, or had until lately."""
+    """Query squeue for the tasks of all users who submitted from this store, including recent ones."""
     users = {os.getuid()}
-    for one in every:
-        with contextlib.suppress(FileNotFoundError):  # taken back since it was listed
-            users.add(one.folder.stat().st_uid)
+    for submission in known:
+        with contextlib.suppress(FileNotFoundError):  # deleted after it was listed
+            users.add(submission.folder.stat().st_uid)
     text = client.ask(*_QUEUE, f"--user={','.join(map(str, sorted(users)))}", timeout_s=wait_s)
     now = time.time()
     tasks = [task for line in text.splitlines() if (task := _task(line, batches, now)) is not None]
     for task in tasks:
-        if task.batch.job is None:  # who submitted it was killed just then
+        if task.batch.job is None:  # the submitter was killed before it wrote the id
             with contextlib.suppress(SteppeError):
                 task.batch.set_job(task.array)
     return tasks
 
 
 def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Task | None:
-    """Read a line of squeue; None where the job is none of this store's."""
+    """Parse a line of squeue; None if the job does not belong to this store."""
     job, _, rest = line.partition("|")
-    name, *fields = rest.rsplit("|", 4)  # only a stranger's name may hold a bar
+    name, *fields = rest.rsplit("|", 4)  # names of foreign jobs may contain a bar
     key = batch_of(name)
     number = job.partition("_")[2]
     if len(fields) != 4 or key is None or key not in batches or not number.isdecimal():
@@ -238,7 +238,7 @@ def _task(line: str, batches: Mapping[tuple[str, int], Batch], now: float) -> Ta
 
 
 def _age_s(end: str, now: float) -> float:
-    """Seconds since a time that squeue wrote; endless where it does not tell one."""
+    """Return the seconds since a time that squeue printed; infinity if it printed none."""
     try:
         return now - time.mktime(time.strptime(end, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
@@ -246,7 +246,7 @@ def _age_s(end: str, now: float) -> float:
 
 
 def _newest(tasks: Iterable[Task]) -> dict[_Key, Task]:
-    """Tell the tasks apart by place; of two jobs of one batch, the one that is still to do or at work."""
+    """Index the tasks by place; if two jobs share a batch, a running or pending one wins."""
     best: dict[_Key, Task] = {}
     for task in tasks:
         key = (task.batch.submission, task.batch.number, task.number)
@@ -255,16 +255,16 @@ def _newest(tasks: Iterable[Task]) -> dict[_Key, Task]:
     return best
 
 
-# -- what left it ------------------------------------------------------------------------------------
+# -- tasks that left the queue -----------------------------------------------------------------------
 
 
-def _gone(
+def _absent(
     batch: Batch,
     number: int,
     accounting: Mapping[tuple[str, str], str],
     unsubmitted: Collection[tuple[str, int]],
 ) -> Task:
-    """Describe a task that the queue does not have."""
+    """Return the task of a place that the queue lacks."""
     job = batch.job
     if (batch.submission, batch.number) in unsubmitted:
         return Task(batch, number, "", "pending", "", "being submitted")
@@ -275,9 +275,9 @@ def _gone(
 
 
 def _accounting(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str], str]:
-    """Ask sacct how the tasks of these batches ended, by job and task; nothing without accounting.
+    """Query sacct for the end of these batches' tasks, by job and task; empty without accounting.
 
-    Tasks that ended before they began stand in one line, 123_[0-3,7], which is that of the task "".
+    sacct prints tasks that ended before they began in one line, 123_[0-3,7]; its key has the task "".
     """
     names = {batch.job: batch.job_name for batch in batches if batch.job is not None}
     if not names:
@@ -288,21 +288,21 @@ def _accounting(batches: Iterable[Batch], wait_s: float) -> dict[tuple[str, str]
         return {}
     ended = {}
     for line in text.splitlines():
-        one, _, rest = line.partition("|")
+        place, _, rest = line.partition("|")
         name, *fields = rest.rsplit("|", 2)
-        job, _, task = one.partition("_")
+        job, _, task = place.partition("_")
         if len(fields) == 2 and names.get(job) == name:
             ended[job, task if task.isdecimal() else ""] = _end(*fields)
     return ended
 
 
 def _end(state: str, exit_code: str) -> str:
-    """Write how a task ended, from sacct's words; nothing where it completed."""
+    """Describe the end of a task from sacct's fields; empty if it completed."""
     word = state.partition(" ")[0]  # CANCELLED by 0
     if word == "COMPLETED":
         return ""
     if word not in OVER:
-        return f"gone from the queue, {word} in the accounting"  # the controller forgot it
+        return f"gone from the queue, {word} in the accounting"  # the controller lost the job
     code, _, signal = exit_code.partition(":")
     if word != "FAILED":
         return word

@@ -1,15 +1,15 @@
-"""What was submitted, on disk before the cluster hears of it: batches of packs of runs.
+"""Submissions on disk, written before any job is submitted: batches of packs of runs.
 
-    STORE/slurm/NAME/                 NAME is the time and a random tail, so that names sort by time
-        submission.json               its config: profile, data, plugins, what every worker needs
-        key                           a secret by which the processes of a task know each other
-        N/                            batch N, one job array; its folder holds script and logs
-            packs.json                the run ids of each array task, in the order in which they run
-            job                       the job's id, once the cluster gave it
-        cancelled                 the numbers of the array tasks that `steppe cancel` took back, a line each
+    STORE/slurm/NAME/                 NAME is the time and a random suffix, so names sort by time
+        submission.json               the configuration: profile, data, plugins and more for the workers
+        key                           secret that authenticates the processes of a task to each other
+        N/                            batch N, one job array, with its script and logs
+            packs.json                the run ids of each array task, in the order of execution
+            job                       the job id, once the cluster assigned it
+            cancelled                 the numbers of the array tasks that `steppe cancel` removed, one a line
 
-A batch's job name tells which batch it is, so that a job is recognised in the queue even if whoever submitted
-it was killed before writing down its id. Nothing here loads torch or submitit.
+The job name identifies the batch, so a job is recognised in the queue even if the submitter was killed before
+it wrote the job id. This module loads neither torch nor submitit.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ Pack = tuple[str, ...]
 
 
 class SubmissionConfig(Struct, frozen=True):
-    """What a submission asks of the cluster, and what its workers need to know besides their runs."""
+    """Configuration of a submission for the cluster and the workers."""
 
     command: str
-    """What the user typed."""
+    """The user's command line."""
     profile: Profile
     checkpoint_s: float = 60.0
     data: str | None = None
@@ -59,7 +59,7 @@ class SubmissionConfig(Struct, frozen=True):
 
 
 class _Packs(Struct):
-    """The file packs.json of a batch."""
+    """Content of packs.json."""
 
     packs: tuple[Pack, ...]
 
@@ -75,7 +75,7 @@ def _read(path: Path, kind: type[_T]) -> _T:
 
 
 def _text(path: Path) -> str:
-    """Read a small file; nothing where it is not there, or damaged."""
+    """Read a small file; empty if it is missing or damaged."""
     try:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
@@ -90,41 +90,41 @@ class Batch:
 
     @property
     def number(self) -> int:
-        """Its place in the submission, from 0."""
+        """Index in the submission, from 0."""
         return int(self.folder.name)
 
     @property
     def submission(self) -> str:
-        """The submission's name."""
+        """Name of the submission."""
         return self.folder.parent.name
 
     @property
     def job_name(self) -> str:
-        """What the queue calls it."""
+        """Name of the job in the queue."""
         return f"{_PREFIX}{self.submission}.{self.number}"
 
     @cached_property
     def packs(self) -> tuple[Pack, ...]:
-        """The run ids of each array task."""
+        """Run ids of each array task."""
         return _read(self.folder / "packs.json", _Packs).packs
 
     @property
     def job(self) -> str | None:
-        """The job's id; None while the cluster gave none, or whoever submitted it was killed just then."""
+        """The job id; None before the submission, or if the submitter was killed before it wrote the id."""
         return _text(self.folder / "job").strip() or None
 
     def set_job(self, job: str) -> None:
-        """Write down the id that the cluster gave."""
+        """Write the job id."""
         write_whole(self.folder / "job", job.encode())
 
     @property
     def cancelled(self) -> frozenset[int]:
-        """The array tasks that the user took back: they must not come back by themselves."""
+        """Numbers of the array tasks that the user cancelled; a requeued one ends at once."""
         lines = _text(self.folder / "cancelled").split()
         return frozenset(int(line) for line in lines if line.isdecimal())
 
     def cancel(self, tasks: Iterable[int]) -> None:
-        """Write down that the user takes these array tasks back."""
+        """Mark these array tasks as cancelled."""
         numbers = sorted(self.cancelled.union(tasks))
         write_whole(self.folder / "cancelled", "".join(f"{number}\n" for number in numbers).encode())
 
@@ -137,30 +137,30 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """Its name, which sorts by time."""
+        """Name of the submission; names sort by time."""
         return self.folder.name
 
     @cached_property
     def config(self) -> SubmissionConfig:
-        """What its workers need to know."""
+        """Content of submission.json."""
         return _read(self.folder / "submission.json", SubmissionConfig)
 
     @property
     def key(self) -> str:
-        """A secret that only its owner can read."""
+        """Secret of the submission, in a file that only its owner can read."""
         if key := _text(self.folder / "key"):
             return key
         raise SteppeError(f"{self.folder / 'key'} is missing or cannot be read: {_FIX}")
 
     @property
     def batches(self) -> list[Batch]:
-        """Its job arrays in order."""
+        """Job arrays of the submission, in order."""
         names = sorted(int(name) for name in os.listdir(self.folder) if name.isdecimal())
         return [Batch(self.folder / str(number)) for number in names]
 
 
 def create(root: Path, config: SubmissionConfig, batches: Sequence[Sequence[Pack]]) -> Submission:
-    """Write a submission whole, before anything of it is handed to the cluster."""
+    """Write a submission atomically, before any of its jobs is submitted."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     fresh, final = root / FOLDER / f".{name}", root / FOLDER / name
     for number, packs in enumerate(batches):
@@ -179,16 +179,16 @@ def submissions(root: Path) -> list[Submission]:
         names = sorted(name for name in os.listdir(root / FOLDER) if _NAME.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [Submission(root / FOLDER / name) for name in names]
-    return [one for one in found if one.folder.is_dir()]  # one that is refused is taken back
+    listed = [Submission(root / FOLDER / name) for name in names]
+    return [one for one in listed if one.folder.is_dir()]  # a refused submission is deleted
 
 
 @contextlib.contextmanager
 def exclusive(root: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of the store at `root`: one process at a time changes what of it is in the queue.
+    """Exclusive lock on a store, held while submitting or cancelling.
 
-    SLURM's commands inherit it (see `client.ask`): should this process be killed, it lasts until the `sbatch`
-    that goes on without it has ended, too.
+    SLURM's commands inherit it (see `client.ask`), so that if this process is killed, the lock lasts until a
+    running `sbatch` has ended.
     """
     busy = "somebody else is submitting or cancelling in this store"
     with locked(root / FOLDER / "lock", say, busy) as descriptor:
@@ -197,7 +197,7 @@ def exclusive(root: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def taken(root: Path) -> bool:
-    """Whether somebody holds the lock just now."""
+    """Whether a process holds the lock."""
     try:
         with (root / FOLDER / "lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -207,7 +207,7 @@ def taken(root: Path) -> bool:
 
 
 def batch_of(job_name: str) -> tuple[str, int] | None:
-    """Read submission and batch number from a job's name; None where it is none of ours."""
+    """Parse submission name and batch number from a job name; None for a foreign job."""
     name, _, number = job_name.removeprefix(_PREFIX).rpartition(".")
     ours = job_name.startswith(_PREFIX) and _NAME.fullmatch(name) and number.isdecimal()
     return (name, int(number)) if ours else None

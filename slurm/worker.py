@@ -1,9 +1,9 @@
-"""One task of a job array: brings the runs of its pack to records (`python -m slurm.worker BATCH_FOLDER`).
+"""Entry point of an array task: completes the runs of its pack (`python -m slurm.worker BATCH_FOLDER`).
 
-SLURM may end it at any moment and start it again, on any node. Whatever the reason, it goes on from the store
-alone: runs that are done are passed over, others resume from their newest checkpoint. Warned of an end, it
-lets every run save and has itself requeued; at a last call without a warning, which may be a cancellation, it
-lets them save and stays ended. Its exit code is 0 if every run of the pack has a record, else 1.
+SLURM may kill and restart a task at any time, on any node. The task's state is the store: finished runs are
+skipped, others resume from their newest checkpoint. After SLURM's warning every run checkpoints and the task
+requeues itself. After a last call without a warning, which may be a cancellation, runs checkpoint and the
+task ends. The exit code is 0 if every run of the pack has a record, else 1.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ if TYPE_CHECKING:
     from suite.track.launch import Mirror
 
 _LATE = 0.75
-"""Share of the time between warning and end that runs have to save before the task is requeued with them."""
+"""Share of the time between warning and end after which the task is requeued with runs still unsaved."""
 
-_PASSES = ("storage", "lost")
-"""Faults that another start of a task may not meet again."""
+_TEMPORARY = ("storage", "lost")
+"""Errors that another start of the task may not repeat."""
 
 _ARRIVAL_S = 1.0
-"""Seconds within which a signal that struck a run's process strikes this one, too."""
+"""Seconds within which a signal to a worker process also reaches this process."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long the worker waits, in seconds."""
+    """Waiting times in seconds."""
 
     storage_s: tuple[float, ...] = (10.0, 30.0, 90.0, 270.0, 600.0)
-    """Pauses before the next tries of runs whose writes the store refused."""
+    """Pauses before each retry of runs whose writes to the store failed."""
     busy_s: float = 3 * STALE_S
-    """For runs that somebody else works on, whose owner may be a node that was lost."""
+    """Maximum wait for runs leased by another process, which may have been on a lost node."""
     poll_s: float = 5.0
-    """Between two looks at those."""
+    """Interval between two checks of those leases."""
     wandb_s: float = 5.0
-    """For what the mirror still has to write at the end."""
+    """Maximum wait for the W&B mirror at the end."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """This process's place in SLURM."""
+    """SLURM's identification of this array task."""
 
     job: str
-    """SLURM's name of the task, which it keeps when it is started again: ARRAY_INDEX."""
+    """SLURM's id of the task, ARRAY_INDEX, which is the same after a requeue."""
     index: int
     restart_count: int
-    """How often it was started again; SLURM starts to count anew after the loss of a node."""
+    """Number of restarts; SLURM resets it after a node failure."""
 
     @classmethod
     def current(cls) -> Task:
@@ -86,7 +86,7 @@ class Task:
 
 
 def main() -> int:
-    """Work on the pack of this task; of several processes the first does, and the others serve it."""
+    """Run the pack of this task in rank 0; the other ranks start workers for it."""
     signals = SignalState()
     parser = argparse.ArgumentParser(prog="python -m slurm.worker")
     parser.add_argument("batch", type=Path, help="a batch folder of a submission")
@@ -115,14 +115,14 @@ def work(
     entry: str = ENTRY,
     place: Place | None = None,
 ) -> int:
-    """Bring the task's runs to records, as far as the signals let it; return the exit code."""
+    """Complete the task's runs until a signal arrives; return the exit code."""
     pack = _pack(batch, task)
     todo = [run.run_id for run in pack if _is_open(run, task.job)]
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     start = f"{now}, job {task.job}, restart {task.restart_count}, node {node}"
     say(f"--- {start}: {len(todo)} of {len(pack)} runs to do")
-    if task.index in batch.cancelled:  # an earlier start of it was, and SLURM brought it back
+    if task.index in batch.cancelled:  # cancelled in an earlier start, and then requeued by SLURM
         say("cancelled by `steppe cancel`: `steppe retry --cancelled` goes on with it")
     elif todo:
         TaskRun(batch, task, signals, policy or RetryPolicy(), entry, place or Place()).work(todo)
@@ -146,16 +146,16 @@ def _pack(batch: Batch, task: Task) -> list[RunFolder]:
 def _has_record(run: RunFolder) -> bool:
     try:
         return run.record() is not None
-    except SteppeError:  # damaged: whoever tries the run says so
+    except SteppeError:  # damaged: the attempt to run it reports that
         return False
 
 
 def _is_open(run: RunFolder, job: str) -> bool:
-    """Whether it needs this task: not if an earlier start of it met a fault that would only repeat itself."""
+    """Whether the run has neither a record nor a permanent error from an earlier start of this task."""
     if _has_record(run):
         return False
     run_error = run.error()
-    return run_error is None or run_error.job != job or run_error.outcome in _PASSES
+    return run_error is None or run_error.job != job or run_error.outcome in _TEMPORARY
 
 
 @dataclass
@@ -179,17 +179,17 @@ class TaskRun:
         self._mirror: Mirror | None = None
 
     def work(self, run_ids: Sequence[str]) -> None:
-        """Work on the runs until they are done or a signal comes, and see to what follows."""
+        """Run until all runs are done or a signal arrives, then requeue the task if runs are left."""
         self._mirror = _mirror(self._store, self._config, run_ids)
         with Display(len(run_ids), Screen(_LOG)) as self._display:
             self._rounds(run_ids)
-        if self._mirror is not None and (told := self._mirror.close(self.policy.wandb_s)):
-            say(told)
+        if self._mirror is not None and (summary := self._mirror.close(self.policy.wandb_s)):
+            say(summary)
         if self.signals.any and any(_is_open(self._store.run(run_id), self.task.job) for run_id in run_ids):
-            self._ask_to_go_on()
+            self._request_requeue()
 
     def _rounds(self, run_ids: Sequence[str]) -> None:
-        """Run them, for a while again and again those that the disk refused or another process holds."""
+        """Run the runs; retry for a while those with storage errors or with another process's lease."""
         todo, elsewhere = [*run_ids], set[str]()
         pauses = iter(self.policy.storage_s)
         while todo and not self.signals.any:
@@ -217,7 +217,7 @@ class TaskRun:
             plugins=config.plugins,
             data_root=Path(config.data) if config.data else None,
             checkpoint_s=config.checkpoint_s,
-            on_event=self._tell,
+            on_event=self._on_event,
             entry=self.entry,
             job=self.task.job,
             restart_count=self.task.restart_count,
@@ -225,7 +225,7 @@ class TaskRun:
             place=self.place,
         )
 
-    def _tell(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         kind = event["event"]
         if kind == "started":
             self._outcomes[event["run_id"]] = "begun"
@@ -241,27 +241,27 @@ class TaskRun:
             self._mirror(event)
 
     def _asked(self) -> int:
-        """Tell the pool whether to stop; where a run does not come to save, requeue the task in time."""
+        """Return whether the pool must stop; requeue the task if a run fails to checkpoint in time."""
         warned_s = self.signals.warned_s
         if warned_s is not None and warned_s > _LATE * self._config.profile.signal_s:
-            self._ask_to_go_on()
+            self._request_requeue()
         return int(self.signals.any)
 
     def _freed(self, elsewhere: Sequence[str]) -> list[str]:
-        """Wait until some of the runs that others hold are free or done, and return those; at last, none."""
+        """Wait for runs that other processes have leased; return the first free ones, or none in the end."""
         if self._busy_until is None:
             self._busy_until = time.monotonic() + self.policy.busy_s
         while elsewhere and not self.signals.any:
             if time.monotonic() > self._busy_until:
-                say(f"left to whoever works on them: {', '.join(elsewhere)}")
+                say(f"left to the processes that run them: {', '.join(elsewhere)}")
                 break
             self.signals.sleep(self.policy.poll_s)
             if free := [run_id for run_id in elsewhere if not _is_held(self._store.run(run_id))]:
                 return free
         return []
 
-    def _ask_to_go_on(self) -> None:
-        """Have the task requeued, once, unless it is being cancelled, or requeued by somebody else."""
+    def _request_requeue(self) -> None:
+        """Requeue the task, once, unless it is being cancelled or was requeued by another process."""
         if self._requeue.decided or self.task.index in self.batch.cancelled:
             return
         if (self.signals.last or self.signals.warned_s is None) and not _has_grace(self.task.job):
@@ -270,7 +270,7 @@ class TaskRun:
         if self._requeue.hopeless:
             limit_min = self._config.profile.time_min
             reason = (
-                f"job {self.task.job} was stopped again before this run got any further: its time limit of "
+                f"job {self.task.job} was stopped again before this run made progress: its time limit of "
                 f"{limit_min} min is too short; raise the profile's time_min, then `steppe retry`"
             )
             for run_id, outcome in self._outcomes.items():
@@ -280,10 +280,10 @@ class TaskRun:
 
 
 def _has_grace(job: str) -> bool:
-    """Whether the job still counts as running after a last call.
+    """Whether SLURM still lists the job as running after a last call.
 
-    So it does in the grace time of a preemption without a warning: ended in it, it would not be requeued. One
-    that is cancelled, requeued or over its limit is completing.
+    It does so in the grace time of a preemption without a warning, and would not requeue a job that ends in
+    that time. A job that is cancelled, requeued or over its limit is completing.
     """
     try:
         state = ask("squeue", "--noheader", f"--jobs={job}", "--format=%T", timeout_s=10)
@@ -298,7 +298,7 @@ def _is_held(run: RunFolder) -> bool:
 
 
 def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> Mirror | None:
-    """Start the mirror on W&B; whatever is wrong with it, the runs run."""
+    """Start the W&B mirror; its errors are logged and never stop the runs."""
     if config.wandb == "off":
         return None
     from suite.entries.cached_registry import CachedRegistry
@@ -306,11 +306,11 @@ def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> M
 
     specs = []
     for run_id in run_ids:
-        with contextlib.suppress(SteppeError):  # said when its turn comes
+        with contextlib.suppress(SteppeError):  # reported when the run starts
             specs.append(store.run(run_id).spec())
     plugins = [Path(plugin) for plugin in config.plugins]
     try:
-        with held():  # until the sidecar handles them
+        with held():  # signals wait until the sidecar has its handlers
             return launch.start(store, mode.choose(config.wandb), specs, CachedRegistry(plugins), plugins)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         say(f"W&B: not mirrored here ({error}): `steppe wandb sync` mirrors from the store")
@@ -318,10 +318,10 @@ def _mirror(store: Store, config: SubmissionConfig, run_ids: Iterable[str]) -> M
 
 
 class _Log(io.TextIOBase):
-    """The task's log: a disk that refuses a line loses that line and nothing else."""
+    """The task's log. A write error loses the line and raises nothing."""
 
     def write(self, text: str) -> int:
-        """Write at once."""
+        """Write without buffering."""
         with contextlib.suppress(OSError):
             os.write(2, text.encode(errors="replace"))
         return len(text)
@@ -331,7 +331,7 @@ _LOG = cast(TextIO, _Log())
 
 
 def say(text: str) -> None:
-    """Write a line into the task's log."""
+    """Write a line to the task's log."""
     _LOG.write(text + "\n")
 
 

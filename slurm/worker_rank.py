@@ -1,8 +1,8 @@
 """Entry point of ranks 1 to n-1 of a SLURM task: starts a worker and connects it to rank 0's pool.
 
-Rank 0 listens where SLURM's environment tells the others: on the node from which `srun` started them, at a
-port that follows from the job's id, and accepts those that know the submission's key. What torch.distributed
-says is open to the cluster's network.
+SLURM's environment gives every rank the address: the node that ran `srun`, and a port derived from the job
+id. Rank 0 accepts connections that present the submission's key. Traffic of torch.distributed is not
+protected from the cluster's network.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from suite.workers.process import environment, visible_gpus, worker_command
 from suite.workers.signals import held
 
 ARRIVAL_S = 120.0
-"""Seconds for rank 0 to appear."""
+"""Seconds to wait for rank 0 to listen."""
 
 PATIENCE_S = 10.0
-"""Seconds that a worker has to end after its connection was cut; then it is killed."""
+"""Seconds between the loss of a worker's connection and SIGKILL."""
 
 _GONE_S = 5.0
 _TURN_S = 0.5
 _PORTS = range(10_000, 26_000)
-"""Below those that Linux gives out by itself."""
+"""Below Linux's ephemeral ports."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """This process's place among those of its task."""
+    """Rank of this process and address of rank 0."""
 
     rank: int = 0
     n: int = 1
     local: int = 0
-    """Its number on its node."""
+    """Local rank on the node."""
     address: str = "127.0.0.1"
     port: int = 0
 
     @classmethod
     def current(cls) -> Step:
-        """Read it from SLURM's environment."""
+        """Read the step from SLURM's environment."""
         n = int(os.environ.get("SLURM_NTASKS") or 1)
         if n == 1:
             return cls()
@@ -62,12 +62,12 @@ class Step:
             )
         except (KeyError, ValueError):
             raise SteppeError(
-                "a task of several processes is to be started by `srun`, which tells each its place: "
-                "SLURM_PROCID, SLURM_LOCALID, SLURM_LAUNCH_NODE_IPADDR"
+                "a task of several processes must be started by `srun`, which sets SLURM_PROCID, "
+                "SLURM_LOCALID and SLURM_LAUNCH_NODE_IPADDR"
             ) from None
 
     def listen(self) -> socket.socket | None:
-        """Listen for the other ranks; None where there are none."""
+        """Listen for the other ranks; return None if this is the only one."""
         if self.n == 1:
             return None
         try:
@@ -80,17 +80,17 @@ class Step:
 
 
 def serve(step: Step, submission: Submission, over: Callable[[], bool]) -> int:
-    """Start workers for rank 0, one after the other, until it is gone.
+    """Start workers for rank 0, one after another, until rank 0 stops listening.
 
-    Returns 1 where it never came, though the work is not `over`.
+    Returns 1 if rank 0 never listened although `over` says that runs are left, else 0.
     """
     config, key = submission.config, submission.key
     gpus = visible_gpus()
     env = environment(gpus[step.local % len(gpus)] if gpus else None, towards(step.address))
     command = worker_command(config.plugins, config.data)
     patience_s = ARRIVAL_S
-    while (line := _reach(step, key, patience_s)) is not None:
-        _work(line, command, env)
+    while (connection := _connect(step, key, patience_s)) is not None:
+        _run_worker(connection, command, env)
         patience_s = _GONE_S
     if patience_s == ARRIVAL_S and not over():
         where = f"{step.address}:{step.port}"
@@ -99,7 +99,7 @@ def serve(step: Step, submission: Submission, over: Callable[[], bool]) -> int:
     return 0
 
 
-def _reach(step: Step, key: str, patience_s: float) -> socket.socket | None:
+def _connect(step: Step, key: str, patience_s: float) -> socket.socket | None:
     until = time.monotonic() + patience_s
     while True:
         try:
@@ -110,19 +110,20 @@ def _reach(step: Step, key: str, patience_s: float) -> socket.socket | None:
             time.sleep(_TURN_S)
 
 
-def _work(line: socket.socket, command: Sequence[str], env: dict[str, str]) -> None:
-    """Have a worker process at this end of the line, until it ends or the line is cut."""
-    cut = select.poll()
-    cut.register(line, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+def _run_worker(connection: socket.socket, command: Sequence[str], env: dict[str, str]) -> None:
+    """Run a worker process on this connection until it ends or the connection is lost."""
+    lost = select.poll()
+    lost.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
     until: float | None = None
-    with line:
-        with held():  # until it handles them
-            process = subprocess.Popen(command, stdin=line.fileno(), stdout=line.fileno(), env=env)
+    with connection:
+        pipe = connection.fileno()
+        with held():  # signals wait until the worker has its handlers
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=env)
         while process.poll() is None:
-            if until is None and cut.poll(1000 * _TURN_S):
+            if until is None and lost.poll(1000 * _TURN_S):
                 until = time.monotonic() + PATIENCE_S
             elif until is not None:
                 time.sleep(_TURN_S)
-                if time.monotonic() > until:  # it waits for a process that is gone
+                if time.monotonic() > until:  # it waits for a rank that is gone
                     process.kill()
     time.sleep(_TURN_S)

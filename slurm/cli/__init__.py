@@ -1,1 +1,1 @@
-"""Commands that speak to a cluster, found by name as those of suite/cli are."""
+"""Commands that need a cluster, found by name like those of suite/cli."""

@@ -1,7 +1,7 @@
-"""Take runs of the store back from the cluster: all that are in its queue, or those named.
+"""Remove jobs of the store from the queue: all of them, or those of the named submissions and runs.
 
-Runs in work save and stop. What was cancelled goes on with `steppe retry --cancelled`. A run shares its
-task with others: to cancel it is to cancel the task, and the others with it, which is said.
+Running jobs checkpoint first. `steppe retry --cancelled` resumes cancelled runs. Cancelling a run cancels its
+array task and every other run of that task; the command lists those runs.
 """
 
 from __future__ import annotations
@@ -28,44 +28,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="*",
         metavar="SUBMISSION|RUN",
-        help="a submission, or a run's id or enough of its beginning (default: all that is in the queue)",
+        help="a submission, or a run id or a unique prefix of one (default: everything in the queue)",
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask, also on a terminal")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation on a terminal")
     options.add_store(parser)
 
 
 def execute(args: Arguments) -> int:
-    """Cancel what is in the queue; 0 also where there is nothing."""
+    """Cancel the chosen tasks; return 0 even if nothing is in the queue."""
     root = args.store.root
     runs, names = _targets(root, args)
     if not submissions(root):
         options.put(f"nothing of the store {root} was handed to a cluster")
         return 0
-    asks = not args.yes and sys.stdin.isatty() and sys.stdout.isatty()
-    if asks:
-        found = _chosen(in_queue(root), runs, names)
-        if found:
-            options.put(_described(root, found, runs))
-            if not _agreed():
-                options.put("nothing was cancelled")
-                return 0
+    interactive = not args.yes and sys.stdin.isatty() and sys.stdout.isatty()
+    # The lock is not held while the user decides, so the queue is read again afterwards.
+    if interactive and (tasks := _chosen(in_queue(root), runs, names)):
+        options.put(_described(root, tasks, runs))
+        if not _agreed():
+            options.put("nothing was cancelled")
+            return 0
     with exclusive(root, options.put):
-        every = in_queue(root)
-        found = _chosen(every, runs, names)
-        if not found:
+        queue = in_queue(root)
+        tasks = _chosen(queue, runs, names)
+        if not tasks:
             options.put("nothing of that is in the queue" if args.what else "nothing is in the queue")
             return 0
-        if not asks:
-            options.put(_described(root, found, runs))
-        state.cancel(every, found)
+        if not interactive:
+            options.put(_described(root, tasks, runs))
+        state.cancel(queue, tasks)
     retry = args.command("retry", "--cancelled")
     options.put(f"cancelled; what was in work saves and stops. `{retry}` goes on with it")
     return 0
 
 
 def _targets(root: Path, args: Arguments) -> tuple[set[str], set[str]]:
-    """Tell runs from submissions; SteppeError where something is neither."""
-    known = {one.name for one in submissions(root)}
+    """Split the arguments into run ids and submission names; raise SteppeError for an unknown one."""
+    known = {submission.name for submission in submissions(root)}
     names = {name for name in args.what if "-" in name}  # no run has a hyphen
     for name in names - known:
         listing = args.command("status", "--json")
@@ -74,11 +73,11 @@ def _targets(root: Path, args: Arguments) -> tuple[set[str], set[str]]:
     return {store.find(name).run_id for name in args.what if name not in names}, names
 
 
-def _chosen(every: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
-    """Choose what may be cancelled: in a store that people share, each cancels what is theirs."""
+def _chosen(queue: Iterable[Task], runs: set[str], names: set[str]) -> list[Task]:
+    """Select the tasks to cancel. In a shared store each user cancels only their own."""
     return [
         task
-        for task in every
+        for task in queue
         if task.is_mine
         and (not (runs or names) or task.batch.submission in names or not runs.isdisjoint(task.runs))
     ]
@@ -91,16 +90,16 @@ def _agreed() -> bool:
         return False
 
 
-def _described(root: Path, found: Sequence[Task], runs: set[str]) -> str:
-    """Say what will be cancelled, and what else of a task if runs were named."""
-    n_running = sum(task.state == "running" for task in found)
+def _described(root: Path, tasks: Sequence[Task], runs: set[str]) -> str:
+    """Describe what will be cancelled, including the runs that share a task with a named one."""
+    n_running = sum(task.state == "running" for task in tasks)
     store = Store(root)
-    open_runs = {run_id for task in found for run_id in task.runs if not store.is_done(run_id)}
+    open_runs = {run_id for task in tasks for run_id in task.runs if not store.is_done(run_id)}
     lines = [
-        f"cancelling {n_running} running and {len(found) - n_running} pending tasks "
+        f"cancelling {n_running} running and {len(tasks) - n_running} pending tasks "
         f"with {len(open_runs)} runs to do"
     ]
-    for task in found:
+    for task in tasks:
         others = [run_id for run_id in task.runs if run_id in open_runs and run_id not in runs]
         if others and not runs.isdisjoint(task.runs):
             more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""

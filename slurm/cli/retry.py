@@ -1,9 +1,8 @@
-"""Hand runs to the cluster again that it did not bring to a record.
+"""Resubmit runs that ended on the cluster without a record.
 
-Without a choice these are all that were submitted and are neither done nor at work nor in the queue: lost,
-interrupted, or ended by an error. What was cancelled has to be asked for. Each run is submitted as it was the
-last time, or with another profile, which may ask for more memory or time; it resumes from its checkpoint.
-Runs that diverged have their records, which say so, and are not repeated.
+By default these are the lost and interrupted runs and those that ended in an error; cancelled runs need
+--cancelled. Each run is submitted with its last configuration, or with another profile, for instance one with
+more memory or time, and resumes from its checkpoint. A diverged run has a record and is not repeated.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from suite.status.watch import Watch
 from suite.store.folders import Store
 
 CHOICES = {"failed": "error", "lost": "lost", "cancelled": "cancelled"}
-"""The state of a run that each option names."""
+"""Options and the run status that each selects."""
 
 _DEFAULT = ("error", "lost", "interrupted")
 
@@ -36,30 +35,30 @@ _DEFAULT = ("error", "lost", "interrupted")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "run", nargs="*", metavar="RUN", help="only these: ids, or enough of their beginnings"
+        "run", nargs="*", metavar="RUN", help="only these runs: ids, or unique prefixes of ids"
     )
-    parser.add_argument("--failed", action="store_true", help="only runs that ended by an error")
+    parser.add_argument("--failed", action="store_true", help="only runs that ended in an error")
     parser.add_argument("--lost", action="store_true", help="only runs that the cluster lost")
     parser.add_argument("--cancelled", action="store_true", help="only runs that were cancelled")
     parser.add_argument(
-        "--profile", metavar="P", help="a cluster profile, name or file (default: that of the last time)"
+        "--profile", metavar="P", help="a cluster profile, name or file (default: the run's last profile)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the scripts and submit nothing")
     options.add_store(parser)
 
 
 def execute(args: Arguments) -> int:
-    """Submit the runs; 0 also where there is nothing to retry."""
+    """Resubmit the runs; return 0 even if there is nothing to retry."""
     wanted = {word for option, word in CHOICES.items() if getattr(args, option)}
     if args.run and wanted:
         raise SteppeError(
-            "give either runs or --failed, --lost, --cancelled: runs are taken whatever they are"
+            "give either runs or --failed, --lost, --cancelled: named runs are retried in any state"
         )
-    store = Store(args.store.root.absolute())  # logs are named by whole paths
+    store = Store(args.store.root.absolute())  # paths of logs are absolute
     if not submissions(store.root):
         raise SteppeError(
-            f"nothing of the store {store.root} was ever handed to a cluster: `steppe submit` does that, and "
-            f"what was started here goes on with its `steppe run`"
+            f"no run of the store {store.root} was ever handed to a cluster: submit runs by `steppe submit`, "
+            f"or resume those of this machine by their `steppe run`"
         )
     sight = Watch(store, QueuePoller(store.root)).look()
     if sight.silent:
@@ -78,11 +77,11 @@ def execute(args: Arguments) -> int:
 
 
 def _in_state(sight: Snapshot, wanted: set[str]) -> list[RunStatus]:
-    """Choose by state, and say what is left alone although one might expect otherwise."""
+    """Choose by status, and print why runs that the user might expect are left out."""
     n_failed, n_cancelled = len(sight.having("failed")), len(sight.having("cancelled"))
-    some = [run for run in sight.runs if run.status in wanted]
-    n_queued = sum(run.placed is not None and run.placed.state != "left" for run in some)
-    n_elsewhere = sum(run.placed is None for run in some)
+    runs = [run for run in sight.runs if run.status in wanted]
+    n_queued = sum(run.placed is not None and run.placed.state != "left" for run in runs)
+    n_elsewhere = sum(run.placed is None for run in runs)
     for n, why in (
         (n_failed * ("error" in wanted), "failed: that is in the records, and they are not repeated"),
         (n_queued, "in the queue still: their task ends first"),
@@ -91,15 +90,15 @@ def _in_state(sight: Snapshot, wanted: set[str]) -> list[RunStatus]:
     ):
         if n:
             options.put(f"{n} {why}")
-    return [run for run in some if run.placed and run.placed.state == "left"]
+    return [run for run in runs if run.placed and run.placed.state == "left"]
 
 
 def _named(store: Store, sight: Snapshot, args: Arguments) -> list[RunStatus]:
-    """Choose by name, and say why not where a run cannot be retried."""
-    seen = {run.run_id: run for run in sight.runs}
+    """Choose by run id; print or raise the reason if a run cannot be retried."""
+    readable = {run.run_id: run for run in sight.runs}
     chosen = []
     for run_id in dict.fromkeys(store.find(name).run_id for name in args.run):
-        run = seen.get(run_id)
+        run = readable.get(run_id)
         if run is None:
             show = args.command("show", run_id)
             raise SteppeError(f"run {run_id} cannot be read: `{show}` says why")
@@ -119,21 +118,21 @@ def _named(store: Store, sight: Snapshot, args: Arguments) -> list[RunStatus]:
 
 
 def _requests(chosen: Iterable[RunStatus], known: dict[str, Submission], args: Arguments) -> list[Request]:
-    """Put together what is submitted alike: as the last time, but for a profile given now.
+    """Group runs of equal configuration: that of their last submission, with the profile given now.
 
-    `known` is listed after the look that chose them: what is not there was taken back in between.
+    `known` was listed after the runs were chosen, so it lacks submissions that were deleted in between.
     """
     changes = {"command": _command(args), **({"profile": load(args.profile)} if args.profile else {})}
-    members: dict[bytes, tuple[SubmissionConfig, list[str]]] = {}
+    groups: dict[bytes, tuple[SubmissionConfig, list[str]]] = {}
     for run in chosen:
         assert run.placed is not None
         submission = known.get(run.placed.submission)
         if submission is None:
-            options.put(f"left out: {run.run_id}, as submission {run.placed.submission} was just taken back")
+            options.put(f"left out: {run.run_id}, as submission {run.placed.submission} was just deleted")
             continue
         config = structs.replace(submission.config, **changes)
-        members.setdefault(msgspec.json.encode(config), (config, []))[1].append(run.run_id)
-    return [Request(run_ids, config) for config, run_ids in members.values()]
+        groups.setdefault(msgspec.json.encode(config), (config, []))[1].append(run.run_id)
+    return [Request(run_ids, config) for config, run_ids in groups.values()]
 
 
 def _command(args: Arguments) -> str:
@@ -143,7 +142,7 @@ def _command(args: Arguments) -> str:
 
 
 def _submit(store: Store, requests: list[Request], *, dry_run: bool) -> None:
-    """Hand the requests over, once it is known that the cluster can take each."""
+    """Submit the requests, after checking that the cluster accepts every profile."""
     clusters = [dispatch.survey(request.config.profile) for request in requests]
     left_out: Counter[str] = Counter()
     for request, cluster in zip(requests, clusters, strict=True):

@@ -1,8 +1,8 @@
-"""Submit tasks x optimizers x seeds to a SLURM cluster and return; cluster and store do the rest.
+"""Submit tasks x optimizers x seeds to a SLURM cluster and return without waiting for the runs.
 
-Takes the selectors of `steppe run`. Runs that are done, here or in published records (--records), at work
-or in the queue are left out, so that the same command again submits what is missing and nothing twice. A
-profile says what a task asks for: the files of slurm/profiles/ are examples, those in $STEPPE_PROFILES yours.
+Takes the selectors of `steppe run`. Runs that are done, here or in published records (--records), running or
+in the queue are left out, so repeating the command submits only what is missing. A profile lists the
+resources of an array task: slurm/profiles/ has examples, $STEPPE_PROFILES names the folder of your own.
 """
 
 from __future__ import annotations
@@ -36,22 +36,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_records(parser)
     group = parser.add_argument_group("how it is submitted")
     group.add_argument(
-        "--profile", required=True, metavar="P", help="what a task asks for: NAME, or the path of a TOML file"
+        "--profile",
+        required=True,
+        metavar="P",
+        help="resources of an array task: NAME, or the path of a TOML file",
     )
     group.add_argument(
-        "--pack", type=options.whole(1), metavar="N", help="runs a task at most (default: by expected time)"
+        "--pack", type=options.whole(1), metavar="N", help="at most N runs a task (default: by expected time)"
     )
     group.add_argument(
         "--workers",
         type=options.whole(1),
         metavar="N",
-        help="runs side by side in a task (default: profile's)",
+        help="concurrent runs in a task (default: the profile's)",
     )
     options.add_checkpoint_s(group)
     group.add_argument(
         "--wandb",
         choices=mode.MODES,
-        help="mirror on the nodes (default: offline, for `steppe wandb sync`; off where $WANDB_MODE says so)",
+        help="W&B mode on the nodes (default: offline, for `steppe wandb sync`; off if $WANDB_MODE is)",
     )
     group.add_argument(
         "--dry-run",
@@ -62,12 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Submit what is not done; 0 if all of it is in the queue, or nothing is left to do."""
+    """Submit the runs that are not done; return 0 if all are in the queue or nothing is left to do."""
     given = {key: value for key in ("pack", "workers") if (value := getattr(args, key)) is not None}
     profile = profiles.load(args.profile, **given)
     config = _config(args, profile)
     cluster = dispatch.survey(profile)
-    if args.device == "auto":  # this machine's own GPUs tell nothing of the nodes'
+    if args.device == "auto":  # the login node's GPUs say nothing about the nodes'
         args.device = profile.device
     args.ranks = _ranks(args.ranks, profile)
     registry = args.cached_registry
@@ -97,7 +100,7 @@ def execute(args: Arguments) -> int:
 
 
 def _ranks(requested: int | None, profile: Profile) -> int:
-    """Return the processes of a run, which are the profile's to say."""
+    """Return the ranks of a run, which the profile decides."""
     if requested not in (None, profile.ranks):
         raise SteppeError(
             f"--ranks {requested}, but profile {profile.name} has nodes x processes = {profile.ranks}: leave "
@@ -121,7 +124,7 @@ def _config(args: Arguments, profile: Profile) -> SubmissionConfig:
 
 
 def _pin(store: Store, request: Request, registry: Registry) -> None:
-    """Hold the entries to the code that the store knows, each pair of them once."""
+    """Pin the code of each task and optimizer in the store; raise SteppeError if it changed."""
     specs = [spec for run_id, spec in request.specs.items() if run_id not in request.recorded]
     for spec in {(spec.task.name, spec.optimizer.name): spec for spec in specs}.values():
         registry.pin(spec, store)
@@ -141,7 +144,7 @@ def _figures(planned: Plan) -> dict[str, Any]:
 
 
 def _summary(planned: Plan, store: Store) -> str:
-    """Say in one line what is submitted, and what was not as there is no need."""
+    """Describe in one line what is submitted and what is left out."""
     left = ", ".join(f"{n} {why}" for why, n in sorted(planned.left_out.items()))
     if not planned.arrays:
         return f"nothing to submit from {store.root}: {left or 'no runs'}"
@@ -156,7 +159,7 @@ def _summary(planned: Plan, store: Store) -> str:
 
 
 def _show(planned: Plan, store: Store, *, as_json: bool) -> int:
-    """Print what would be submitted: the scripts on standard output, the rest beside it."""
+    """Print what would be submitted: scripts to standard output, notes to standard error."""
     for note in planned.notes:
         say(note)
     say(_summary(planned, store))

@@ -1,7 +1,7 @@
-"""The battery that every optimizer and every task goes through: one promise a check, one line a message.
+"""The conformance battery for optimizers and tasks: one check per promise, with a one-line message.
 
-Each promise is judged in isolation where that can be had (the battery zeroes gradients and positions the
-global generator itself, except where these are the question), so that one mistake breaks one promise.
+Promises are judged in isolation where possible (the battery zeroes gradients and seeds the global generator
+itself, unless a promise is about these), so that one mistake breaks one promise.
 """
 
 from __future__ import annotations
@@ -72,19 +72,19 @@ IMAGES: list[Promise[TaskCase]] = [
     Promise("corrupts labels as declared", form.label_noise),
     Promise("finds its data whole", form.finds_data),
 ]
-"""Further promises of an `ImageTask`. All but the last are judged on fake images."""
+"""Additional promises of an `ImageTask`. All but the last are judged on fake images."""
 
 
 def check_optimizer(found: Found, overrides: Mapping[str, Value | str] | None = None) -> list[Check]:
-    """Put an optimizer entry through the battery, at its defaults or with some parameters overridden.
+    """Run the battery on an optimizer entry, at its defaults or with some parameters overridden.
 
-    Computes on problems made on the spot. Where an entry is malformed, cannot step or is not deterministic,
-    the rest is not judged; an entry without `zero` has no base to equal.
+    The problems are synthetic. If the entry is malformed, cannot step or is not deterministic, the other
+    promises are not judged. An entry without `zero` is not compared with a base optimizer.
     """
     entry = found.entry
     assert isinstance(entry, OptimizerSpec)
-    asked = [promise for promise in OPTIMIZERS if promise.faults is not method.zero or entry.zero]
-    return judge(OptimizerCase(found, entry, dict(overrides or {})), asked)
+    promises = [promise for promise in OPTIMIZERS if promise.faults is not method.zero or entry.zero]
+    return judge(OptimizerCase(found, entry, dict(overrides or {})), promises)
 
 
 def check_task(
@@ -94,11 +94,11 @@ def check_task(
     cache: Path | None = None,
     data_name: str = "",
 ) -> list[Check]:
-    """Put a task entry through the battery.
+    """Run the battery on a task entry.
 
-    The data (the set named, or the first available) are read to see that they are whole; `cache`, a folder,
-    keeps them decoded. What has to do with images is judged on fake ones, so that a task of images is judged
-    without its data, too; any other task is judged on its data alone.
+    The battery reads the data set (`data_name`, or the first available one) to verify it; the folder `cache`
+    keeps decoded data. An `ImageTask` is judged on fake images, so its data may be missing. Any other task is
+    judged on its own data.
     """
     assert isinstance(found.entry, TaskSpec)
     case = TaskCase(found.entry, dict(overrides or {}), data_root, cache, data_name)

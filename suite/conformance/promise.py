@@ -1,4 +1,4 @@
-"""What a promise of an entry is, how a list of them is judged, and the words for what is found."""
+"""Promises of an entry, their judgement, and helpers for messages."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from suite.spec import OptimizerSpec
 from suite.task import TaskSpec
 
 Case = TypeVar("Case")
-"""An entry in one setting: an optimizer's, or a task's."""
+"""An optimizer entry or a task entry in one setting."""
 
 Faults = Generator[object, None, str]
-"""Yields a text for a fault (what is broken, and a likely cause), and anything false where there is none.
-It returns the evidence that the promise is kept. The first fault ends it."""
+"""Yields a text per fault (the error and a likely cause), or a false value for a passed test; returns the
+evidence that the promise is kept. The first fault ends the judgement."""
 
 LONGEST = 200
-"""Characters of the text of an exception: one about a tensor may hold all of its numbers."""
+"""Maximum characters of an exception's text, which may print all numbers of a tensor."""
 
 
 class Broken(Exception):  # noqa: N818 - a verdict, not an error of the program
-    """A fault that is found where nothing can be yielded."""
+    """A fault raised by code that cannot yield it."""
 
 
 @dataclass(frozen=True)
 class Promise(Generic[Case]):
-    """What an entry promises."""
+    """A property that an entry must have."""
 
     name: str
     faults: Callable[[Case], Faults]
-    """What breaks it; so does whatever the entry's own code raises."""
+    """Searches for faults. An exception from the entry's code is a fault, too."""
     needed: bool = False
-    """Whether the promises after it cannot be judged once it is broken."""
+    """Whether the following promises cannot be judged if this one is broken."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise, whether it was kept, and one line: the evidence, or what broke and the likely cause."""
+    """Result for one promise. The message is the evidence, or the fault and its likely cause, in one line."""
 
     promise: str
     ok: bool
@@ -55,9 +55,9 @@ class Check:
 
 
 def judge(case: Case, promises: Iterable[Promise[Case]]) -> list[Check]:
-    """Judge promises in order, up to one that is needed and broken.
+    """Judge promises in order, up to the first broken one that is needed.
 
-    Computes on one CPU thread; leaves the thread count and the global generators as they are.
+    Computes on one CPU thread; restores the thread count and the global generators.
     """
     checks: list[Check] = []
     threads, of_python, of_numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()
@@ -81,7 +81,7 @@ def _judge(case: Case, promise: Promise[Case]) -> Check:
     except (Broken, SteppeError) as verdict:
         text = str(verdict)
     except Exception as error:  # noqa: BLE001 - an entry under test may raise anything
-        cause = error.__cause__  # a generator makes the StopIteration of an entry's code a RuntimeError
+        cause = error.__cause__  # generators turn a StopIteration of the entry's code into a RuntimeError
         stopped = isinstance(error, RuntimeError) and isinstance(cause, StopIteration)
         text = in_words(cause if cause and stopped else error)
     return Check(promise.name, False, " ".join(text.split()))
@@ -100,7 +100,7 @@ def evidence(faults: Faults) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Return the kind, text and place of an exception that an entry's code raised."""
+    """Return type, text and source line of an exception."""
     text = " ".join(str(error).split())
     short = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     frames = traceback.extract_tb(error.__traceback__)
@@ -109,7 +109,7 @@ def in_words(error: BaseException) -> str:
 
 
 def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str:
-    """Where two sets of named tensors differ most, in words; empty if they are equal bit for bit."""
+    """Describe the largest difference of two sets of named tensors; empty if they are bit-identical."""
     worst, where, count = -1.0, "", 0
     for name, value in one.items():
         if not torch.equal(value, other[name]):
@@ -121,12 +121,12 @@ def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Join names by commas; 'none' where there is none."""
+    """Join names by commas; 'none' if there are no names."""
     return ", ".join(names) or "none"
 
 
 def faults_in_texts(entry: OptimizerSpec | TaskSpec, **texts: str) -> Iterator[object]:
-    """Yield faults unless an entry is named, versioned and described as tables and commands need it."""
+    """Yield faults in the name, version and descriptions of an entry."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", entry.name):
         yield f"the name {entry.name!r} is not lower-case words joined by hyphens, for instance my-method"
     if not re.fullmatch(r"\d+(\.\d+)*", entry.version):
@@ -136,6 +136,6 @@ def faults_in_texts(entry: OptimizerSpec | TaskSpec, **texts: str) -> Iterator[o
 
 
 def faults_in_help(entry: OptimizerSpec | TaskSpec) -> Iterator[object]:
-    """Yield a fault unless each parameter says what it is."""
+    """Yield a fault if a parameter has no help text."""
     silent = [name for name, param in entry.params.items() if not param.help]
     yield silent and f"no help text for {', '.join(silent)}: say what each parameter is"

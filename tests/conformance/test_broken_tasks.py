@@ -118,7 +118,7 @@ BROKEN: list[tuple[type[Problem], dict[str, Any], str, str]] = [
         "gives deterministic batches",
         "an epoch of 45 examples .* one of 5; these have",
     ),
-    (AugmentsValidation, {}, "gives fixed examples to evaluate", "differs when it is asked for again"),
+    (AugmentsValidation, {}, "gives fixed examples to evaluate", "differs between two calls"),
     (SplitsBySeed, {}, "gives fixed examples to evaluate", "'validation' differs between two seeds: draw it"),
     (
         MeasuresBySeed,

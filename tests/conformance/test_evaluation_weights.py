@@ -81,14 +81,14 @@ def test_weights_that_are_renewed_now_and_then_are_no_copies(tmp_path: Path, per
         (
             EMA,
             AVERAGED.replace("        return", "        self.swap()\n        return"),
-            "to ask for evaluation_weights after step 1 changes the training: .* leave the parameters",
+            "a call of evaluation_weights after step 1 changes the training: .* leave the parameters",
         ),
         (
             EMA,
             AVERAGED.replace(
                 "        return", "        self.asked = getattr(self, 'asked', 0) + 1\n        return"
             ).replace('self.state[p]["ema"]', 'self.state[p]["ema"] + self.asked'),
-            "gives others when it is asked twice after step 0",
+            "two calls of evaluation_weights after step 0 return different weights",
         ),
         (
             EMA,

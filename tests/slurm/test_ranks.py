@@ -125,7 +125,7 @@ def test_a_process_knows_its_place_from_slurm(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name)
     assert Step.current() == Step()
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    with pytest.raises(SteppeError, match="is to be started by `srun`"):
+    with pytest.raises(SteppeError, match="must be started by `srun`"):
         Step.current()
     there = {"JOB_ID": "26003", "PROCID": "3", "LOCALID": "1", "LAUNCH_NODE_IPADDR": "10.0.0.7"}
     for name, value in there.items():
@@ -161,7 +161,7 @@ def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> N
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
         line = network.connect("127.0.0.1", listener.getsockname()[1], 1, "key")
         arguments = (line, worker_command([PLUGIN], None), environment(None, network.towards("127.0.0.1")))
-        work = threading.Thread(target=worker_rank._work, args=arguments)
+        work = threading.Thread(target=worker_rank._run_worker, args=arguments)
         work.start()
         place = Place(2, "127.0.0.1", listener, "key")
         result = run_pool(tmp_path, [s.run_id for s in specs], workers=1, plugins=[PLUGIN], place=place)
@@ -196,7 +196,7 @@ def test_a_worker_that_does_not_notice_that_its_line_is_cut_is_ended(
     monkeypatch.setattr(worker_rank, "PATIENCE_S", 0.2)
     ours, theirs = network.socket.socketpair()
     stuck = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
-    work = threading.Thread(target=worker_rank._work, args=(ours, stuck, dict(os.environ)))
+    work = threading.Thread(target=worker_rank._run_worker, args=(ours, stuck, dict(os.environ)))
     work.start()
     assert theirs.recv(10)
     theirs.close()

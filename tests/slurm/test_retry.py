@@ -278,7 +278,7 @@ def test_what_is_taken_back_just_then_is_left_out(
     monkeypatch.setattr(client, "ask", ask)
     answer = retry(store)
     assert answer.code == 0
-    assert f"left out: {b.run_id}, as submission {taken.name} was just taken back" in answer.lines
+    assert f"left out: {b.run_id}, as submission {taken.name} was just deleted" in answer.lines
     assert sent.ids == [[a.run_id]]
 
 

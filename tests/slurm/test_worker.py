@@ -145,7 +145,7 @@ def test_a_run_whose_owner_lives_is_left_to_it(
         assert work(batch, task(), signals, RetryPolicy(busy_s=0.2, poll_s=0.05), ENTRY) == 1
         assert held.status() == "running"
     assert other.status() == "done"
-    assert f"left to whoever works on them: {held.run_id}" in capfd.readouterr().err
+    assert f"left to the processes that run them: {held.run_id}" in capfd.readouterr().err
     assert held.error() is None
 
 

@@ -1,7 +1,7 @@
-"""The promise of an optimizer about what is evaluated: the trained weights, or others that it names itself.
+"""The promise of an optimizer about evaluation weights: the trained weights, or those that it returns.
 
-A method that averages weights, or trains at a point away from them, gives the ones it means by a method
-`evaluation_weights()`. Forgotten, nothing fails: a run quietly evaluates other weights than the paper's.
+A method that averages weights, or trains at a shifted point, returns its evaluation weights by
+`evaluation_weights()`. Without that method a run evaluates the wrong weights and raises no error.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from suite.conformance.optimizers.trial import OptimizerCase, Snapshot, Trial
 from suite.conformance.promise import Broken, Faults, difference, in_words
 
 STEPS = 12
-"""Enough for averages that begin late, and for a copy that is renewed every fifth or tenth step."""
+"""Enough for averages that start late, and for copies that are renewed every fifth or tenth step."""
 
 LR_FACTOR = 0.01
-"""The steps are small, so that whatever follows the weights stays close to them, and nothing else does."""
+"""Steps are small, so that averages of the weights stay close to them, unlike other states."""
 
 LIKE = 0.9
-"""Least cosine with the weights at which a state looks like weights, whatever its scale.
+"""Minimum cosine similarity between weights and a state that counts as an average of weights.
 
-Averages reach 0.99 at these steps. Gradients, their means and their squares have no direction in common with
-the weights: 0.15 at most for the built-in entries, and 0.75 if they stood at the ones of BatchNorm alone."""
+Averages reach 0.99 with these steps. Gradients, their means and their squares reach at most 0.15 for the
+built-in entries, and would reach 0.75 if they equalled the initial ones of BatchNorm alone."""
 
 
 def evaluates(case: OptimizerCase) -> Faults:
-    """The weights that are evaluated are those that the method means, and a checkpoint holds them."""
+    """The entry defines its evaluation weights, and a checkpoint contains them."""
     if not hasattr(case.trial().optimizer, "evaluation_weights"):
         averages = _averages(_trial(case))
         yield averages and (
@@ -41,18 +41,18 @@ def evaluates(case: OptimizerCase) -> Faults:
             "the trained weights are meant"
         )
         return "evaluates the trained weights"
-    asked, silent = _trial(case), _trial(case)
+    queried, control = _trial(case), _trial(case)
     last, differ = None, False
     for step in range(STEPS):
-        last, again = _evaluated(asked.run(1)), _evaluated(asked)
+        last, again = _evaluated(queried.run(1)), _evaluated(queried)
         gap = _gap(last, again)
-        yield gap and f"evaluation_weights gives others when it is asked twice after step {step}: {gap}"
-        gap = silent.run(1).gap(asked)
+        yield gap and f"two calls of evaluation_weights after step {step} return different weights: {gap}"
+        gap = control.run(1).gap(queried)
         yield gap and (
-            f"to ask for evaluation_weights after step {step} changes the training: {gap}; return other "
+            f"a call of evaluation_weights after step {step} changes the training: {gap}; return other "
             "tensors, and leave the parameters, from which training goes on, as they are"
         )
-        differ |= last is not None and bool(difference(last, asked.weights()))
+        differ |= last is not None and bool(difference(last, queried.weights()))
     if last is None:
         return "evaluates the trained weights, as evaluation_weights says"
     yield from _faults_once_continued(_trial(case).run(STEPS // 2))
@@ -62,19 +62,19 @@ def evaluates(case: OptimizerCase) -> Faults:
 
 
 def _trial(case: OptimizerCase) -> Trial:
-    # Without weight decay, which adds the weights to their gradients.
+    # Weight decay would add the weights to their gradients.
     return case.trial(case.hyper(weight_decay=0.0), total_steps=STEPS, lr_factor=LR_FACTOR)
 
 
 def _faults_once_continued(whole: Trial) -> Iterator[object]:
-    """Yield a fault unless a run that is continued from its state_dict evaluates the same weights."""
+    """Yield a fault unless a run resumed from its state_dict evaluates the same weights."""
     resumed, half = whole.continued(copy.deepcopy(whole.optimizer.state_dict())), whole.done
     lacks = left_out(whole, resumed)
     for step in range(half, STEPS + 1):
         one = _evaluated(whole)
         try:
             gap = _gap(one, _evaluated(resumed))
-        except Exception as error:  # noqa: BLE001 - what is lost may be looked up
+        except Exception as error:  # noqa: BLE001 - the entry may access a lost state
             gap = in_words(error)
         yield gap and (
             f"its evaluation weights are lost: continued from state_dict at step {half}, those before "
@@ -86,7 +86,7 @@ def _faults_once_continued(whole: Trial) -> Iterator[object]:
 
 
 def _evaluated(trial: Trial) -> Snapshot | None:
-    """Copy what `evaluation_weights` gives, by the parameters' names; raises `Broken` on another form."""
+    """Copy the result of `evaluation_weights` by parameter name; raise `Broken` if its form is wrong."""
     given: Any = trial.optimizer.evaluation_weights()
     if given is None:
         return None
@@ -98,25 +98,25 @@ def _evaluated(trial: Trial) -> Snapshot | None:
             f"evaluation_weights gives {len(given)} tensors, which are not those of the {len(weights)} "
             "parameters: return one of the same shape for each, in the order in which build gets them"
         )
-    found = {name: one.detach().clone() for name, one in zip(weights, given, strict=True)}
-    endless = [name for name, one in found.items() if not bool(torch.isfinite(one).all())]
-    if endless:
-        raise Broken(f"evaluation_weights are not finite in {endless[0]} after step {trial.done - 1}")
-    return found
+    copies = {name: tensor.detach().clone() for name, tensor in zip(weights, given, strict=True)}
+    for name, tensor in copies.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise Broken(f"evaluation_weights are not finite in {name} after step {trial.done - 1}")
+    return copies
 
 
 def _gap(one: Snapshot | None, other: Snapshot | None) -> str:
-    """Where two sets of evaluation weights differ, in words; empty if they are equal bit for bit."""
+    """Describe the difference of two sets of evaluation weights; empty if they are bit-identical."""
     if one is None or other is None:
         return "" if one is other else "once there are none"
     return difference(one, other)
 
 
 def _averages(trial: Trial) -> str:
-    """Name the states that follow the trained weights without being copies of them; empty if none does.
+    """Return the names of states that follow the trained weights and are not copies of them.
 
-    A copy is of the present weights (a master copy), of those before the step (to restore from) or of the
-    initial ones (to measure a distance from), in each step that there is a state of this name.
+    A copy equals, after every step, the current weights (a master copy), those before the step (a backup) or
+    the initial ones (a reference for a distance).
     """
     start = list(trial.weights().values())
     copies: dict[str, set[int]] = {}

@@ -1,4 +1,4 @@
-"""Promises of an optimizer to the engine: state, noise, gradients, learning rate and memory format."""
+"""Promises of an optimizer about state, noise, gradients, learning rate and memory format."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from suite.conformance.optimizers.trial import OptimizerCase
 from suite.conformance.promise import Broken, Faults, difference, in_words
 
 LAYOUT_TOLERANCE = 1e-9
-"""Two memory layouts may differ by float64 rounding (1e-16 a sum), grown over the steps and a square root."""
+"""Tolerance between memory layouts: float64 rounding (1e-16 a sum), amplified by steps and a square root."""
 
 ROUNDING = 1e-6
-"""Of float32, relative to the norm of a weight tensor: a few units in the last place (6e-8)."""
+"""Tolerance for float32 rounding relative to a weight tensor's norm; a unit in the last place is 6e-8."""
 
 
 def resumes(case: OptimizerCase) -> Faults:
-    """state_dict holds all that the next step depends on."""
+    """state_dict contains everything that the next step depends on."""
     half = STEPS // 2
     whole = case.trial().run(half)
     state = copy.deepcopy(whole.optimizer.state_dict())
@@ -38,7 +38,7 @@ def resumes(case: OptimizerCase) -> Faults:
 
 
 def weights_only(case: OptimizerCase) -> Faults:
-    """state_dict survives torch.save and a load that unpickles no objects."""
+    """torch.load reads a saved state_dict with weights_only=True."""
     buffer = io.BytesIO()
     try:
         torch.save(case.trial().run(2).optimizer.state_dict(), buffer)
@@ -55,9 +55,9 @@ def weights_only(case: OptimizerCase) -> Faults:
 
 
 def restores(case: OptimizerCase) -> Faults:
-    """A step at lr = 0 leaves the weights bit for bit as they were.
+    """A step at lr = 0 leaves the weights bit-identical.
 
-    A method that perturbs nothing, and computes its weights from others in each step, may round.
+    Rounding is allowed for a method that perturbs nothing and computes its weights from other tensors.
     """
     hyper = case.hyper(weight_decay=0.0)
     trial, moving = case.trial(hyper), case.trial(hyper).run(1)
@@ -78,7 +78,7 @@ def restores(case: OptimizerCase) -> Faults:
 
 
 def own_noise(case: OptimizerCase) -> Faults:
-    """Nothing but `context.noise` is drawn from."""
+    """The only source of randomness is `context.noise`."""
     drawn = Observer(case.trial()).run(len(BATCHES)).drawn
     yield drawn and (
         f"step draws from {drawn}, which other streams and seeds share: draw from "
@@ -88,7 +88,7 @@ def own_noise(case: OptimizerCase) -> Faults:
 
 
 def zeroes_gradients(case: OptimizerCase) -> Faults:
-    """Gradients that stand in p.grad before a step do not matter."""
+    """Gradients left in p.grad before a step have no effect."""
     clean, stale = case.trial(), case.trial()
     for step in range(2):
         clean.run(1)
@@ -105,7 +105,7 @@ def zeroes_gradients(case: OptimizerCase) -> Faults:
 
 
 def reads_lr(case: OptimizerCase) -> Faults:
-    """A schedule that sets group['lr'] has effect."""
+    """A schedule that sets group['lr'] takes effect."""
     judged = []
     for step in (0, 1, STEPS - 1):
         full, lower = case.trial().run(step), case.trial().run(step)
@@ -124,7 +124,7 @@ def reads_lr(case: OptimizerCase) -> Faults:
 
 
 def channels_last(case: OptimizerCase) -> Faults:
-    """Weights keep their memory format, and their update does not depend on it."""
+    """Weights keep their memory format, and the update does not depend on it."""
     options: dict[str, Any] = {"dtype": torch.float64, "even_noise": True}
     ours, other = case.trial(**options), case.trial(channels_last=False, **options)
     start, strides = ours.snapshot(), [p.stride() for p in ours.parameters]
@@ -145,10 +145,10 @@ def channels_last(case: OptimizerCase) -> Faults:
 
 
 def counts_once(case: OptimizerCase) -> Faults:
-    """BatchNorm's running statistics take up each example of a mini-batch once a step at most.
+    """BatchNorm's running statistics count each example of a mini-batch at most once a step.
 
-    An evaluation at other weights of the same mini-batch has no news for them but other weights. Where a
-    hyperparameter chooses that, as in replays of published code, the entry is judged at its defaults.
+    Further evaluations of the mini-batch, at other weights, bring no new data. If a hyperparameter selects
+    more, as replays of published code do, the entry is judged at its defaults.
     """
     most = Observer(case.trial()).run(len(BATCHES)).counted
     if most > 1:

@@ -1,4 +1,4 @@
-"""Promises of an optimizer about its entry, without which nothing else can be judged, and its update."""
+"""Promises of an optimizer about its entry, on which the other promises depend, and about its update."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from suite.schedule import SHARED
 from suite.task import CAPABILITIES
 
 DESCENT_STEPS = 60
-"""Of a method of one gradient a step or more; one that costs less has as many more."""
+"""Steps of a method that costs one gradient a step or more; cheaper methods take proportionally more."""
 
 DESCENT_FACTOR = 0.9
-"""The loss of the convex problem must end below this part of where it began."""
+"""The loss of the convex problem must fall below this share of its initial value."""
 
 FUNCTION_TOLERANCE = 0.05
-"""Of the cost of an entry that uses the loss as a function: it is metered by operations, in units of those of
-a gradient, and of either a network's first layer, which has no gradient of its inputs, costs another share.
-That layer does 1 % of the operations of `late_net`, where the tolerance is a few times that."""
+"""Relative tolerance of the cost if an entry uses the loss as a function. The meter then counts operations in
+units of those of a gradient. A network's first layer has no gradient of its inputs, so its share of the two
+differs; it does 1 % of the operations of `late_net`, and the tolerance is a few times that."""
 
 
 def well_formed(case: OptimizerCase) -> Faults:
-    """Named, described, with a learning rate to search and a cost that can be checked."""
+    """The entry has a valid name, descriptions, a search space for the learning rate and a positive cost."""
     entry = case.entry
     yield from faults_in_texts(entry, summary=entry.summary, source=entry.source)
     missing = sorted(SHARED.keys() - entry.params.keys())
@@ -45,7 +45,7 @@ def well_formed(case: OptimizerCase) -> Faults:
     if not ast.get_docstring(ast.parse(case.found.path.read_text(encoding="utf-8"))):
         yield f"{case.found.path.name} has no docstring: state the update rule and its source"
     named: Any = entry.needs(case.hyper())
-    if isinstance(named, str) or not isinstance(named, Collection):  # a text is a collection, too: of letters
+    if isinstance(named, str) or not isinstance(named, Collection):  # a str is a collection of letters
         yield f"needs(hyper) is {named!r}: return a tuple of names, for instance ('function',)"
     for need in named:
         if need not in CAPABILITIES:
@@ -57,7 +57,7 @@ def well_formed(case: OptimizerCase) -> Faults:
 
 
 def builds(case: OptimizerCase) -> Faults:
-    """`build` gives a torch optimizer that holds every parameter."""
+    """`build` returns a torch optimizer that holds every parameter."""
     trial = case.trial()
     if not isinstance(trial.optimizer, torch.optim.Optimizer):
         yield f"build returns a {type(trial.optimizer).__name__}, not a torch.optim.Optimizer"
@@ -95,14 +95,14 @@ def takes_a_step(case: OptimizerCase) -> Faults:
 
 
 def deterministic(case: OptimizerCase) -> Faults:
-    """Two runs of one seed agree bit for bit."""
+    """Two runs with one seed are bit-identical."""
     gap = case.trial().run(STEPS).gap(case.trial().run(STEPS))
     yield gap and f"two runs of one seed differ: {gap}; a draw that does not come from context.noise"
     return f"two runs of one seed agree bit for bit over {STEPS} steps"
 
 
 def descends(case: OptimizerCase) -> Faults:
-    """The loss of logistic regression, which is convex, falls at the default learning rate."""
+    """The convex loss of logistic regression falls at the default learning rate."""
     net = Projected if Observer(case.trial()).run(1).doors == {"loss"} else logistic
     steps = math.ceil(DESCENT_STEPS / min(1.0, float(case.entry.cost(case.hyper()))))
     trial = case.trial(net=net, batches=(60,), total_steps=steps)
@@ -117,9 +117,9 @@ def descends(case: OptimizerCase) -> Faults:
 
 
 def cost(case: OptimizerCase) -> Faults:
-    """The meter counts what `cost` declares, also on a last batch of odd size.
+    """The meter counts what `cost` declares, also on a smaller last batch.
 
-    Gradients and losses exactly; the loss as a function, whose operations are metered, about.
+    Gradients and losses must agree exactly; the loss as a function, metered by operations, approximately.
     """
     declared = float(case.entry.cost(case.hyper()))
     by_operations = "function" in case.entry.needs(case.hyper())
@@ -141,7 +141,7 @@ def cost(case: OptimizerCase) -> Faults:
 
 
 def zero(case: OptimizerCase) -> Faults:
-    """At `zero` the method is its base, bit for bit, in weights and running statistics (protocol rule 11)."""
+    """At `zero` weights and running statistics are bit-identical to the base's (protocol rule 11)."""
     hyper = case.hyper(**case.entry.zero)
     at = ", ".join(f"{name}={value}" for name, value in case.entry.zero.items())
     method, plain = case.trial(hyper), case.trial(hyper)
@@ -163,7 +163,7 @@ def zero(case: OptimizerCase) -> Faults:
 
 
 def perturbation(case: OptimizerCase) -> Faults:
-    """An entry that takes gradients or losses at other weights says so, for low precision (rule 6)."""
+    """An entry that takes gradients or losses at other weights declares it, for low precision (rule 6)."""
     observer = Observer(case.trial()).run(1)
     what = "losses" if observer.doors == {"loss"} else "gradients"
     silent = observer.moved and not case.entry.perturbs
@@ -175,7 +175,7 @@ def perturbation(case: OptimizerCase) -> Faults:
 
 
 def needs(case: OptimizerCase) -> Faults:
-    """An entry that splits mini-batches says so: a plan then refuses tasks whose loss cannot be split."""
+    """An entry that splits mini-batches declares it, so that a plan can refuse tasks with a joint loss."""
     declared = case.entry.needs(case.hyper())
     parts = Observer(case.trial()).run(len(BATCHES)).parts
     silent = parts > 1 and "parts" not in declared

@@ -1,4 +1,4 @@
-"""An objective around a trial's own, which notes what an optimizer asks for and what it does between."""
+"""Wraps a trial's objective and records the optimizer's calls, its draws and its changes of the weights."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from suite.process_group import slice_bounds
 
 
 class Observer(ObservedObjective):
-    """Takes the steps of a trial, and notes what happens in them."""
+    """Takes the steps of a trial and records what the optimizer does."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__(trial.objective)
         self._trial = trial
         self.doors: set[str] = set()
-        """Of `gradient`, `loss` and `function`, those that were used."""
+        """The calls that were used, of `gradient`, `loss` and `function`."""
         self.parts = 1
-        """The largest number of parts asked for."""
+        """The largest requested number of parts."""
         self.moved = False
-        """Whether gradients or losses were asked for at other weights than those before the step."""
+        """Whether an evaluation was at other weights than those before the step."""
         self.counted = 0
-        """How often, at most, a step had BatchNorm's running statistics take up an example."""
+        """Maximum number of times that a step added an example to BatchNorm's running statistics."""
         self.drawn = ""
-        """The global generator that moved while the optimizer was at work, between its evaluations."""
+        """Name of a global generator that the optimizer drew from between evaluations."""
 
     def step(self) -> Tensor:
-        """Take a step on the next mini-batch; returns what the optimizer returns."""
+        """Take a step on the next mini-batch; return the optimizer's result."""
         self._clean = self._trial.weights()
         self._counts = [0] * self._trial.sizes[self._trial.done % len(self._trial.sizes)]
         self._trial.load()
@@ -84,7 +84,7 @@ class Observer(ObservedObjective):
 
     @contextmanager
     def _evaluation(self, door: str, parts: int) -> Iterator[None]:
-        """Surround the objective's own work: what it draws is not the optimizer's doing."""
+        """Exclude draws of the objective itself, such as dropout, from those of the optimizer."""
         self.doors.add(door)
         self.parts = max(self.parts, parts)
         self._note_draws()
@@ -92,12 +92,12 @@ class Observer(ObservedObjective):
         self._generators = _generators()
 
     def _note_draws(self) -> None:
-        stood, stand = self._generators, _generators()
-        moved = [not torch.equal(stood[0], stand[0]), stood[1] != stand[1], stood[2] != stand[2]]
+        old, new = self._generators, _generators()
+        moved = [not torch.equal(old[0], new[0]), old[1] != new[1], old[2] != new[2]]
         if any(moved):
             self.drawn = f"{('torch', 'Python', 'numpy')[moved.index(True)]}'s global generator"
 
 
 def _generators() -> tuple[Tensor, object, bytes]:
-    """Return where the global generators of torch, Python and numpy stand."""
+    """Return the states of the global generators of torch, Python and numpy."""
     return torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())

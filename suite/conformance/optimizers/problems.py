@@ -1,4 +1,4 @@
-"""Small problems on which an optimizer is tried: made on the spot, milliseconds a step on one CPU thread."""
+"""Small synthetic problems for optimizers: milliseconds a step on one CPU thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from suite.seeds import NormalStream
 
 N_CLASSES = 5
 BATCHES = (8, 8, 5)
-"""Sizes of the mini-batches of one epoch; the last one is odd, and smaller than 8 parts."""
+"""Sizes of the mini-batches of one epoch; the last one is odd, and has fewer than 8 examples."""
 
 STEPS = 2 * len(BATCHES)
-"""Of two epochs."""
+"""Steps of two epochs."""
 
 
 def conv_net() -> nn.Module:
@@ -24,8 +24,8 @@ def conv_net() -> nn.Module:
 def late_net() -> nn.Module:
     """Build a conv net whose first layer does 1 % of its operations, for inputs (n, 3, 6, 6).
 
-    A first layer has no gradient of its inputs, so that its share decides what a second derivative costs in
-    gradients: a gradient and its derivative, reverse over reverse, cost 2.89 on `conv_net`, 3.00 here.
+    A first layer has no gradient of its inputs, so its share affects the cost of a second derivative: a
+    gradient and its derivative, reverse over reverse, cost 2.89 gradients on `conv_net` and 3.00 here.
     """
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), *_layers(4, 12, 12))
 
@@ -52,7 +52,7 @@ def logistic() -> nn.Module:
 class Projected(nn.Module):
     """Multinomial logistic regression on 6 fixed random projections of the inputs: 35 weights.
 
-    For methods that see losses alone: what they learn of a gradient in a step is one direction of all.
+    For methods that use losses only: each step gives them the slope in a single direction.
     """
 
     def __init__(self) -> None:
@@ -62,13 +62,13 @@ class Projected(nn.Module):
         self.linear = nn.Linear(6, N_CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits (n, 5) for inputs (n, 3, 6, 6)."""
+        """Return logits (n, 5) for inputs (n, 3, 6, 6)."""
         logits: Tensor = self.linear(x.flatten(1) @ self.directions)
         return logits
 
 
 def examples(n: int, dtype: torch.dtype, layout: torch.memory_format) -> Batch:
-    """Make inputs (n, 3, 6, 6) around one centre a class, of norm about 3, and their classes (n,)."""
+    """Return inputs (n, 3, 6, 6) of norm about 3, scattered around one centre per class, and classes (n,)."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(n) % N_CLASSES
     centres = torch.randn(N_CLASSES, 3, 6, 6, generator=generator)
@@ -78,9 +78,9 @@ def examples(n: int, dtype: torch.dtype, layout: torch.memory_format) -> Batch:
 
 
 class EvenNoise(NormalStream):
-    """A `perturb` stream of one number a draw, so that the order of the weights in memory does not matter."""
+    """A noise stream with one number per draw, so that the memory order of the weights does not matter."""
 
     def fill_(self, out: Tensor, *counters: int) -> Tensor:
-        """Fill `out` with the number of these counters."""
+        """Fill `out` with the one number of these counters."""
         number = super().fill_(torch.empty(1, dtype=torch.float64), *counters)
         return out.fill_(float(number))

@@ -1,4 +1,4 @@
-"""Looks into what an optimizer keeps: what its state_dict lacks, and what in it is like the weights."""
+"""Inspects an optimizer's state: attributes that state_dict lacks, and states that resemble the weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _OPAQUE = (torch.dtype, torch.device, type, nn.Module)
 _DEPTH = 6
 
 Members = dict[int | None, Tensor]
-"""Tensors of one name, by the number of the parameter that each is of; None: it is of none, or of all."""
+"""Tensors of one name by parameter number; None for a tensor of no single parameter."""
 
 
 def left_out(original: Trial, resumed: Trial) -> str:
-    """Name attributes that a resumed optimizer lacks, outside of its state_dict; empty if none differs."""
+    """Name the attributes that differ after a resume because state_dict lacks them; empty if none does."""
     one, other = _attributes(original.optimizer), _attributes(resumed.optimizer)
     paths = sorted(path for path in one.keys() | other.keys() if not _same(one.get(path), other.get(path)))
     return f"it lacks {', '.join(paths[:4])}" if paths else ""
@@ -32,7 +32,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Numbers and tensors reachable from an optimizer, by path; per-parameter state by its name alone."""
+    """Return numbers and tensors reachable from an optimizer by path; per-parameter state by name only."""
     found: dict[str, Any] = {}
     bare = vars(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)).keys() - {"state"}
     seen: set[int] = set()
@@ -61,10 +61,10 @@ def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def next_to_weights(
     members: Members, weights: Sequence[Tensor], order: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a state as one vector, and the weights that it may be, laid out in the same way.
+    """Yield a state as one vector together with the weights in the same layout.
 
-    A state has a tensor for each parameter (or most), or one vector for all of them: by rows, or in the order
-    of memory. It numbers the parameters in `order`, as torch does, or in the model's own.
+    A state holds a tensor for each parameter (or most), or one vector for all: row-major or in memory order.
+    Its parameter numbers follow `order`, like torch's, or the order of the model.
     """
     vector = torch.cat([tensor.detach().flatten() for tensor in members.values()])
     total = sum(w.numel() for w in weights)
@@ -82,9 +82,9 @@ def next_to_weights(
 
 
 def tensors_by_name(value: Any, n: int, name: str = "", number: int | None = None) -> dict[str, Members]:
-    """Sort the tensors in nested containers by name and by the number of the parameter that each is of.
+    """Return the tensors of nested containers by name and by parameter number.
 
-    A dict by whole numbers has an entry a parameter; so has a list, or a dict of tensors, of n entries.
+    A dict with integer keys has one entry per parameter, as has a list or a dict of tensors with n entries.
     """
     if isinstance(value, Tensor):
         return {name: {number: value}} if value.dim() and value.is_floating_point() else {}

@@ -1,4 +1,4 @@
-"""An optimizer entry in one setting, and at work on a small problem."""
+"""An optimizer entry in one setting, and its runs on a small problem."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class OptimizerCase:
     overrides: Mapping[str, Value | str]
 
     def hyper(self, **extra: Value) -> dict[str, Value]:
-        """Resolve every parameter; `extra` overrides those that the entry has."""
+        """Resolve every parameter; `extra` overrides those that the entry declares."""
         known = {name: value for name, value in extra.items() if name in self.entry.params}
         return resolve_params(self.entry.params, {**self.overrides, **known}, f"optimizer {self.entry.name}")
 
     def trial(self, hyper: Mapping[str, Value] | None = None, **options: Any) -> Trial:
-        """Put the entry to work on a small problem, see `Trial`."""
+        """Build the entry's optimizer on a small problem, see `Trial`."""
         return Trial(self.entry, self.hyper() if hyper is None else hyper, **options)
 
 
 @dataclass(eq=False)
 class Trial:
-    """One optimizer at work on one small problem, with everything it draws fixed."""
+    """One optimizer on one small problem, with fixed seeds."""
 
     entry: OptimizerSpec
     hyper: Mapping[str, Value]
@@ -71,7 +71,7 @@ class Trial:
         self.objective = BatchObjective(self.model, self._problem, self.streams)
         self._whole = examples(sum(self.batches), self.dtype, layout)
         self.sizes = (sum(self.batches),) if "full-batch" in self.needs else self.batches
-        """Of the mini-batches of an epoch."""
+        """Sizes of the mini-batches of an epoch."""
         ends = zip(self.sizes, accumulate(self.sizes), strict=True)
         self._batches = [self._whole[end - n : end] for n, end in ends]
         self.done = 0
@@ -79,7 +79,7 @@ class Trial:
             self.scale_lr(self.lr_factor)
 
     def continued(self, state: Any) -> Trial:
-        """Return a new trial that goes on from this one's weights and from a state_dict of its optimizer."""
+        """Return a new trial that resumes from this one's weights and from a state_dict of its optimizer."""
         other = replace(self)
         other.model.load_state_dict(self.snapshot())
         other.optimizer.load_state_dict(state)
@@ -87,21 +87,21 @@ class Trial:
         return other
 
     def load(self) -> None:
-        """Bind the next mini-batch and put everything outside the optimizer in a known state."""
+        """Load the next mini-batch, seed the global generator and clear gradients."""
         self.objective.load(self.done, self._batches[self.done % len(self._batches)])
         self.streams.seed_global("order", self.done)
         for p in self.parameters:
             p.grad = None
 
     def take(self, objective: Objective | None = None) -> Tensor:
-        """Take a step on the mini-batch that is loaded; `objective` is one around that of the trial."""
+        """Take a step on the loaded mini-batch; `objective` may wrap the trial's own."""
         with self.objective.metered() if "function" in self.needs else nullcontext():
             loss: Tensor = self.optimizer.step(self.objective if objective is None else objective)
         self.done += 1
         return loss
 
     def run(self, steps: int) -> Trial:
-        """Take that many steps, each on the next mini-batch."""
+        """Take this number of steps, each on the next mini-batch."""
         for _ in range(steps):
             self.load()
             self.take()
@@ -121,10 +121,10 @@ class Trial:
         return {name: p.detach().clone() for name, p in self.model.named_parameters()}
 
     def gap(self, other: Trial) -> str:
-        """Where the weights or statistics of two trials differ, in words; empty if nowhere."""
+        """Describe the difference in weights and statistics of two trials; empty if bit-identical."""
         return difference(self.snapshot(), other.snapshot())
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Mean loss at the present weights over all mini-batches, in training mode, without a meter."""
+        """Return the unmetered mean loss over all mini-batches at the current weights, in training mode."""
         return float(self._problem.loss(self._problem.forward(self.model, self._whole), self._whole))

@@ -1,4 +1,4 @@
-"""A task entry with some of its parameters overridden, and its problems, models and batches to be judged."""
+"""A task entry with some parameters overridden, and the problems, models and batches that judge it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from suite.spec import resolve_params
 from suite.task import Task, TaskSpec
 
 EXAMPLES = 4
-"""Examples on which a model is tried: enough for BatchNorm and for slices, few enough for large networks."""
+"""Examples per model evaluation: enough for BatchNorm and for slices, few enough for large networks."""
 
 BATCHES = 2
-"""Batches of a split that are evaluated."""
+"""Evaluated batches of a split."""
 
 MEASURED = 64
-"""About how many training examples are looked at, besides the mini-batch, for changes."""
+"""Approximate number of training examples, besides the mini-batch, that are compared for changes."""
 
 DTYPES: dict[str, dict[str, Any]] = {"bf16": {"autocast": torch.bfloat16}, "fp64": {"dtype": torch.float64}}
-"""What a precision sets; on a CPU tf32 is fp32."""
+"""Fields of `Setting` by precision; on a CPU tf32 is fp32."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TaskCase:
 
     @cached_property
     def judged(self) -> Task:
-        """The task on the data that it is judged on: a task of images on a few fake ones, all of them."""
+        """The task on the data on which it is judged; an `ImageTask` uses a few fake images."""
         task = self.task
         if not isinstance(task, ImageTask):
             return task
@@ -72,7 +72,7 @@ class TaskCase:
 
     @cached_property
     def data(self) -> Data:
-        """The data set that it is judged on."""
+        """The data set on which the task is judged."""
         fake = self.judged is not self.task
         return self.judged.data[0] if fake else choose_data(self.task, self.data_root, self.data_name)
 
@@ -82,7 +82,7 @@ class TaskCase:
 
     def _read(self, data: Data, sealed: Collection[str] = ()) -> Splits:
         if self.judged is not self.task:
-            return Splits(data, sealed=sealed)  # fake images of several sizes would be one in the cache
+            return Splits(data, sealed=sealed)  # uncached: fake images of all sizes share one cache key
         return Splits(data, self.data_root, self.cache, sealed)
 
     def problem(
@@ -93,9 +93,9 @@ class TaskCase:
         data: Any = None,
         sealed: Collection[str] = (),
     ) -> Problem:
-        """Make the task ready, in its own precision and on its own data unless others are given.
+        """Build the task's problem, by default in the task's first precision and on `self.data`.
 
-        No split is sealed unless it is named: whether a test split is touched has a promise of its own.
+        Only the splits in `sealed` are sealed, as a separate promise covers reads of test splits.
         """
         task = self.judged if data is None else dataclasses.replace(self.judged, data=(data,))
         splits = self._splits if data is None else self._read(data, sealed)
@@ -111,44 +111,44 @@ class TaskCase:
         return model.to(memory_format=problem.memory_format)
 
     def ready(self, dtype: torch.dtype | None = None) -> tuple[Problem, nn.Module, Batch]:
-        """Return a problem, its model in eval mode and some examples, all of `dtype` if one is given."""
+        """Return a problem, its model in eval mode and a few examples, in `dtype` if given."""
         problem = self.problem(dtype=dtype)
         model, batch = self.model(problem).eval(), self.few(problem.batch(0))
         return problem, model, batch.to(problem.device, dtype) if dtype else batch
 
     def exact(self) -> tuple[Problem, nn.Module, Batch, torch.dtype]:
-        """Return what `ready` does in float64, or in float32 where the task's code needs that; and which."""
+        """Return the result of `ready` and its dtype: float64, or float32 if the task's code requires it."""
         problem, model, batch = self.ready(torch.float64)
         try:
             with torch.no_grad():
                 problem.loss(problem.forward(model, batch), batch)
             return problem, model, batch, torch.float64
-        except RuntimeError:  # torch's own about a dtype
+        except RuntimeError:  # torch raises it for a mismatch of dtypes
             return *self.ready(torch.float32), torch.float32
 
     def few(self, batch: Batch) -> Batch:
-        """Return some examples of a batch; of a joint loss all of them."""
+        """Return the first examples of a batch, or all of them for a joint loss."""
         return batch.part(0, min(EXAMPLES, len(batch))) if self.task.separable else batch
 
     def evaluated(self, problem: Problem, split: str) -> Iterator[Batch]:
-        """Yield a few examples of the first batches of a split; of a joint loss whole batches."""
+        """Yield the first examples of the first batches of a split; whole batches for a joint loss."""
         yield from map(self.few, islice(type(problem).batches(problem, split), BATCHES))
 
     def shorten(self, problem: Problem) -> None:
-        """Let a problem hand out what `evaluated` does, so that evaluation ends soon."""
+        """Restrict the problem's splits to the examples of `evaluated`, to shorten evaluations."""
         few: Any = lambda split: self.evaluated(problem, split)  # noqa: E731
         problem.batches = few  # type: ignore[method-assign]
 
     @torch.no_grad()
     def evaluation(self, problem: Problem, model: nn.Module, split: str) -> Evaluation:
-        """Evaluate a few examples of a split, whatever metrics come out."""
+        """Evaluate a few examples of a split without checking the metrics."""
         self.shorten(problem)
         return problem.evaluate(model.eval(), split)
 
 
 @contextmanager
 def unchanged(who: str, problem: Problem, model: nn.Module, batch: Batch) -> Iterator[None]:
-    """Raise `Broken` where the code in the block, that of `who`, changes the model or the examples."""
+    """Raise `Broken` if the block, which calls the method `who`, changes the model or the examples."""
     before = _state(problem, model, batch)
     yield
     after = _state(problem, model, batch)
@@ -162,13 +162,13 @@ def unchanged(who: str, problem: Problem, model: nn.Module, batch: Batch) -> Ite
 
 def _state(problem: Problem, model: nn.Module, batch: Batch) -> dict[str, object]:
     weights = dict(model.named_parameters())
-    with torch.random.fork_rng(devices=[]):  # draws from no stream break another promise
+    with torch.random.fork_rng(devices=[]):  # a separate promise covers draws from the global generator
         torch.manual_seed(0)
         measured = problem.measured(min(MEASURED, problem.task.measure_examples))
     kept = [value for name, value in model.state_dict().items() if name not in weights]
     return {
         "the weights": _digest(weights.values()),
-        "the buffers of the model": _digest(one for one in kept if isinstance(one, Tensor)),  # no caches
+        "the buffers of the model": _digest(one for one in kept if isinstance(one, Tensor)),
         "which parameters are trained": [p.requires_grad for p in model.parameters()],
         "the mode of a module": [
             (module.training, getattr(module, "track_running_stats", None)) for module in model.modules()

@@ -1,4 +1,4 @@
-"""Promises of a task about its data: mini-batches, examples to evaluate and to measure on, test splits."""
+"""Promises of a task about its data: mini-batches, evaluated and measured examples, test splits."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from suite.conformance.tasks.fake_data import ObservedData
 from suite.problem import Problem
 
 WEIGHED = 64
-"""Mini-batches of an epoch, at most, whose units are looked at."""
+"""Maximum number of mini-batches of an epoch whose units are checked."""
 
 _FEW = "measure_examples is {}, but there are {} training examples: lower it"
 
 
 def batches(case: TaskCase) -> Faults:
-    """A mini-batch is a function of the run's seed and the step alone."""
+    """A mini-batch is a function of the run's seed and the step only."""
     one, same, other = (case.problem(seed) for seed in (0, 0, 1))
     steps = one.steps_per_epoch
-    asked = list(dict.fromkeys((0, steps - 1, steps)))
+    tested = list(dict.fromkeys((0, steps - 1, steps)))
     first = {}
-    for step in asked:
+    for step in tested:
         torch.manual_seed(step)
         first[step] = one.batch(step).digest()
-    for step in reversed(asked):  # in another order, with another global generator, and once more
+    for step in reversed(tested):  # repeated in another order, with another global generator
         torch.manual_seed(-step - 1)
         for problem in (same, one):
             yield problem.batch(step).digest() != first[step] and (
@@ -48,36 +48,36 @@ def batches(case: TaskCase) -> Faults:
 
 
 def _in_fields(one: Batch, other: Batch) -> str:
-    """Name the fields in which two mini-batches differ."""
+    """Return the names of the fields in which two mini-batches differ."""
     fields, others = one.part(0, len(one)).fields, other.part(0, len(other)).fields
     names = [name for name, value in fields.items() if not torch.equal(value, others[name])]
     return f" in {', '.join(names)}" if names else ""
 
 
 def fixed(case: TaskCase) -> Faults:
-    """The examples of evaluation and of measures are the same ones for every run, and every time."""
+    """Evaluated and measured examples are the same in every run and every call."""
     one, other = case.problem(0), case.problem(1)
     split = case.task.validation or "train"
     first, again, seeded = (
         [batch.digest() for batch in case.evaluated(problem, split)] for problem in (one, one, other)
     )
     if first != again:
-        yield f"split {split!r} differs when it is asked for again: no augmentation in batches(split)"
+        yield f"split {split!r} differs between two calls: no augmentation in batches(split)"
     yield first != seeded and (
         f"split {split!r} differs between two seeds: draw it from the task's own streams, "
         "Streams(TASK_SEED) of suite.seeds"
     )
     measured = {problem.measured(case.task.measure_examples).digest() for problem in (one, one, other)}
     if len(measured) > 1:
-        yield "measured(n) differs between two calls or seeds: it is fixed, for every run"
+        yield "measured(n) differs between two calls or seeds: it must be the same in every run"
     return "the same for every seed"
 
 
 def sizes(case: TaskCase) -> Faults:
-    """There are as many training examples, measured examples and units as the task says."""
+    """The numbers of training examples, measured examples and units are those that the task declares."""
     task, problem = case.task, case.problem()
     wanted = task.measure_examples
-    if case.judged is not task:  # on fake images: the declared numbers alone
+    if case.judged is not task:  # fake images: only the declared numbers can be checked
         for n in (task.training_examples(data.name) for data in task.data):
             yield n is not None and n < wanted and _FEW.format(wanted, n)
         return f"{wanted} training examples are measured"
@@ -101,7 +101,7 @@ def _unitless(what: str, batch: Batch) -> str:
 
 
 def sealed(case: TaskCase) -> Faults:
-    """Mini-batches, validation and measured examples come about without a look at a test split."""
+    """Mini-batches, validation and measured examples do not depend on a test split, nor read one."""
     tests = case.task.tests
     if not tests:
         return "there is no test split"
@@ -122,7 +122,7 @@ def sealed(case: TaskCase) -> Faults:
 
 
 def apart(case: TaskCase) -> Faults:
-    """No test split is another split over again, and validation is not the training set."""
+    """No test split equals another split, and validation is not the training set."""
     task, problem = case.task, case.problem()
     pairs = [*combinations(task.tests, 2), *product(task.tests, ("train", *task.extras))]
     if task.validation:
@@ -138,10 +138,10 @@ def apart(case: TaskCase) -> Faults:
 
 
 def _first(problem: Problem, split: str) -> str:
-    """Return the digest of the first batch of a split; nothing of one that is not handed out."""
+    """Return the digest of the first batch of a split; empty if the problem does not provide the split."""
     try:
         batch = next(iter(problem.batches(split)), None)
-    except Exception:  # noqa: BLE001 - a split that is missing breaks another promise, and 'train' need not be
+    except Exception:  # noqa: BLE001 - another promise covers missing splits, and 'train' is optional
         return ""
     return "" if batch is None else batch.digest()
 
@@ -152,7 +152,7 @@ def _equal(problem: Problem, one: str, other: str) -> bool:
 
 
 def _digests(case: TaskCase, problem: Problem) -> dict[str, str]:
-    torch.manual_seed(0)  # draws from no stream break another promise
+    torch.manual_seed(0)  # a separate promise covers draws from the global generator
     found = {
         "the first mini-batch": problem.batch(0).digest(),
         "the measured examples": problem.measured(case.task.measure_examples).digest(),

@@ -1,4 +1,4 @@
-"""Data in place of a task's own: fake images, and data sets whose splits are observed or altered."""
+"""Substitutes for a task's data: fake images, and data sets that record or alter their splits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from suite.data.dataset import Data, Dataset, Reader
 from suite.data.source import Arrays
 
 MARKED = (1, 2, 4)
-"""Shape of a marked image: three bytes of position, one that is 255 in the test set, four of nothing."""
+"""Shape of a marked image: three bytes of position, one that is 255 in the test set, four zero bytes."""
 
 
 @dataclass(frozen=True)
 class FakeImages:
-    """A source of n_train + n_test images of one shape; those of shape `MARKED` carry their position."""
+    """A source of n_train + n_test images of one shape; images of shape `MARKED` encode their position."""
 
     n_train: int
     n_test: int
@@ -30,17 +30,17 @@ class FakeImages:
     checksum: str = "fake"
 
     def available(self, root: Path | None) -> bool:
-        """Say yes: nothing is needed."""
+        """Return True: the images are synthetic."""
         return True
 
     def verify(self, root: Path | None) -> None:
-        """Check nothing: the images are made on the spot."""
+        """Do nothing: the images are synthetic."""
 
     def prepare(self, root: Path) -> None:
-        """Nothing to fetch."""
+        """Do nothing: the images are synthetic."""
 
     def load(self, root: Path | None) -> Arrays:
-        """Make the images; labels cycle through the classes."""
+        """Generate the images; labels cycle through the classes."""
         cut, n = self.n_train, self.n_train + self.n_test
         labels = torch.cat([torch.arange(cut), torch.arange(self.n_test)]) % self.n_classes
         if self.shape == MARKED:
@@ -52,7 +52,7 @@ class FakeImages:
 
 
 def with_fake_images(dataset: Dataset, n_train: int, marked: bool = False) -> Dataset:
-    """Give a data set `FakeImages` as its source, in its own shape or in the tiny one of marked images."""
+    """Replace a data set's source by `FakeImages`, in its own shape or in that of marked images."""
     shape = MARKED if marked else dataset.shape
     source = FakeImages(n_train, 4 * dataset.n_classes, dataset.n_classes, shape)
     mean, std = dataset.mean[: shape[0]], dataset.std[: shape[0]]
@@ -60,21 +60,21 @@ def with_fake_images(dataset: Dataset, n_train: int, marked: bool = False) -> Da
 
 
 def positions(images: Tensor) -> Tensor:
-    """Positions (n,) of marked images in their source; -1 for an image of the test set."""
+    """Return the positions (n,) of marked images in their source; -1 for an image of the test set."""
     head = images.flatten(1)[:, :4].to(torch.int64)
-    place = head[:, 0] + 256 * head[:, 1] + 65536 * head[:, 2]
-    return torch.where(head[:, 3] == 0, place, -1)
+    position = head[:, 0] + 256 * head[:, 1] + 65536 * head[:, 2]
+    return torch.where(head[:, 3] == 0, position, -1)
 
 
 def _mark(n: int, test: int) -> Tensor:
-    images, place = torch.zeros(n, 8, dtype=torch.uint8), torch.arange(n)
-    images[:, :3] = torch.stack([place % 256, place // 256 % 256, place // 65536], 1)
+    images, position = torch.zeros(n, 8, dtype=torch.uint8), torch.arange(n)
+    images[:, :3] = torch.stack([position % 256, position // 256 % 256, position // 65536], 1)
     images[:, 3] = test
     return images.view(n, *MARKED)
 
 
 class ObservedData:
-    """A data set that notes which of its splits are read, and hands some of them out with other numbers."""
+    """A data set that records which splits are read, and alters the content of those in `changed`."""
 
     def __init__(self, data: Data, changed: Collection[str] = ()) -> None:
         self._data, self._changed = data, changed
@@ -89,21 +89,21 @@ class ObservedData:
 
         def read(split: str) -> Any:
             self.read.add(split)
-            return self._handed_out(split, reader(split))
+            return self._content(split, reader(split))
 
         return read
 
     def make(self) -> Mapping[str, Any]:
         """See `Generated`."""
         made: Mapping[str, Any] = self._data.make()  # type: ignore[attr-defined]
-        return _Noted({split: self._handed_out(split, one) for split, one in made.items()}, self.read)
+        return _Recorded({split: self._content(split, one) for split, one in made.items()}, self.read)
 
-    def _handed_out(self, split: str, content: Any) -> Any:
+    def _content(self, split: str, content: Any) -> Any:
         return _altered(content) if split in self._changed else content
 
 
-class _Noted(dict[str, Any]):
-    """Splits that were made; those that are looked up are noted in a set."""
+class _Recorded(dict[str, Any]):
+    """Generated splits; a lookup adds the split's name to a set."""
 
     def __init__(self, made: Mapping[str, Any], read: set[str]) -> None:
         super().__init__(made)
@@ -115,7 +115,7 @@ class _Noted(dict[str, Any]):
 
 
 def _altered(content: Any) -> Any:
-    """Return tensors, or containers of them, with other numbers in the same range, in the same form."""
+    """Return tensors, or containers of them, of the same form with other numbers in the same range."""
     if isinstance(content, Batch):
         whole = content.part(0, len(content))
         return Batch(weight=whole.weight, **{name: _altered(field) for name, field in whole.fields.items()})
@@ -127,4 +127,4 @@ def _altered(content: Any) -> Any:
         return content
     if content.dtype == torch.bool:
         return ~content
-    return content.max() + content.min() - content  # whole numbers stay within what they are indices of
+    return content.max() + content.min() - content  # keeps the range, so that indices stay valid

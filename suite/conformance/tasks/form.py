@@ -1,4 +1,4 @@
-"""Promises of a task about its form and its genuine data, and of an `ImageTask` about images and labels."""
+"""Promises of a task about its declaration and its data, and of an `ImageTask` about images and labels."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from suite.problems.image_task import ImageTask
 from suite.spec import TIERS
 
 FIRST = 16
-"""Images on which the first loss is taken."""
+"""Images in the mini-batch of the initial loss."""
 
 LOSS_MARGIN = 0.5
-"""The loss at the start may be off ln(n_classes), that of a blind guess, by this part of it."""
+"""Relative tolerance of the initial loss around ln(n_classes), the loss of a uniform guess."""
 
 RATE_SIGMAS = 4.0
-"""Standard deviations that a label-noise rate may be off: 1 in 16,000 for a right one, and it is fixed."""
+"""Tolerance of a label-noise rate in standard deviations: a correct task fails with probability 1 in 16,000,
+and since the noise is fixed, it fails always or never."""
 
 _OWN = "not judged: the problem is the task's own"
 
 
 def well_formed(case: TaskCase) -> Faults:
-    """Named, described, with metrics and measures that there are; entry and task say the same."""
+    """Name, descriptions, metrics and measures are valid, and entry and task agree."""
     entry = case.entry
     yield from faults_in_texts(entry, summary=entry.summary)
     if entry.tier not in TIERS:
@@ -66,7 +67,7 @@ def well_formed(case: TaskCase) -> Faults:
 
 
 def finds_data(case: TaskCase) -> Faults:
-    """The data set is there and whole, and the task's problem can be made of it; images are as declared."""
+    """The data set is present, has its checksum and yields the task's problem; images are as declared."""
     task = case.task
     data = choose_data(task, case.data_root, case.data_name)
     data.source.verify(case.data_root)
@@ -88,7 +89,7 @@ def finds_data(case: TaskCase) -> Faults:
 
 
 def first_loss(case: TaskCase) -> Faults:
-    """The loss before training is about that of a blind guess."""
+    """The initial loss is about that of a uniform guess."""
     problem = case.problem()
     if not isinstance(problem, ImageClassification):
         return _OWN
@@ -105,7 +106,7 @@ def first_loss(case: TaskCase) -> Faults:
 
 
 def split(case: TaskCase) -> Faults:
-    """Training and validation share no image, take none of the test set, and have the declared sizes."""
+    """Training and validation are disjoint, contain no test image and have the declared sizes."""
     task, problem = _marked(case)
     if not isinstance(problem, ImageClassification):
         return _OWN
@@ -127,7 +128,7 @@ def split(case: TaskCase) -> Faults:
 
 
 def test_labels(case: TaskCase) -> Faults:
-    """Label noise touches no label of the test set."""
+    """Label noise changes no test label."""
     task, problem = _marked(case)
     if not isinstance(problem, ImageClassification):
         return _OWN
@@ -138,7 +139,7 @@ def test_labels(case: TaskCase) -> Faults:
 
 
 def label_noise(case: TaskCase) -> Faults:
-    """As many training and validation labels are wrong as the task says, and the clean ones are kept."""
+    """The rates of wrong training and validation labels are as declared, and clean labels are kept."""
     task, problem = _marked(case)
     if not isinstance(problem, ImageClassification):
         return _OWN

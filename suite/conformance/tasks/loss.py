@@ -1,4 +1,4 @@
-"""Promises of a task about its loss: it is a mean over examples, or said not to be, and has derivatives."""
+"""Promises of a task about its loss: a mean over examples, or declared as joint, and differentiable."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from suite.process_group import slice_bounds
 from suite.seeds import Streams
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
-"""Of a loss, and of a gradient relative to its norm: sums in another order, through some hundred layers, lose
-less than half of the digits (16 and 7). A joint loss of halves differs by a tenth or more."""
+"""Tolerance of a loss, and of a gradient relative to its norm. Sums in another order, through a hundred
+layers, lose less than half of the digits (16 and 7); the halves of a joint loss differ by a tenth or more."""
 
 PARTS = (2, 3)
 
 STEP = 1e-11
-"""Of the difference of gradients in float64, relative to the norm of the weights. At 1e-8 the rectified units
-of ResNet-20 cross kinks, whose jumps are no part of a Hessian: the difference is then off by all of its norm.
-At 1e-11 none does on the built-in tasks, and rounding is 1e-6 to 1e-5 of the norm."""
+"""Step of the finite difference of gradients in float64, relative to the norm of the weights. At 1e-8 some
+ReLUs of ResNet-20 cross their kink, whose jump is not part of the Hessian, and the error is as large as the
+result. At 1e-11 none crosses on the built-in tasks, and rounding errors are 1e-6 to 1e-5 of the norm."""
 
 PRODUCT_TOLERANCE = 1e-3
-"""Relative difference of two Hessian products, for rounding. Layers whose second derivative is silently wrong
-are off by 0.2 to 0.4."""
+"""Tolerated relative difference of two Hessian products, for rounding. Layers with a silently wrong second
+derivative are off by 0.2 to 0.4."""
 
 
 def adds_up(case: TaskCase) -> Faults:
-    """The loss and gradient of a mini-batch are the weighted sums of those of its slices, if it is separable.
+    """Loss and gradient of a mini-batch are the weighted sums of those of its slices, if declared separable.
 
-    The model is in eval mode, in which BatchNorm takes no statistics of the batch: only the loss is judged.
+    The model is in eval mode, where BatchNorm does not couple examples, so only the loss is judged.
     """
     problem, model, batch, dtype = case.exact()
     with unchanged("loss", problem, model, batch):
@@ -64,9 +64,9 @@ def adds_up(case: TaskCase) -> Faults:
 
 
 def sums(case: TaskCase) -> Faults:
-    """`losses` gives one number an example, and they sum to what `loss` gives."""
+    """`losses` returns one number per example, and their mean over units is `loss`."""
     if not case.task.separable:
-        return "not judged: a joint loss has none of its examples alone"
+        return "not judged: a joint loss has no losses of single examples"
     problem, model, batch, dtype = case.exact()
     with torch.no_grad(), unchanged("losses", problem, model, batch):
         outputs = problem.forward(model, batch)
@@ -91,12 +91,12 @@ def sums(case: TaskCase) -> Faults:
 
 
 def _evaluate(problem: Problem, model: nn.Module, batch: Batch, parts: int) -> tuple[Tensor, Tensor]:
-    """Return the loss of a mini-batch and its gradient as one vector, from that many slices."""
+    """Return the loss of a mini-batch and its gradient as one vector, accumulated over `parts` slices."""
     model.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
-    for part in range(parts):
-        some = batch.part(*slice_bounds(len(batch), part, parts))
-        share = problem.loss(problem.forward(model, some), some) * (some.units / batch.units)
+    for number in range(parts):
+        part = batch.part(*slice_bounds(len(batch), number, parts))
+        share = problem.loss(problem.forward(model, part), part) * (part.units / batch.units)
         share.backward()  # type: ignore[no-untyped-call]
         total += share.detach()
     ours = [p for p in model.parameters() if p.requires_grad]
@@ -105,7 +105,7 @@ def _evaluate(problem: Problem, model: nn.Module, batch: Batch, parts: int) -> t
 
 
 def precisions(case: TaskCase) -> Faults:
-    """A gradient can be had in each declared precision, and is finite."""
+    """Gradients are computable and finite in each declared precision."""
     for precision in case.task.precisions:
         problem = case.problem(precision=precision)
         model = case.model(problem)
@@ -125,10 +125,10 @@ def precisions(case: TaskCase) -> Faults:
 
 
 def second_derivatives(case: TaskCase) -> Faults:
-    """Second derivatives of the loss as a function are there and right, where they are declared.
+    """Second derivatives of the loss as a function exist and are correct, if declared.
 
-    They are compared with a difference of gradients, for which only float64 is exact enough; where the task's
-    code cannot compute in that, the ways to get them are compared with each other.
+    In float64 they are compared with a finite difference of gradients. If the task's code needs float32,
+    which is too coarse for that, the ways to compute them are compared with each other.
     """
     if not case.task.twice_differentiable:
         return "not declared"
@@ -178,7 +178,7 @@ def _reverse(loss: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
     at = w.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(at), at, create_graph=True)
     slope = (gradient * v).sum()
-    if not slope.requires_grad:  # linear in the weights
+    if not slope.requires_grad:  # the loss is linear in the weights
         return torch.zeros_like(v)
     return torch.autograd.grad(slope, at, materialize_grads=True)[0]
 

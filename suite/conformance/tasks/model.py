@@ -19,14 +19,14 @@ from suite.problems.image_task import ImageTask
 from suite.seeds import Streams
 
 ROW_TOLERANCE = 1e-3
-"""Rows of probabilities sum to 1 up to rounding, in bf16 too; rows of logits do not by chance."""
+"""Tolerance of row sums around 1, above the rounding of probabilities even in bf16; logits miss it."""
 
 SMALL = 16
-"""A last mini-batch of more examples than that is not tried: its size is no reason to fail."""
+"""Maximum size of a last mini-batch that is tried; larger ones do not fail because of their size."""
 
 
 def initialises(case: TaskCase) -> Faults:
-    """The initial weights are a function of the run's stream `init`, where torch's generator stands."""
+    """Initial weights depend only on the run's stream `init`, which seeds torch's global generator."""
     problem = case.problem()
     states, untouched = [], True
     for seed, other in ((0, 1), (0, 2), (1, 1)):
@@ -46,7 +46,7 @@ def initialises(case: TaskCase) -> Faults:
 
 
 def calls(case: TaskCase) -> Faults:
-    """`forward` does no more with the model than call it: measures call it at other weights."""
+    """`forward` only calls the model, since measures call it at other weights."""
     problem, model, batch = case.ready()
     values = {name: p.detach() for name, p in model.named_parameters()}
     with torch.no_grad():
@@ -54,7 +54,7 @@ def calls(case: TaskCase) -> Faults:
             plain = _tensors(problem.forward(model, batch))
         try:
             at_weights = _tensors(problem.forward(ModelAt(model, values), batch))  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001 - of whatever kind: at its own weights it worked
+        except Exception as error:  # noqa: BLE001 - the same call worked at the model's own weights
             raise Broken(
                 f"forward uses more of the model than a call ({error}): move that into the model's own "
                 "forward, as measures and optimizers evaluate it at other weights"
@@ -76,7 +76,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
 
 
 def head(case: TaskCase) -> Faults:
-    """The last layer, which some optimizers treat apart, is part of the model."""
+    """The last layer, which some optimizers treat separately, is part of the model."""
     problem = case.problem()
     model = case.model(problem)
     layers = list(problem.head(model))
@@ -87,7 +87,7 @@ def head(case: TaskCase) -> Faults:
 
 
 def logits(case: TaskCase) -> Faults:
-    """Outputs that go into cross-entropy are logits: a softmax before it would be taken twice."""
+    """Inputs of cross-entropy are logits, as a softmax in the model would be applied twice."""
     problem = case.problem()
     if not isinstance(problem, ClassificationLoss):
         return "not judged: the loss is the task's own"
@@ -115,7 +115,7 @@ def logits(case: TaskCase) -> Faults:
 
 
 def starts(case: TaskCase) -> Faults:
-    """Loss and gradient are finite at the initial weights, in training mode."""
+    """Loss and gradient are finite at the initial weights in training mode."""
     problem, model, batch = case.ready()
     loss = _step(problem, model, batch)
     for name, p in model.named_parameters():
@@ -128,9 +128,9 @@ def starts(case: TaskCase) -> Faults:
 
 
 def last_batch(case: TaskCase) -> Faults:
-    """A training step on the last mini-batch of an epoch runs: it may be of one example."""
+    """A training step works on the last mini-batch of an epoch, which may hold one example."""
     problem = case.problem()
-    # Of a task that is judged on fake images, the number on the data set that would serve.
+    # A task on fake images uses the number of examples of the data set that a run would use.
     served = case.data.name if case.judged is case.task else case.data_name or case.task.data[0].name
     n = case.task.training_examples(served) or problem.n_train
     size = n % problem.batch_size
@@ -150,7 +150,7 @@ def last_batch(case: TaskCase) -> Faults:
 
 
 def _step(problem: Problem, model: nn.Module, batch: Batch) -> float:
-    """Take forward and backward in training mode, as the engine does; raises `Broken` on a loss of no use."""
+    """Run forward and backward in training mode, like the engine; raise `Broken` on an invalid loss."""
     loss = problem.loss(problem.predict(model.train(), batch), batch)
     if loss.dim():
         raise Broken(

@@ -1,4 +1,4 @@
-"""Promises of a task about its numbers: scores, metrics of splits, and what it says of a whole run."""
+"""Promises of a task about its results: scores, metrics of splits, columns, facts and profiles."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from suite.metric import PERCENT, Metric
 from suite.problem import Evaluation, check_score_names
 
 TOLERANCE = 1e-5
-"""Of means over some examples: float32 sums in another order, or of another width."""
+"""Tolerance of means over a few examples: float32 sums in another order or with another batch size."""
 
 EPOCHS = 4
-"""Of the run that the task is asked about, with made-up rows."""
+"""Epochs of the synthetic run for `watch` and `conclude`."""
 
 
 def scores(case: TaskCase) -> Faults:
-    """`scores` gives what `score_names` says, one number an example, and evaluation has their means."""
+    """`scores` returns one number per example for each of `score_names`, and metrics are their means."""
     problem, split = case.problem(), case.task.description.scored
     case.shorten(problem)
     names = problem.score_names
@@ -59,13 +59,13 @@ def scores(case: TaskCase) -> Faults:
 
 
 def evaluates(case: TaskCase) -> Faults:
-    """Every declared metric is there for every split: a number of its kind, with evidence that fits it."""
+    """Every split has every declared metric, with a valid value and consistent evidence."""
     task = case.task
     problem, model, batch = case.ready()
     case.shorten(problem)
     for split in task.description.evaluated:
         with unchanged("evaluate", problem, model, batch):
-            found = evaluate(problem, model, split)  # raises SteppeError on a metric that is missing
+            found = evaluate(problem, model, split)  # raises SteppeError if a metric is missing
         examples = sum(len(batch) for batch in problem.batches(split))
         if found.n != examples:
             yield f"evaluation of split {split!r} counts {found.n} examples of {examples}: n is of examples"
@@ -97,9 +97,9 @@ def _faults_in_metric(metric: Metric, found: Evaluation, split: str) -> Iterator
 
 
 def concludes(case: TaskCase) -> Faults:
-    """`watch` gives the declared columns, `conclude` the declared facts and profiles, on made-up rows.
+    """`watch` returns the declared columns, `conclude` the declared facts and profiles, on synthetic rows.
 
-    As in a run, the test splits are sealed while it watches.
+    As in a run, test splits are sealed during `watch`.
     """
     task = case.task
     if not (task.columns or task.facts or task.profiles):
@@ -128,7 +128,7 @@ def concludes(case: TaskCase) -> Faults:
 
 
 def _row(case: TaskCase, epoch: int) -> Mapping[str, Any]:
-    """Make up the row of an epoch with the columns that the engine writes, each when it is due."""
+    """Return a synthetic row of an epoch with the columns that the engine writes in that epoch."""
     task, value = case.task, 1.0 / epoch
     row: dict[str, Any] = {"epoch": epoch, "step": epoch, "lr": 0.1, "train_loss": value}
     row |= {f"train_{metric.name}": value for metric in task.metrics}
