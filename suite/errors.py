@@ -18,7 +18,7 @@ def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> Ste
     """Error for a name that is not among `choices`: nearest match first, then every valid choice."""
     valid = sorted(choices)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    match = f"; did you mean {near[0]!r}?" if near else "."
     listing = ", ".join(valid) if valid else "none"
     tail = f" ({hint})" if hint else ""
-    return SteppeError(f"unknown {kind} {name!r}{hint} Valid: {listing}{tail}")
+    return SteppeError(f"unknown {kind} {name!r}{match} Valid: {listing}{tail}")
