@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from slurm import client
+from slurm import client, cluster, executor
 from slurm.client import Silent
 from slurm.profiles import Profile
 from slurm.submission import Batch, Submission, SubmissionConfig, create
@@ -22,7 +24,10 @@ CONFIG = SubmissionConfig("steppe submit", Profile("test", time_min=10, workers=
 
 @dataclass
 class FakeQueue:
-    """Answers squeue, sacct and scancel; `calls` are the commands that were asked."""
+    """Answers SLURM's commands; `calls` are the commands that were asked.
+
+    The cluster has one partition, and `sbatch` puts every task of an array into the queue, where it waits.
+    """
 
     rows: list[str] = field(default_factory=list)
     accounting: list[str] | None = None
@@ -37,6 +42,14 @@ class FakeQueue:
         self.waits.append(timeout_s)
         if self.silent:
             raise Silent("SLURM does not answer (`squeue`: Unable to contact slurm controller)")
+        if command[0] == "scontrol":
+            return "ClusterName = fake\n"
+        if command[0] == "sinfo":
+            return "low|low*|infinite|8|64000|(null)\n"
+        if command[0] == "sbatch":
+            return self._submit(Path(command[1]))
+        if command[0] == "squeue" and "--format=%u %T" in command:
+            return "".join(f"somebody {row.split('|')[2]}\n" for row in self.rows)
         if command[0] == "squeue":
             return "".join(f"{row}\n" for row in self.rows)
         if command[0] == "sacct" and self.accounting is None:
@@ -58,6 +71,14 @@ class FakeQueue:
         node = "n1" if state in ("RUNNING", "COMPLETING") else ""
         self.rows.append(f"{job}_{task}|{batch.job_name}|{state}|{end}|{node}|{reason}")
 
+    def _submit(self, script: Path) -> str:
+        last = re.search(r"^#SBATCH --array=0-(\d+)", script.read_text(), re.MULTILINE)
+        assert last is not None
+        job = 1000 + self.asked.count("sbatch")
+        for task in range(int(last[1]) + 1):
+            self.has(Batch(script.parent), task, "PENDING", job=job)
+        return f"Submitted batch job {job}\n"
+
     @property
     def asked(self) -> list[str]:
         """The names of the commands."""
@@ -67,7 +88,8 @@ class FakeQueue:
 def play(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
     """Put an empty queue in place of the cluster."""
     fake = FakeQueue()
-    monkeypatch.setattr(client, "ask", fake)
+    for module in (client, cluster, executor):
+        monkeypatch.setattr(module, "ask", fake)
     return fake
 
 

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -20,13 +20,13 @@ from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
 from suite.store.folders import Store
 from suite.workers import network
-from suite.workers.pool import Place, _Pool, run_pool
-from suite.workers.process import RemoteWorker, environment, worker_command
-from suite.workers.rank_group import RankGroup
+from suite.workers.pool import Place, run_pool
+from suite.workers.process import environment, worker_command
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
 from tests.slurm.sweeps import Sweep
 from tests.slurm.test_executor import batch
+from tests.suite.fake_records import make_spec
 from tests.suite.ranked import free_port
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
 
@@ -170,24 +170,42 @@ def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> N
     assert not work.is_alive()
 
 
-def test_what_a_new_remote_worker_says_is_not_read_as_an_old_ones(tmp_path: Path) -> None:
-    """One look at all lines may find an old one and its successor."""
-    command = ["none"]
+def test_a_new_remote_worker_outlives_the_end_of_the_old_one_of_its_rank(tmp_path: Path) -> None:
+    """One look at all lines may find the new one's call and the old one's end."""
+    spec = replace(make_spec(0, "waits"), ranks=2)
+    make_run(tmp_path, spec)
+    lines: list[network.socket.socket] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            lines.append(connect())
+        elif event["event"] == "progress" and len(lines) == 1:
+            lines.append(connect())  # while the pool is in here, it looks at no line
+            lines[0].close()
+        elif event["event"] == "progress":
+            cut.append(is_cut(lines[1]))
+
+    def connect() -> network.socket.socket:
+        return network.connect("127.0.0.1", listener.getsockname()[1], 1, "key")
+
+    cut: list[bool] = []
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
-        pool = _Pool(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, listener=listener))
-        team = RankGroup()
-        pairs = [network.socket.socketpair() for _ in range(2)]
-        old, new = (RemoteWorker(ours) for ours, _ in pairs)
-        pool._enter(team, 1, old)
-        pool._bury(team, 1, old)
-        pool._enter(team, 1, new)
-        pairs[1][1].sendall(b"unread")
-        pool._listen(team, 1, old)
-        assert new.channel.recv(9, network.socket.MSG_PEEK) == b"unread"
-        pool.close()
-        for ours, theirs in pairs:
-            ours.close()
-            theirs.close()
+        result = run_pool(
+            tmp_path, [spec.run_id], workers=1, entry="tests.suite.workers.fake_run:run_one",
+            on_event=on_event, asked=lambda: len(cut) > 20,
+            place=Place(2, listener=listener, key="key"),
+        )  # fmt: skip
+    with lines[1]:
+        assert result.interrupted == [spec.run_id]
+        assert not any(cut)
+
+
+def is_cut(line: network.socket.socket) -> bool:
+    """Whether the other end of a line is closed."""
+    try:
+        return line.recv(1, network.socket.MSG_PEEK | network.socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
 
 
 def test_a_worker_that_does_not_notice_that_its_line_is_cut_is_ended(

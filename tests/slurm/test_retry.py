@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from slurm import client, dispatch
-from slurm.cluster import Cluster
-from slurm.dispatch import Plan, Request
+from slurm import client
 from slurm.profiles import Profile
-from slurm.submission import FOLDER, create
+from slurm.submission import FOLDER, Submission, submissions
 from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.watch import Watch
@@ -39,36 +37,40 @@ def store(tmp_path: Path) -> Store:
 
 @dataclass
 class Sent:
-    """What would have been handed to the cluster: each request."""
+    """What the queue was given by `sbatch`, as it stands on disk."""
 
-    calls: list[Request] = field(default_factory=list)
-    surveyed: list[str] = field(default_factory=list)
+    queue: FakeQueue
+
+    @property
+    def submissions(self) -> list[Submission]:
+        """The submissions in the order in which they came."""
+        scripts = [Path(call[1]) for call in self.queue.calls if call[0] == "sbatch"]
+        return [Submission(folder) for folder in dict.fromkeys(script.parents[1] for script in scripts)]
+
+    @property
+    def run_ids(self) -> list[list[str]]:
+        """The runs of each submission in the order in which they start."""
+        return [
+            [run_id for batch in one.batches for pack in batch.packs for run_id in pack]
+            for one in self.submissions
+        ]
 
     @property
     def ids(self) -> list[list[str]]:
-        return [sorted(call.run_ids) for call in self.calls]
+        """The same, sorted."""
+        return sorted(sorted(run_ids) for run_ids in self.run_ids)
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch, queue: FakeQueue) -> Sent:
-    """Dispatch that writes a submission whose jobs all wait in the queue."""
-    noted = Sent()
-
-    def survey(profile: Profile) -> None:
-        noted.surveyed.append(profile.name)
-
-    def submit(
-        store: Store, request: Request, cluster: Cluster | None, say: Callable[[str], None]
-    ) -> tuple[Plan, Any]:
-        noted.calls.append(request)
-        submission = create(store.root, request.config, [[(run_id,) for run_id in request.run_ids]])
-        for task in range(len(request.run_ids)):
-            queue.has(submission.batches[0], task, "PENDING", job=1000 + len(noted.calls))
-        return Plan(request.config), submission
-
-    monkeypatch.setattr(dispatch, "survey", survey)
-    monkeypatch.setattr(dispatch, "submit", submit)
-    return noted
+def sent(queue: FakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """Let the queue take what is submitted."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sbatch", "squeue", "sinfo", "scontrol"):
+        (programs / name).write_text("#!/bin/false\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    return Sent(queue)
 
 
 def retry(store: Store, *arguments: str) -> QueueState:
@@ -100,7 +102,7 @@ def test_runs_go_seed_by_seed_again(store: Store, queue: FakeQueue, sent: Sent) 
     specs = [make_spec(seed, name) for seed, name in order]
     handed(store, [[spec] for spec in reversed(specs)])
     assert retry(store).code == 0
-    assert sent.calls[0].run_ids == [spec.run_id for spec in specs]
+    assert sent.run_ids == [[spec.run_id for spec in specs]]
 
 
 @pytest.mark.parametrize(
@@ -117,11 +119,12 @@ def test_which_runs_and_never_twice(
     store: Store, mixed: dict[str, RunSpec], sent: Sent, options: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
     assert retry(store, *options).code == 0
-    assert sent.ids == [sorted(mixed[name].run_id for name in wanted)]
+    expected = [sorted(mixed[name].run_id for name in wanted)]
+    assert sent.ids == expected
     again = retry(store, *options)
     assert again.code == 0
     assert again.lines[-1] == "nothing to retry"
-    assert len(sent.calls) == 1
+    assert sent.ids == expected
 
 
 def test_what_is_left_alone_is_said(store: Store, mixed: dict[str, RunSpec], sent: Sent) -> None:
@@ -160,13 +163,17 @@ def test_commands_that_are_named_look_in_the_same_store(
     assert f"`steppe show {spec.run_id} --store 'my runs'` says why" in answer.err
 
 
-def test_a_dry_run_names_nothing_to_follow(
-    store: Store, queue: FakeQueue, sent: Sent, monkeypatch: pytest.MonkeyPatch
+def test_a_dry_run_prints_the_script_and_hands_nothing_over(
+    store: Store, queue: FakeQueue, sent: Sent
 ) -> None:
-    monkeypatch.setattr(dispatch, "plan", lambda *_, **__: None)
-    monkeypatch.setattr(dispatch, "scripts", lambda *_: ["#!/bin/bash"])
     handed(store, [runs(0)])
-    assert retry(store, "--dry-run").lines == ["#!/bin/bash"]
+    before = submissions(store.root)
+    lines = retry(store, "--dry-run").lines
+    assert lines[0] == "#!/bin/bash"
+    assert "#SBATCH --array=0-0%1" in lines
+    assert not [line for line in lines if line.startswith("`steppe status")]
+    assert submissions(store.root) == before
+    assert "sbatch" not in queue.asked
 
 
 def test_as_the_last_time_or_with_another_profile(
@@ -178,40 +185,30 @@ def test_as_the_last_time_or_with_another_profile(
     handed(store, [[b]], config=big)
     handed(store, [[c]], config=replace(big, command="something else"))
     retry(store)
-    assert sorted(sent.ids) == sorted([[a.run_id], sorted([b.run_id, c.run_id])])
-    assert sorted(sent.surveyed) == ["big", "test"]
-    config = next(call.config for call in sent.calls if call.config.profile.name == "big")
+    assert sent.ids == sorted([[a.run_id], sorted([b.run_id, c.run_id])])
+    first = sent.submissions
+    assert sorted(one.config.profile.name for one in first) == ["big", "test"]
+    config = next(one.config for one in first if one.config.profile.name == "big")
     assert (config.profile.workers, config.data, config.command) == (
         4,
         "/data",
         f"steppe retry --store {store.root}",
     )
     queue.rows.clear()
-    sent.calls.clear()
     profile = tmp_path / "huge.toml"
-    profile.write_text('memory = "64G"\nworkers = 3\n')
+    profile.write_text('memory = "32G"\nworkers = 3\n')
     retry(store, "--profile", str(profile))
-    given = {call.config.profile.memory for call in sent.calls}
-    assert given == {"64G"}
-    assert {call.config.profile.workers for call in sent.calls} == {3}
+    later = [one.config.profile for one in sent.submissions if one not in first]
+    assert {(profile.memory, profile.workers) for profile in later} == {("32G", 3)}
 
 
-def test_a_cluster_that_cannot_take_a_group_gets_none(
-    store: Store, sent: Sent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from suite.errors import SteppeError
-
+def test_a_cluster_that_cannot_take_a_group_gets_none(store: Store, sent: Sent) -> None:
     handed(store, [[runs(0)[0]]])
-    handed(store, [[runs(1)[0]]], config=replace(CONFIG, profile=Profile("gone")))
-
-    def survey(profile: Profile) -> None:
-        if profile.name == "gone":
-            raise SteppeError("no such partition")
-
-    monkeypatch.setattr(dispatch, "survey", survey)
+    handed(store, [[runs(1)[0]]], config=replace(CONFIG, profile=Profile("gone", partition="lwo")))
     answer = retry(store)
-    assert (answer.code, sent.calls) == (2, [])
-    assert answer.err == "steppe: error: no such partition\n"
+    assert (answer.code, sent.ids) == (2, [])
+    assert answer.err.startswith("steppe: error: unknown partition 'lwo'; did you mean 'low'")
+    assert answer.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [("--lost", "0"), ("ffff",)])
@@ -220,7 +217,7 @@ def test_mistakes(store: Store, queue: FakeQueue, sent: Sent, arguments: tuple[s
     answer = retry(store, *arguments)
     assert (answer.code, answer.out) == (2, "")
     assert len(answer.err.splitlines()) == 1
-    assert sent.calls == []
+    assert sent.ids == []
 
 
 def test_without_a_submission_it_says_what_to_do(store: Store, queue: FakeQueue) -> None:
@@ -246,7 +243,7 @@ def test_a_silent_scheduler_is_an_error_and_nothing_is_done(
     answer = retry(store)
     assert answer.code == 2
     assert "does not answer" in answer.err
-    assert sent.calls == []
+    assert sent.ids == []
 
 
 def test_what_somebody_submits_just_then_is_known(
