@@ -1,12 +1,12 @@
-"""The command line: one file a command, found by name.
+"""The command line: one module per command, found by file name.
 
-A command is a module of this package, or of the `cli` of a package beside suite/ (slurm/), that defines
+A command is a module of this package, or of the package `cli` in slurm/, that defines
 
     configure(parser: argparse.ArgumentParser) -> None     declares its arguments (shared ones: options.py)
-    execute(args: Arguments) -> int                        does it and returns the exit code
+    execute(args: Arguments) -> int                        runs the command and returns the exit code
 
-The first line of its docstring is its help, read from the file's text: `steppe --help` imports no command,
-and a command is imported only when it is called. Exit codes: 0 all well, 1 some runs failed, 2 usage.
+The first line of its docstring is its help line, read from the source text: `steppe --help` imports no
+command, and a call imports only its own. Exit codes: 0 success, 1 some runs failed, 2 usage error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from suite.cli.arguments import Arguments
 
 HELPERS = frozenset({"__init__", "arguments", "options"})
-"""Modules of this package that are no commands."""
+"""Modules of this package that are not commands."""
 
 PACKAGES = ("suite", "slurm")
 """Top-level packages whose folder `cli` holds commands."""
@@ -37,7 +37,7 @@ USAGE = 2
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are the CLI's one clear line."""
+    """An argument parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         """Raise SteppeError instead of printing the usage and exiting."""
@@ -45,17 +45,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def commands() -> dict[str, str]:
-    """Name and help line of every command, without importing any."""
+    """Return the help line of every command by name, without importing any."""
     return {name: _first_line(path) for name, path in _files().items()}
 
 
 def modules() -> dict[str, str]:
-    """Name and module of every command, without importing any."""
+    """Return the module of every command by name, without importing any."""
     return {name: f"{path.parts[-3]}.cli.{name}" for name, path in _files().items()}
 
 
 def _files() -> dict[str, Path]:
-    """Return the commands' files by name, in the order of their names."""
+    """Return the file of every command, sorted by name."""
     top = Path(__file__).parent.parent.parent
     found: dict[str, Path] = {}
     for path in (path for package in PACKAGES for path in (top / package / "cli").glob("*.py")):
@@ -76,40 +76,40 @@ def _first_line(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; mistakes of the user are one line on stderr and exit code 2.
+    """Run one command; a user error prints one line on stderr and returns 2.
 
     Args:
-        argv: the arguments after the program's name; None takes the process's own.
+        argv: the arguments after the program name; None for those of the process.
 
     Returns:
         The exit code.
 
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the encoding lacks shows as `?`
+    if isinstance(sys.stdout, io.TextIOWrapper):  # characters that the encoding lacks become `?`
         sys.stdout.reconfigure(errors="replace")
-    # No `list(...)` here: once it is imported, that name is the command of this package.
+    # Not `list(...)`: after import, that name is the command module `list` of this package.
     arguments = [*(sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in arguments
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader of a pipe left, as `head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _complain("interrupted", debug, 130)
+        return _fail("interrupted", debug, 130)
     except SteppeError as error:
-        return _complain(str(error), debug, USAGE)
+        return _fail(str(error), debug, USAGE)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return _complain(f"{error.strerror or error}{where}", debug, USAGE)
+        return _fail(f"{error.strerror or error}{where}", debug, USAGE)
     except Exception as error:  # noqa: BLE001 - a traceback is shown only with --debug
         line = " ".join(str(error).split())
-        return _complain(f"{type(error).__name__}: {line} (a defect; --debug shows where)", debug, 1)
+        return _fail(f"{type(error).__name__}: {line} (a bug; --debug shows the traceback)", debug, 1)
 
 
-def _complain(line: str, debug: bool, code: int) -> int:
+def _fail(line: str, debug: bool, code: int) -> int:
     if debug:
         traceback.print_exc()
     print(f"steppe: error: {line}", file=sys.stderr)
@@ -130,7 +130,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise unknown(kind, name, available if kind == "command" else ("--help", "--version"))
     try:
         args = parse(name, arguments[1:])
-    except SystemExit as exit_of_help:  # only --help leaves this way
+    except SystemExit as exit_of_help:  # only --help exits
         return int(exit_of_help.code or 0)
     return int(importlib.import_module(modules()[name]).execute(args))
 
@@ -163,6 +163,6 @@ def _help(available: dict[str, str]) -> str:
             "commands:",
             *lines,
             "",
-            "`steppe COMMAND --help` describes one. Exit codes: 0 all well, 1 some runs failed, 2 usage.",
+            "`steppe COMMAND --help` describes one. Exit codes: 0 success, 1 some runs failed, 2 usage.",
         ]
     )

@@ -1,4 +1,4 @@
-"""The parsed options of a command, and the objects that they stand for, each made once."""
+"""The parsed options of a command and the objects built from them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from suite.spec import RunSpec
 from suite.store.folders import STORE, Store
 
 GPU_TRACES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")
-"""What drivers of GPUs leave where torch could use one: Linux, Jetson, WSL, ROCm."""
+"""Files of GPU drivers on Linux, Jetson, WSL and ROCm."""
 
 
 class Arguments(argparse.Namespace):
-    """What argparse found, under the names of the options, and objects that commands ask for."""
+    """Namespace of the parsed options, with cached properties for the objects built from them."""
 
     @cached_property
     def store(self) -> Store:
@@ -37,12 +37,12 @@ class Arguments(argparse.Namespace):
 
     @cached_property
     def cached_registry(self) -> Registry:
-        """The same for commands that train nothing: it loads no torch where it can do without."""
+        """The same for commands that do not train: it avoids loading torch if it can."""
         return CachedRegistry(self.plugin)
 
     @cached_property
     def data_root(self) -> Path | None:
-        """The folder of the data sets: --data, STEPPE_DATA, or None; it must exist."""
+        """The folder of the data sets: --data, STEPPE_DATA, or None. SteppeError if it does not exist."""
         text = self.data or os.environ.get("STEPPE_DATA") or None
         if text is None:
             return None
@@ -56,7 +56,7 @@ class Arguments(argparse.Namespace):
 
     @cached_property
     def selection(self) -> Selection:
-        """The runs that the options of `options.add_selectors` span."""
+        """The runs selected by the options of `options.add_selectors`."""
         return Selection(
             self.task,
             self.optimizer,
@@ -73,7 +73,7 @@ class Arguments(argparse.Namespace):
         )
 
     def n_workers(self, spec: RunSpec) -> int:
-        """Return --workers, else as many runs as have a core for each thread, or a GPU for each process."""
+        """Return --workers, else the number of runs that fit: a core per thread, or a GPU per process."""
         if self.workers:
             return int(self.workers)
         if spec.device == "cuda":
@@ -83,16 +83,16 @@ class Arguments(argparse.Namespace):
         return max(1, len(os.sched_getaffinity(0)) // (spec.threads * spec.ranks))
 
     def command(self, *words: str) -> str:
-        """Write a command of `steppe` for a message, with the --store that was given."""
-        return command(self.store_folder, *words)
+        """Return a `steppe` command for a message, with --store if it was given."""
+        return shlex.join(["steppe", *words, *self.store_option])
 
     @property
     def store_option(self) -> list[str]:
-        """The option --store as it was given, or nothing."""
+        """The option --store if it was given, else nothing."""
         return ["--store", str(self.store_folder)] if self.store_folder else []
 
     def run_options(self) -> list[str]:
-        """Write the options of the commands that run selected runs out again, defaults left out."""
+        """Return the options of a command that selects runs as arguments, without defaults."""
         out = [piece for task in self.task for piece in ("-t", task)]
         out += [piece for optimizer in self.optimizer for piece in ("-o", optimizer)]
         out += ["-s", self.seeds]
@@ -103,10 +103,8 @@ class Arguments(argparse.Namespace):
             "device": "auto",
             "threads": 1,
             "ranks": 1,
-            "data": None,
-            "data_set": "",
         }
-        for name, default in defaults.items():
+        for name, default in {**defaults, "data": None, "data_set": ""}.items():
             value = getattr(self, name)
             if value != default:
                 out += [f"--{name.replace('_', '-')}", str(value)]
@@ -117,13 +115,8 @@ class Arguments(argparse.Namespace):
         return out + [piece for plugin in self.plugin for piece in ("--plugin", str(plugin))]
 
 
-def command(store_folder: Path | None, *words: str) -> str:
-    """Write a command of `steppe` for a message, with --store where a folder is given."""
-    return shlex.join(["steppe", *words, *(["--store", str(store_folder)] if store_folder else [])])
-
-
 def device(chosen: str) -> str:
-    """Return the device kind of the runs; `auto` asks torch, where there may be a GPU, whether it sees it."""
+    """Return the device type of the runs; `auto` imports torch only if a GPU driver may be installed."""
     if chosen != "auto":
         return chosen
     if not _gpu_possible():
@@ -134,8 +127,8 @@ def device(chosen: str) -> str:
 
 
 def _gpu_possible() -> bool:
-    """Whether there are traces of a driver and GPUs are not hidden: no torch sees one elsewhere."""
+    """Whether files of a GPU driver exist and CUDA_VISIBLE_DEVICES hides no GPU; else torch sees none."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
-    traces = (path for pattern in GPU_TRACES for path in glob.iglob(pattern))
-    return any(traces) or shutil.which("nvidia-smi") is not None
+    files = (path for pattern in GPU_TRACES for path in glob.iglob(pattern))
+    return any(files) or shutil.which("nvidia-smi") is not None

@@ -1,25 +1,24 @@
-"""Put an optimizer or a task through the conformance battery.
+"""Run the conformance checks on an optimizer or a task.
 
 steppe check optimizer mine
 steppe check optimizer 'sam[base=adam,rho=0.1]'
 steppe check task digits-cnn --json
 
-Prints a line for each promise: a tick and the evidence, or a cross and what broke it. Exit codes: 0 all kept,
+Prints a line per promise: a tick and the evidence, or a cross and the counterexample. Exit codes: 0 all kept,
 1 some broken, 2 usage.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 
 from suite.cli import options
 from suite.cli.arguments import Arguments
-from suite.entries.registry import Registry
 from suite.entries.select import parse_selector
 from suite.errors import SteppeError
 from suite.spec import resolve_params
+from suite.terminal.output import is_utf8
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Run the battery, print its verdict and return the exit code."""
+    """Run the checks, print the results and return the exit code."""
     name, overrides = _single(args.name)
-    registry: Registry = args.registry
+    registry = args.registry
     found = registry.optimizer(name) if args.kind == "optimizer" else registry.task(name)
-    resolve_params(found.entry.params, overrides, f"{args.kind} {name}")  # a mistyped override is usage
+    resolve_params(found.entry.params, overrides, f"{args.kind} {name}")  # mistyped overrides exit with 2
     from suite.conformance import check_optimizer, check_task
 
     if args.kind == "optimizer":
@@ -49,7 +48,7 @@ def execute(args: Arguments) -> int:
     if args.json:
         options.print_json({"kind": args.kind, "name": args.name, "checks": [asdict(c) for c in checks]})
         return 1 if broken else 0
-    tick, cross = ("✓", "✗") if _speaks_unicode() else ("ok ", "NOT")
+    tick, cross = ("✓", "✗") if is_utf8() else ("ok ", "NOT")
     width = max(len(check.promise) for check in checks)
     for check in checks:
         print(f"{tick if check.ok else cross} {check.promise:<{width}}  {check.message}")
@@ -64,7 +63,3 @@ def _single(text: str) -> tuple[str, dict[str, str]]:
     if len(grid) != 1:
         raise SteppeError(f"{text} stands for {len(grid)} entries: check them one at a time")
     return selector.pattern, grid[0]
-
-
-def _speaks_unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,7 +1,7 @@
-"""The five-minute tour: six optimizers x three seeds on handwritten digits, then a leaderboard.
+"""Run a five-minute tour: six optimizers x three seeds on handwritten digits, then a leaderboard.
 
-It is `steppe run -t digits-cnn -o '*' -s 0-2` followed by `steppe leaderboard`, as a text and as a site:
-called again, it resumes what was stopped. Three seeds decide nothing, and the table says so.
+Runs `steppe run -t digits-cnn -o '*' -s 0-2`, then `steppe leaderboard` as text and as a site. A second call
+resumes interrupted runs. Three seeds are too few for any test, and the table says so.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shlex
 
 from suite.cli import leaderboard, options, parse, run, wandb
 from suite.cli.arguments import Arguments
+from suite.terminal import output
 from suite.terminal.message import say
 
 RUNS = ["-t", "digits-cnn", "-o", "*", "-s", "0-2"]
@@ -24,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Run what is missing, write the leaderboard into the store and print the heart of it."""
+    """Run the missing runs, write the leaderboard into the store and print its main columns."""
     store = args.store.root
     shared = args.store_option
     workers = ["--workers", str(args.workers)] if args.workers else []
@@ -36,7 +37,7 @@ def execute(args: Arguments) -> int:
     page = store / "leaderboard.md"
     leaderboard.execute(_leaderboard(*shared, "-o", str(page)))
     print(summary(_leaderboard(*shared, "--view", "epochs")))
-    say(f"all of it, sharpness and the other views included: {page}, and as a page to open:")
+    say(f"the whole leaderboard, with sharpness and the other views: {page}; as a site:")
     leaderboard.execute(_leaderboard(*shared, "--format", "html"))
     return code
 
@@ -46,33 +47,22 @@ def _leaderboard(*arguments: str) -> Arguments:
 
 
 def summary(args: Arguments) -> str:
-    """Write what fits a terminal of each table that the options of `steppe leaderboard` choose."""
+    """Write the main columns of each table that the options of `steppe leaderboard` select."""
     from suite.report import boards, text
 
-    records = leaderboard.chosen_records(args)
-    board = boards.leaderboard(records, args.cached_registry, view=args.view)
+    board = boards.leaderboard(leaderboard.chosen_records(args), args.cached_registry, view=args.view)
     parts = []
     for table in board.tables:
         score = table.score
-        header = [
-            "optimizer",
-            "n",
-            "failed",
-            score.title,
-            "cost",
-            "train s",
-            "subset loss",
-            "lambda_max",
-            "verdict",
-        ]
+        header = ["optimizer", "n", "failed", score.title, "cost", "train s", "subset loss"]
+        header += ["lambda_max", "verdict"]
         rows = [
             [row.optimizer, str(row.n), str(row.failed), score.interval(row.values.get(score.key)),
-             f"{row.cost:.2f}x", text.seconds(row.train_s),
-             text.measured(row.train_loss),
+             f"{row.cost:.2f}x", text.seconds(row.train_s), text.measured(row.train_loss),
              text.measured(found.over_seeds if (found := row.measures.get("lambda_max")) else None),
              score.verdict(row.verdict)]
             for row in table.rows
         ]  # fmt: skip
         parts.append(f"\n{table.task}: equal {table.view}, {table.budget:g}x ({text.UNTUNED})\n")
-        parts.append(options.table([header, *rows]))
+        parts.append(output.table([header, *rows]))
     return "\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Check python, torch, device, data and checksums: ticks, or the command that corrects it."""
+"""Check python, torch, device, data and checksums; print ticks, or commands that fix problems."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from suite.data.dataset import Data
 from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.store.folders import Store
+from suite.terminal.output import is_utf8
 from suite.track import mode
 
 MINIMUM = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0)}
@@ -28,7 +29,7 @@ REINSTALL = "python3 bootstrap.py steppe doctor"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the diagnosis; `ok` is None for what is optional and absent."""
+    """Result of one check; `ok` is None if something optional is missing."""
 
     what: str
     ok: bool | None
@@ -41,35 +42,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_store(parser)
     options.add_plugins(parser)
-    parser.add_argument("--quick", action="store_true", help="look for the data, but do not read it")
+    parser.add_argument("--quick", action="store_true", help="check that the data exist without reading them")
     options.add_json(parser)
 
 
 def execute(args: Arguments) -> int:
-    """Print the findings; 1 if something needed is wrong, else 0."""
-    all_ok = True
+    """Print the findings; return 1 if a required check failed, else 0."""
     findings = []
     for finding in diagnose(args):
-        all_ok &= finding.ok is not False
-        findings.append(asdict(finding))
+        findings.append(finding)
         if not args.json:
             print(line(finding), flush=True)
     if args.json:
-        options.print_json(findings)
-    return 0 if all_ok else 1
+        options.print_json(list(map(asdict, findings)))
+    return 1 if any(finding.ok is False for finding in findings) else 0
 
 
 def line(finding: Finding) -> str:
-    """Write one finding: tick, cross or dash, what was found, and the command that corrects it."""
-    mark = {True: "✓", False: "✗", None: "–"}[finding.ok]
-    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
-        mark = {True: "ok", False: "NO", None: "--"}[finding.ok]
+    """Write one finding: tick, cross or dash, the facts, and the command that fixes the problem."""
+    good, bad, absent = ("✓", "✗", "–") if is_utf8() else ("ok", "NO", "--")
+    mark = {True: good, False: bad, None: absent}[finding.ok]
     hint = f"; hint: {finding.hint}" if finding.hint else ""
     return f"{mark} {finding.what:<17} {finding.found}{hint}"
 
 
 def diagnose(args: Arguments) -> Iterator[Finding]:
-    """Yield the findings one by one, the quick ones first."""
+    """Yield the findings one by one, those of quick checks first."""
     yield Finding("python", sys.version_info >= (3, 11), platform.python_version(), "")
     yield from (_package(name, minimum) for name, minimum in MINIMUM.items())
     yield _guard("device", _device)
@@ -77,23 +75,24 @@ def diagnose(args: Arguments) -> Iterator[Finding]:
     root = None
     try:
         root = args.data_root
-        told = str(root) if root else "no folder named: only built-in data can be used"
-        hint = "" if root else "export STEPPE_DATA=DIR, then `steppe prepare TASK`"
-        yield Finding("data folder", True if root else None, told, hint)
+        if root:
+            yield Finding("data folder", True, str(root))
+        else:
+            hint = "export STEPPE_DATA=DIR, then `steppe prepare TASK`"
+            yield Finding("data folder", None, "not set: only built-in data are available", hint)
     except SteppeError as error:
         yield Finding("data folder", False, str(error))
     for dataset, task in _datasets(args.registry):
         yield _guard(f"data {dataset.name}", partial(_data, dataset, task, root, quick=args.quick))
     sbatch = shutil.which("sbatch")
-    yield Finding(
-        "slurm", True if sbatch else None, sbatch or "no sbatch on the PATH: `steppe run` works here only"
-    )
+    yield Finding("slurm", True if sbatch else None, sbatch or "no sbatch on the PATH: only local runs")
     yield _guard("wandb", _wandb)
 
 
-def _guard(what: str, look: Callable[[], Finding]) -> Finding:
+def _guard(what: str, check: Callable[[], Finding]) -> Finding:
+    """Run a check; return an error that it raises as a finding."""
     try:
-        return look()
+        return check()
     except SteppeError as error:
         return Finding(what, False, str(error))
     except (OSError, ImportError) as error:
@@ -127,26 +126,24 @@ def _store(store: Store) -> Finding:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not os.access(folder, os.W_OK):
-        return Finding(
-            "store", False, f"{store.root} cannot be written", f"chmod u+w {folder}, or --store DIR"
-        )
+        hint = f"chmod u+w {folder}, or --store DIR"
+        return Finding("store", False, f"{store.root} is not writable", hint)
     free_gb = shutil.disk_usage(folder).free / 1e9
     records = store.index()
     if records.skipped:
-        return Finding(
-            "store", False, f"{store.root}: {len(records.skipped)} damaged records", "steppe status"
-        )
+        damaged = f"{store.root}: {len(records.skipped)} damaged records"
+        return Finding("store", False, damaged, "steppe status")
     return Finding("store", True, f"{store.root}: {len(records)} records, {free_gb:.0f} GB free")
 
 
 def _wandb() -> Finding:
-    """Look where runs go; wandb is looked for and not imported, so that one that is broken is not noticed."""
+    """Find out where runs are mirrored. wandb is not imported, so a broken installation goes unnoticed."""
     try:
         found = version("wandb")
     except PackageNotFoundError:
         found = ""
     if not found or find_spec("wandb") is None:
-        return Finding("wandb", None, "not installed: the local store is all", REINSTALL)
+        return Finding("wandb", None, "not installed: runs stay in the local store", REINSTALL)
     target = mode.choose(None)
     if target is None:
         return Finding("wandb", None, f"{found}, switched off by WANDB_MODE or WANDB_DISABLED")
@@ -173,8 +170,8 @@ def _data(dataset: Data, task: str, root: Path | None, *, quick: bool) -> Findin
     what = f"data {dataset.name}"
     if not dataset.source.available(root):
         hint = f"steppe prepare {task} --data-set {dataset.name}"
-        return Finding(what, None, "not there; needed by its tasks only", hint)
+        return Finding(what, None, "missing; only its tasks need it", hint)
     if quick:
-        return Finding(what, True, "there (not read)")
+        return Finding(what, True, "found (not read)")
     dataset.source.verify(root)
-    return Finding(what, True, f"there, checksums agree ({dataset.source.checksum[:12]})")
+    return Finding(what, True, f"found, checksums agree ({dataset.source.checksum[:12]})")

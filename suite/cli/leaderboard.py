@@ -1,7 +1,7 @@
 """Write a leaderboard from the store or from published records: Markdown, CSV, LaTeX, HTML, figures.
 
-A Markdown leaderboard ends with the command that writes it again and the one that makes its records. HTML is
-a folder of pages that opens from a disk.
+A Markdown leaderboard ends with the commands that reproduce it and its records. HTML is a folder of pages
+that opens without a server.
 """
 
 from __future__ import annotations
@@ -26,37 +26,24 @@ FORMATS = (*boards.TEXT_FORMATS, "html")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "-t", "--task", action="append", metavar="GLOB", help="only these tasks (default: all)"
-    )
-    parser.add_argument("--optimizer", action="append", metavar="GLOB", help="only these optimizers")
-    parser.add_argument("--view", choices=REPORT_VIEWS, help="only this view (default: all)")
-    parser.add_argument(
-        "--records",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="published records instead of the store; with --store, both",
-    )
-    parser.add_argument("--format", choices=FORMATS, help="default: the ending of -o, else md")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="PATH",
-        help="where to: a file (default: the terminal), or for html a folder (default: STORE/site)",
-    )
-    parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="write the charts there, too, as SVG and PNG"
-    )
+    add = parser.add_argument
+    add("-t", "--task", action="append", metavar="GLOB", help="only these tasks (default: all)")
+    add("--optimizer", action="append", metavar="GLOB", help="only these optimizers")
+    add("--view", choices=REPORT_VIEWS, help="only this view (default: all)")
+    records = "published records instead of the store; with --store, both"
+    add("--records", nargs="+", type=Path, metavar="FILE", help=records)
+    add("--format", choices=FORMATS, help="default: the suffix of -o, else md")
+    output = "the file to write (default: standard output), or for html the folder (default: STORE/site)"
+    add("-o", "--output", type=Path, metavar="PATH", help=output)
+    add("--figures", type=Path, metavar="DIR", help="also write the charts to DIR, as SVG and PNG")
     options.add_store(parser)
     options.add_plugins(parser)
 
 
 def execute(args: Arguments) -> int:
-    """Write the tables of all records that the options let through."""
+    """Write the leaderboard of the selected records."""
     records = chosen_records(args)
-    gc.freeze()  # they live to the end: nothing to search for cycles, again and again
+    gc.freeze()  # the records live until exit: spare the collector from traversing them again and again
     try:
         return write(records, args)
     finally:
@@ -64,7 +51,7 @@ def execute(args: Arguments) -> int:
 
 
 def write(records: list[Record], args: Arguments) -> int:
-    """Write the leaderboard of these records as the options say."""
+    """Write the leaderboard of these records in the selected format."""
     registry = args.cached_registry
     board = boards.leaderboard(records, registry, command=command(args), view=args.view)
     chosen = chosen_format(args)
@@ -85,11 +72,11 @@ def write(records: list[Record], args: Arguments) -> int:
 
 
 def _site_folder(args: Arguments) -> Path:
-    """Return the folder of the site: -o, else `site` in the store that it shows."""
+    """Return the folder of the site: -o, else `site` in the store."""
     output: Path | None = args.output
     root = args.store.root
     if output is None and args.records:
-        raise SteppeError("a site of published records needs a folder of its own: name one with -o")
+        raise SteppeError("a site of published records needs a folder: name one with -o")
     if output is not None and output.suffix == ".html":
         folder = output.with_suffix("")
         raise SteppeError(f"HTML is a folder of pages, not a file: give `--format html -o {folder}`")
@@ -99,7 +86,7 @@ def _site_folder(args: Arguments) -> Path:
 
 
 def chosen_records(args: Arguments) -> list[Record]:
-    """Return the records that the options let through; SteppeError where there is none."""
+    """Return the records that match the options; SteppeError if there are none."""
     records = boards.load_records(
         args.records or (),
         store=_store(args),
@@ -109,32 +96,34 @@ def chosen_records(args: Arguments) -> list[Record]:
     )
     if not records:
         if args.task or args.optimizer:
-            raise SteppeError("no finished run is of these tasks and optimizers (-t, --optimizer)")
-        raise SteppeError("no finished run to show: `steppe status` lists the store, `steppe run` makes some")
+            raise SteppeError("no finished run matches these tasks and optimizers (-t, --optimizer)")
+        raise SteppeError(
+            "no finished run to show: `steppe status` lists the store, `steppe run` starts runs"
+        )
     return records
 
 
 def _store(args: Arguments) -> Store | None:
-    """Return the store that is shown: none next to published records, unless it is named."""
+    """Return the store to read; None with --records, unless --store is given too."""
     return args.store if not args.records or args.store_folder is not None else None
 
 
 def chosen_format(args: Arguments) -> str:
-    """Return --format, else the ending of the output file, else md."""
+    """Return --format, else the suffix of the output file, else md."""
     if args.format is not None:
         return str(args.format)
     if args.output is None:
         return "md"
     ending = str(args.output.suffix.lstrip("."))
     if ending not in FORMATS:
-        raise unknown(f"ending of -o {args.output}", ending, FORMATS, hint="or say --format")
+        raise unknown(f"ending of -o {args.output}", ending, FORMATS, hint="or give --format")
     return ending
 
 
 def command(args: Arguments) -> str:
-    """Write the command line out again, as it gives this leaderboard.
+    """Return the command that reproduces this leaderboard.
 
-    A site is for others to open: its command says nothing of where things lie on this machine.
+    A site may be published, so its command contains no path of this machine.
     """
     public = chosen_format(args) == "html"
     plugins = [_name(path) if public else path for path in args.plugin or ()]
@@ -153,5 +142,5 @@ def command(args: Arguments) -> str:
 
 
 def _name(path: str) -> str:
-    """Keep of a path what does not tell of the machine: relative ones whole, of others the last part."""
+    """Return a relative path unchanged, and only the last part of one that reveals folders of the machine."""
     return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else str(path)

@@ -1,4 +1,4 @@
-"""List tasks, optimizers or measures; with a name, all that it declares."""
+"""List tasks, optimizers or measures; with a name, show all its declarations."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from suite.cli.arguments import Arguments
 from suite.entries.registry import Found, Registry, match
 from suite.metric import Description, Metric
 from suite.spec import OptimizerSpec, Param, cost_of, needs_of, resolve_params
+from suite.terminal import output
 
 KINDS = ("tasks", "optimizers", "measures")
 
 _DETAILS = {"params", "plugin", "source", "gives", *Description.__struct_fields__} - {"tier"}
-"""What is shown of one entry and not in the list of all."""
+"""Keys that the list of all entries leaves out."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("kind", choices=KINDS, help="what to list")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a name or glob: show all that it declares")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a name or glob: show all its declarations")
     options.add_plugins(parser)
     options.add_json(parser)
 
 
 def execute(args: Arguments) -> int:
-    """Print the names with a line each, or the parameters of those that match."""
+    """Print a table of all entries, or the declarations of those that match the name."""
     rows = describe(args.cached_registry, args.kind)
     if args.name is not None:
         names = match(args.name, [row["name"] for row in rows], args.kind.removesuffix("s"))
@@ -41,12 +42,12 @@ def execute(args: Arguments) -> int:
         print(detail(row))
     if args.name is None or args.kind == "measures":
         keys = [key for key in rows[0] if key not in _DETAILS] if rows else ["name"]
-        print(options.table([keys, *([_text(row[key]) for key in keys] for row in rows)]))
+        print(output.table([keys, *([_text(row[key]) for key in keys] for row in rows)]))
     return 0
 
 
 def describe(registry: Registry, kind: str) -> list[dict[str, Any]]:
-    """Name, version, summary and parameters of everything of one kind, as plain data."""
+    """Return name, version, summary and parameters of every entry of one kind, as plain data."""
     if kind == "measures":
         from suite.sharpness import MEASURES
 
@@ -84,14 +85,14 @@ def _entry(found: Found) -> dict[str, Any]:
 
 
 def valid(param: Param) -> str:
-    """Say what a parameter may be."""
+    """Describe the valid values of a parameter."""
     if param.choices:
         return "|".join(map(str, param.choices))
     return "true|false" if isinstance(param.default, bool) else param.range_text()
 
 
 def detail(row: dict[str, Any]) -> str:
-    """Describe an entry with all its parameters, for a person."""
+    """Describe an entry with all its parameters, as text."""
     lines = [f"{row['name']} (version {row['version']}): {row['summary']}", *_declared(row)]
     searched = any(p["search"] for p in row["params"].values())  # those of tasks are not tuned
     cells = [["  parameter", "default", "valid", *["search"] * searched, "meaning"]]
@@ -99,12 +100,12 @@ def detail(row: dict[str, Any]) -> str:
         search = str(space.from_dict(p["search"])) if p["search"] else ""
         cells.append([f"  {name}", _text(p["default"]), p["valid"], *[search] * searched, p["help"]])
     if len(cells) > 1:
-        lines.append(options.table(cells))
+        lines.append(output.table(cells))
     return "\n".join(lines)
 
 
 def _declared(row: dict[str, Any]) -> list[str]:
-    """Write what an entry declares beside its parameters, a line each."""
+    """Write the declarations of an entry other than its parameters, one per line."""
     if "gives" not in row:
         lines = [("source", row["source"]), ("needs", _text(row["needs"]))]
         return [f"  {name}: {text}" for name, text in lines if text]
@@ -124,7 +125,7 @@ def _declared(row: dict[str, Any]) -> list[str]:
 
 
 def _metric(metric: Metric) -> str:
-    """Write a metric with what tells how to read it: `accuracy (%, higher is better, log scale)`."""
+    """Write a metric with its unit, direction and scale: `accuracy (%, higher is better, log scale)`."""
     better = "" if metric.better == "neither" else f"{metric.better} is better"
     scale = "log scale" if metric.scale == "log" else ""
     facts = ", ".join(filter(None, (metric.unit, better, scale)))
@@ -132,8 +133,4 @@ def _metric(metric: Metric) -> str:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else output.cell(value)

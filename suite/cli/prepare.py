@@ -1,4 +1,4 @@
-"""Download and verify the data of tasks; the only command that downloads."""
+"""Download and verify the data sets of tasks; the only command that downloads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Prepare the data set of each task: the one named, else one that is there, else the task's first."""
+    """Prepare a data set of each task: the named one, else one that exists, else the task's first."""
     registry = args.registry
     given = args.data or os.environ.get("STEPPE_DATA") or None
     root = Path(given) if given else None

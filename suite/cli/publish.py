@@ -1,9 +1,9 @@
-"""Write the finished records of the store into results/records, a JSON line a run.
+"""Write the records of finished runs into results/records, one JSON line per run.
 
-A published record names no path, no diff and no host, and has at most 10 kB. The lines of a task lie in one
-file, sorted by run id, so that publishing again changes nothing. Records that were published before stay; a
-run published with other results is refused. An estimate that `steppe measure --write` replaced is published
-in the place of the old one, unless that is of a newer version. Where one run cannot be published, none is.
+A published record contains no path, diff or host name, and at most 10 kB. All records of a task are in one
+file, sorted by run id, so publishing again changes nothing. Published records are kept; a run with results
+other than its published ones is refused. An estimate of `steppe measure --write` replaces the published one,
+unless that is of a newer version. If one run cannot be published, none is.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ RECORDS = Path("results/records")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "-t", "--task", action="append", metavar="GLOB", help="only these tasks (default: all)"
-    )
+    tasks = "only these tasks (default: all)"
+    parser.add_argument("-t", "--task", action="append", metavar="GLOB", help=tasks)
     options.add_store(parser)
-    parser.add_argument(
-        "--to", type=Path, default=RECORDS, metavar="DIR", help=f"where to (default: {RECORDS})"
-    )
+    folder = f"the folder to write to (default: {RECORDS})"
+    parser.add_argument("--to", type=Path, default=RECORDS, metavar="DIR", help=folder)
     options.add_json(parser)
 
 
 def execute(args: Arguments) -> int:
-    """Merge the store's records into the published files and say what changed."""
+    """Merge the store's records into the published files and report the changes."""
     try:
         files = publish(args.store, args.to, args.task or ["*"], _say)
     except NotPublishedError as error:

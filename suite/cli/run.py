@@ -1,9 +1,8 @@
-"""Run tasks x optimizers x seeds here: several processes, live table, resume.
+"""Run tasks x optimizers x seeds on this machine: several processes, live table, resume.
 
-Runs that are done are skipped, here or in published records (--records); interrupted ones resume. Ctrl-C
-checkpoints every run and stops; the same command goes on from there. A run that diverged has its record and
-is not repeated. Runs are mirrored on Weights & Biases by a process of its own, which none of them waits for
-(--wandb).
+Finished runs, in the store or in published records (--records), are skipped; interrupted ones resume. Ctrl-C
+checkpoints every run and stops; the same command resumes them. A diverged run has a record and is not
+repeated. A separate process mirrors runs to Weights & Biases (--wandb); no run waits for it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from suite.workers.pool import Place, PoolResult, run_pool
 from suite.workers.process import Event, visible_gpus
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,19 +43,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Run what is not done; 0 if every run has a completed record, here or published, 1 if some have not."""
+    """Run the unfinished runs; 0 if every run has a completed record, here or published, else 1."""
     return run_selected(args, shlex.join(["steppe", *sys.argv[1:]]))
 
 
 def run_selected(args: Arguments, resume_with: str) -> int:
-    """Bring every selected run to a record and say how it went; `resume_with` is the command that goes on."""
+    """Run every selected run to its record and print a summary; `resume_with` is the command to resume."""
     target = mode.choose(args.wandb)
     registry, store = args.registry, args.store
     specs = args.selection.expand(registry)
     _check_gpus(specs, args.ranks)
     elsewhere = recorded(args.records, specs, store, registry)
     mine = [spec for spec in specs if spec.run_id not in elsewhere]
-    for spec in mine:  # also of those that are done: an entry edited since is not silently "done"
+    for spec in mine:  # finished runs too: those of an entry edited since must not count as done
         registry.pin(spec, store)
     before = {spec.run_id: prepare(store, spec) for spec in mine}
     todo = [spec for spec in mine if before[spec.run_id] not in FINAL]
@@ -83,7 +82,7 @@ def _check_gpus(specs: Sequence[RunSpec], ranks: int) -> None:
         return
     n = len(visible_gpus())
     if not n:
-        raise SteppeError("no GPU is visible here: --device cpu, or run it where `nvidia-smi -L` lists one")
+        raise SteppeError("no GPU is visible here: give --device cpu, or run where `nvidia-smi -L` lists one")
     if n < ranks:
         raise SteppeError(
             f"--ranks {ranks}, but {n} GPU{'s are' if n > 1 else ' is'} visible: one for each rank"
@@ -91,10 +90,10 @@ def _check_gpus(specs: Sequence[RunSpec], ranks: int) -> None:
 
 
 def run_todo(todo: list[str], args: Arguments, n_workers: int, mirror: launch.Mirror | None) -> PoolResult:
-    """Run what is to do under the live table; the mirror, if any, is told what starts and ends."""
+    """Run the remaining runs under the live table; events also go to the mirror, if any."""
     with Display(len(todo)) as display:
 
-        def tell(event: Event) -> None:
+        def on_event(event: Event) -> None:
             display(event)
             if mirror is not None:
                 mirror(event)
@@ -106,7 +105,7 @@ def run_todo(todo: list[str], args: Arguments, n_workers: int, mirror: launch.Mi
             plugins=args.plugin,
             data_root=args.data_root,
             checkpoint_s=args.checkpoint_s,
-            on_event=tell,
+            on_event=on_event,
             place=Place(args.ranks),
         )
 
@@ -125,9 +124,9 @@ def summarize(
     args: Arguments,
     resume_with: str,
 ) -> int:
-    """Say what is done, what failed and what comes next; return the exit code.
+    """Print the states, the errors and the command to resume; return the exit code.
 
-    `elsewhere` has the state of those runs that are in published records and not in the store.
+    `elsewhere` has the state of runs that are in published records and not in the store.
     """
     states = {
         spec.run_id: elsewhere.get(spec.run_id) or args.store.run(spec.run_id).status() for spec in specs
@@ -139,6 +138,6 @@ def summarize(
     for run_id, reason in result.errors.items():
         say(f"  {run_id}: {reason}")
     if result.interrupted:
-        say(f"stopped; nothing is lost. To go on: {resume_with}")
+        say(f"stopped; nothing is lost. To resume: {resume_with}")
         return INTERRUPTED
     return 0 if counts["done"] + counts[IN_RECORDS[False]] == len(specs) else 1

@@ -1,9 +1,9 @@
-"""Compare the same runs on two machines: the noise floor below which a leaderboard tells nothing.
+"""Compare the same runs on two machines: the noise floor of a leaderboard.
 
 steppe spread results/records/digits-cnn.jsonl results/spread/digits-cnn-avx2.jsonl
 
-Each of the two is a file of published records or a store. The same runs must be in both, made on two
-processor models, instruction sets or versions of software.
+Each argument is a file of published records or a store. Both must contain the same runs, made on different
+processor models, instruction sets or software versions.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from suite.store.folders import Store
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("one", type=Path, metavar="ONE", help="published records, or a store")
-    parser.add_argument("other", type=Path, metavar="OTHER", help="likewise, of the same runs elsewhere")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: the terminal)"
+        "other", type=Path, metavar="OTHER", help="likewise, of the same runs on another machine"
     )
+    file = "the file to write (default: standard output)"
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=file)
     options.add_plugins(parser)
 
 
@@ -54,5 +55,5 @@ def _read(path: Path) -> list[Record]:
         found = (store.run(run_id).record() for run_id in store.run_ids() if store.is_done(run_id))
         return [record for record in found if record is not None]
     if not path.is_file():
-        raise SteppeError(f"no {path}: give a file of published records, or the folder of a store")
+        raise SteppeError(f"{path} does not exist: give a file of published records or the folder of a store")
     return list(read_records(path))

@@ -1,4 +1,4 @@
-"""Check published records: whole, publishable, fit for a leaderboard, and agreeing with themselves."""
+"""Check published records: complete, publishable, fit for a leaderboard, and consistent."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Check every line of every file and name each that is wrong; 2 if there is one."""
+    """Check every line of every file and print each error; return 2 if there is any, else 0."""
     files = args.files or sorted(RECORDS.glob("*.jsonl"))
     if not files:
-        raise SteppeError(f"no published records in {RECORDS}; `steppe publish` writes them")
+        raise SteppeError(f"no published records in {RECORDS}; write them with `steppe publish`")
     found = [examine(path) for path in files]
     problems = [problem for one in found for problem in one.problems]
     if args.json:
@@ -41,14 +41,14 @@ def execute(args: Arguments) -> int:
         )
     else:
         for one in found:
-            print("\n".join(_told(one)))
+            print("\n".join(_summary(one)))
     for problem in problems:
         print(f"steppe: error: {problem}", file=sys.stderr)
     return 2 if problems else 0
 
 
-def _told(found: Examined) -> Iterator[str]:
-    """Say how many records are sound, and what of them is proven and what is claimed."""
+def _summary(found: Examined) -> Iterator[str]:
+    """Count the sound records, and list which of their contents are proven and which only claimed."""
     n = len(found.records)
     yield f"{found.path}: {n} record{' is' if n == 1 else 's are'} sound"
     if not n:

@@ -1,8 +1,8 @@
-"""Mirror the store to Weights & Biases: `steppe wandb sync` uploads what is not there yet.
+"""Mirror the store to Weights & Biases: `steppe wandb sync` uploads new and changed runs.
 
-Finished and interrupted runs and the leaderboard are mirrored; what is mirrored already and did not change is
-left alone, so that a second call does nothing. WANDB_BASE_URL, WANDB_PROJECT and WANDB_ENTITY say where to.
-Without a key, `wandb login` stores one; `--wandb offline` writes offline files.
+Finished and interrupted runs and the leaderboard are mirrored; unchanged ones are skipped, so a second call
+does nothing. WANDB_BASE_URL, WANDB_PROJECT and WANDB_ENTITY set the destination. `wandb login` stores a key;
+`--wandb offline` writes offline files without one.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ACTIONS = ("sync",)
 
 
 def add_mode(parser: argparse.ArgumentParser, choices: Sequence[str] = mode.MODES) -> None:
-    """Add --wandb: whether runs are mirrored, and where to."""
+    """Add --wandb: whether and how runs are mirrored."""
     parser.add_argument(
         "--wandb",
         choices=choices,
-        help="mirror on Weights & Biases (default: $WANDB_MODE, else online with a key, offline without)",
+        help="mirror to Weights & Biases (default: $WANDB_MODE, else online with a key, offline without)",
     )
 
 
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="only these runs, without the leaderboard (default: everything)",
     )
-    runs.required = False  # a "*" would be taken as empty where options stand before the runs
+    runs.required = False  # nargs="*" would match nothing if options precede the runs
     add_mode(parser, ("online", "offline"))
     options.add_store(parser)
     options.add_plugins(parser)
@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: Arguments) -> int:
-    """Mirror what is not mirrored; 0 if everything is, 1 if some is not."""
+    """Mirror new and changed runs; return 0 if all of them are mirrored, else 1."""
     target = _target(args.wandb)
     store = args.store
     registry = args.cached_registry
@@ -90,7 +90,7 @@ def _target(requested: str | None) -> Target:
 def _commands(
     store: Store, run_ids: Iterable[str], registry: Registry, target: Target
 ) -> tuple[list[Command], dict[str, int]]:
-    """Return which runs are to be mirrored, and count those that there is nothing to do for."""
+    """Return a command for each run to mirror, and count the other runs by the reason to skip them."""
     counts = dict.fromkeys(("mirrored", "unchanged", "running", "without rows", "damaged", "lost"), 0)
     commands = []
     for run_id in run_ids:
@@ -112,7 +112,7 @@ def _commands(
 
 
 def _leaderboard(store: Store, args: Arguments, target: Target, counts: dict[str, int]) -> list[Command]:
-    """Return the command for the leaderboard, if any; the runs are mirrored whatever is wrong with it."""
+    """Return the command for the leaderboard, or none: its errors must not keep runs from being mirrored."""
     try:
         payload = _payload(store, args)
     except SteppeError as error:
@@ -130,7 +130,7 @@ def _leaderboard(store: Store, args: Arguments, target: Target, counts: dict[str
 
 
 def _payload(store: Store, args: Arguments) -> Path | None:
-    """Write the leaderboard as a table for W&B; None where there are no records."""
+    """Write the leaderboard as a table for W&B and return the path; None without records."""
     from suite.report import boards, csv_
 
     records = boards.load_records(store=store, say=lambda line: print(f"steppe: {line}", file=sys.stderr))
@@ -147,7 +147,7 @@ def _payload(store: Store, args: Arguments) -> Path | None:
 
 
 def _mirror(store: Store, target: Target, commands: Sequence[Command]) -> State:
-    """Carry out the commands, in a process of its own that is killed where it hangs."""
+    """Run the commands in a separate process, which is killed if it hangs."""
     if not commands:
         return State()
     print(f"W&B: {len(commands)} to mirror", file=sys.stderr, flush=True)
@@ -171,6 +171,6 @@ def _say(store: Store, target: Target, counts: dict[str, int], problem: str) -> 
     listed = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "mirrored")
     print(f"W&B ({where}): {listed}", file=sys.stderr)
     if counts["lost"]:
-        print(f"  {problem}; all that wandb said: {folder / state.LOG}", file=sys.stderr)
+        print(f"  {problem}; output of wandb: {folder / state.LOG}", file=sys.stderr)
     elif counts["mirrored"] and target.mode == "offline":
-        print("  with a key, `steppe wandb sync` uploads the runs straight from the store", file=sys.stderr)
+        print("  with a key, `steppe wandb sync` uploads the runs directly from the store", file=sys.stderr)

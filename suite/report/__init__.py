@@ -1,1 +1,1 @@
-"""Reports made from records: leaderboards as text, tables for papers, charts and pages."""
+"""Reports from records: leaderboards as text, tables for papers, charts and pages."""

@@ -12,7 +12,7 @@ from suite.entries.registry import Registry
 from suite.errors import unknown
 from suite.publishing.published import read_records
 from suite.records.schema import Record
-from suite.report.commands import run_command, run_commands
+from suite.report.commands import run_commands
 from suite.store.folders import Store
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _WHY = {
     "seconds": "no two rows have a median training time near each other on one machine, one of them with one "
     "gradient a step at the task's epochs.",
 }
-"""Why a view may have no table, though others have."""
+"""By view, the reason why it has no table although another view has one."""
 
 
 def load_records(
@@ -41,30 +41,29 @@ def load_records(
     """Read the records of a store and of published files.
 
     Args:
-        files: published files; each is checked as `steppe validate` does.
+        files: published files; each is checked as by `steppe validate`.
         store: a store, whose records come first.
-        tasks: globs of the tasks wanted; none is all.
-        optimizers: globs of the optimizers wanted; none is all.
-        say: takes a line about each damaged record of the store, which is left out.
+        tasks: globs of task names; empty for all.
+        optimizers: globs of optimizer names; empty for all.
+        say: called with a line about each damaged record of the store; these are left out.
 
     Raises:
-        SteppeError: a published file cannot be read, or is unsound.
+        SteppeError: a published file is unreadable or invalid.
 
     """
     published = [record for path in files for record in read_records(Path(path))]
     found = store.index() if store is not None else None
     for line in found.skipped if found is not None else ():
         say(line)
-    asked = [(globs, kind) for globs, kind in ((tasks, "task"), (optimizers, "optimizer")) if globs]
+
+    def matches(name: str, globs: Sequence[str]) -> bool:
+        return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
     return [
         record
         for record in (*(found or ()), *published)
-        if all(_matches(getattr(record.spec, kind).name, globs) for globs, kind in asked)
+        if matches(record.spec.task.name, tasks) and matches(record.spec.optimizer.name, optimizers)
     ]
-
-
-def _matches(name: str, globs: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
 def leaderboard(
@@ -74,9 +73,9 @@ def leaderboard(
 
     Args:
         records: of any tasks, optimizers and seeds.
-        registry: of the entries; it says which hyperparameters are at their defaults.
-        command: how the leaderboard can be had again, which it names at its end.
-        view: one of `suite.report.views.REPORT_VIEWS`; None is all of them.
+        registry: the entries; labels leave out hyperparameters at their defaults.
+        command: the command that reproduces the leaderboard, which is written at its end.
+        view: one of `suite.report.views.REPORT_VIEWS`; None for all.
 
     """
     from suite.report import leaderboard, text
@@ -98,7 +97,7 @@ def declared(registry: Registry) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def render(board: Leaderboard, format: str, records: Sequence[Record], registry: Registry) -> str:
-    """Write a leaderboard in one of `TEXT_FORMATS`; Markdown ends with the commands that make its records."""
+    """Write a leaderboard in one of `TEXT_FORMATS`; Markdown ends with the commands of its records."""
     from suite.report import csv_, latex, markdown
 
     if format not in TEXT_FORMATS:
@@ -108,30 +107,22 @@ def render(board: Leaderboard, format: str, records: Sequence[Record], registry:
     if format == "tex":
         return latex.render(board)
     origin = run_commands([record.spec for record in records], registry)
-    return markdown.render(board) + "".join(_fenced("Its records are made by", origin) if origin else ())
-
-
-def _fenced(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"\n{title}\n\n```sh\n", *(f"{line}\n" for line in lines), "```\n"]
+    commands = "".join(f"{line}\n" for line in origin)
+    return markdown.render(board) + (f"\nIts records are made by\n\n```sh\n{commands}```\n" if origin else "")
 
 
 def material(records: Sequence[Record], registry: Registry, store: Store | None) -> Material:
-    """Collect what a site or figures need next to the tables; a store gives curves and events."""
+    """Collect the data that a site or figures need besides the tables; curves and events are in the store."""
     from suite.report.site import Material
     from suite.report.strata import once
 
-    return Material(
-        records=once(records),
-        store=store,
-        command=lambda spec: run_command(spec, registry),
-        commands=lambda specs: run_commands(specs, registry),
-    )
+    return Material(once(records), store, registry)
 
 
 def write_site(folder: Path, board: Leaderboard, material: Material) -> Path:
     """Write the static site of a leaderboard into a folder; return its first page.
 
-    Raises SteppeError where the folder holds files of others, or cannot be written.
+    Raises SteppeError if the folder contains other files or is not writable.
     """
     from suite.report import site
 

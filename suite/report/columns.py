@@ -1,4 +1,4 @@
-"""Which results of a record a table shows: each column is declared here once, for every format."""
+"""The columns of tables and the curves of charts, declared once for every format."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from dataclasses import dataclass, field, replace
 from suite.metric import LOSS, PERCENT, Description, Metric
 from suite.records.schema import Record, SplitResult
 from suite.report import text
-from suite.report.stats import Interval, Verdict, Word
+from suite.report.stats import Interval
+from suite.report.verdicts import Verdict, Word
 from suite.sharpness import MEASURES
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A number of a task, its names, and how it is written."""
+    """A quantity of a task: its names, its metric and its number format."""
 
     key: str
-    """Its name in CSV and data: `test_recall`."""
+    """Name in CSV and data: `test_recall`."""
     words: str
-    """Its name for people: `test recall`."""
+    """Name in text: `test recall`."""
     metric: Metric
 
     @property
     def unit(self) -> str:
-        """What stands behind its numbers; empty where they have no unit."""
+        """The unit; empty if there is none."""
         return text.plain(self.metric.unit)
 
     @property
     def title(self) -> str:
-        """Its name and unit."""
+        """Name and unit."""
         words = text.plain(self.words)
         return f"{words}, {self.unit}" if self.unit else words
 
@@ -40,43 +41,43 @@ class _Named:
         return self.metric.unit == PERCENT and self.metric.scale == "linear"
 
     def unscaled(self, on_scale: float) -> float:
-        """Return the value that a number on the metric's scale stands for."""
+        """Return the value of a number on the metric's scale."""
         if self.metric.scale == "linear":
             return on_scale
         return math.pow(10.0, max(-_DECADES, min(on_scale, _DECADES)))
 
     def as_shown(self, value: float) -> float:
-        """Return a value as it is shown: in percent, and no smaller than what a log scale resolves."""
+        """Return a value as displayed: in percent, and at least the floor of a log scale."""
         value = value if self.metric.floor is None else max(value, self.metric.floor)
         return 100 * value if self.metric.unit == PERCENT else value
 
     def with_unit(self, number: str) -> str:
-        """Put the unit behind a number."""
+        """Append the unit to a number."""
         return f"{number} {self.unit}" if self.unit else number
 
 
 _DECADES = 150
-"""Where an interval on a log scale is cut off: soon after, its bounds are no floating-point numbers."""
+"""Limit of intervals on a log scale, beyond which bounds would overflow floating point."""
 
 
 @dataclass(frozen=True)
 class Column(_Named):
-    """One result: where it stands in a record, what it is called, and how it is written.
+    """One result: how to read it from a record, its names and its number format.
 
-    Numbers of these methods are on the metric's scale, as means and intervals are.
+    Methods take numbers on the metric's scale, as means and intervals are.
     """
 
     read: Callable[[Record], float | None] = field(compare=False)
-    """Its value in a record of a completed run; None where that was not finite."""
+    """Return the value from the record of a completed run; None if it was not finite."""
     counted: Callable[[Record], bool] = field(default=lambda record: False, compare=False)
-    """Whether a record holds the examples that its value counts."""
+    """Whether a record stores the correctness of examples that the value counts."""
 
     def score(self, value: float) -> float:
-        """Return what tests are of: on the metric's scale, and higher is better."""
+        """Return the score that tests compare: on the metric's scale, higher is better."""
         return -self.metric.on_scale(value) if self.metric.better == "lower" else self.metric.on_scale(value)
 
     def plain(self, on_scale: float) -> float:
-        """Return a number as it is shown: in percent, and not as a logarithm."""
+        """Return a number as displayed: in percent, and not as a logarithm."""
         return self.as_shown(self.unscaled(on_scale))
 
     def value(self, on_scale: float) -> str:
@@ -109,7 +110,7 @@ class Column(_Named):
         return f"{100 * abs(found):.2f}" if self.metric.unit == PERCENT else text.number(abs(found), 2)
 
     def verdict(self, found: Verdict) -> str:
-        """Say a verdict in words, with the minimum detectable difference where nothing could be shown."""
+        """Write a verdict in words, with the minimum detectable difference if it is unresolved."""
         word = text.WORDS[found.word]
         if found.word is Word.UNRESOLVED and found.detectable is not None:
             return f"{word} (could detect {self.difference(found.detectable)})"
@@ -120,13 +121,13 @@ class Column(_Named):
 
 
 def columns(task: Description, records: Iterable[Record]) -> tuple[Column, ...]:
-    """Return the columns of a table of one task, the one that rows are compared by first."""
+    """Return the columns of a table of one task; rows are compared by the first."""
     adapted = {split for record in records for split, result in record.results.items() if result.as_trained}
     taken = {*MEASURES, "train_loss_on_subset"}
     found = []
     for column in _columns(task, adapted):
         key = column.key
-        while key in taken:  # a fact may be called as a measure is, or as a split with a metric
+        while key in taken:  # a fact may have the name of a measure, or of a split and a metric
             key += "_"
         taken.add(key)
         found.append(replace(column, key=key))
@@ -171,7 +172,7 @@ def _result(record: Record, split: str) -> SplitResult:
 
 
 _NOTHING = SplitResult(1, {})
-"""Of a split that a record lacks: those of a store are checked for their types only."""
+"""Stands for a split that a record lacks: records of a store are checked for types only."""
 
 
 def _fact(name: str) -> Callable[[Record], float | None]:
@@ -180,13 +181,13 @@ def _fact(name: str) -> Callable[[Record], float | None]:
 
 @dataclass(frozen=True)
 class RowColumn(_Named):
-    """A column of the rows of the epochs, or of a profile: what a curve is of."""
+    """A column of the epochs' metrics, or a profile: the quantity of a curve."""
 
     measure: bool = False
-    """Whether only those epochs have it at which the task measures."""
+    """Whether it exists only at epochs at which the task measures."""
 
     def plain(self, value: float) -> float:
-        """Return a value as it is shown, without the digits that only floating point makes."""
+        """Return a value as displayed, without digits of floating-point error."""
         return round(self.as_shown(value), 6) if self.percent else self.as_shown(value)
 
     def shown(self, value: float) -> str:
@@ -204,7 +205,7 @@ def row_column(split: str, metric: Metric) -> RowColumn:
 
 
 def curve_groups(task: Description, measures: Iterable[str] = MEASURES) -> dict[str, tuple[RowColumn, ...]]:
-    """Return every column that the rows of a task may have, by the title of its chart."""
+    """Return every column that the metrics of a task may have, by the title of its chart."""
     splits = ["train", *([task.validation] if task.validation else [])]
     loss = next((metric for metric in task.metrics if metric.name == LOSS.name), LOSS)
     others = [metric for metric in task.metrics if metric is not loss]
@@ -220,14 +221,14 @@ def curve_groups(task: Description, measures: Iterable[str] = MEASURES) -> dict[
     found += [(one.words, (one,)) for one in (*measured, SUBSET_LOSS, LEARNING_RATE)]
     titles: dict[str, tuple[RowColumn, ...]] = {}
     for title, group in found:
-        while title in titles:  # a column of the task's own may be called as a metric is
+        while title in titles:  # a column of the task may have the name of a metric
             title += " (own)"
         titles[title] = group
     return titles
 
 
 def page_curves(task: Description, measures: Iterable[str] = MEASURES) -> dict[str, RowColumn]:
-    """Return the columns whose curves stand with a table: minimised, compared, watched, measured."""
+    """Return the columns drawn with a table: training loss, validation metric, measures, the task's own."""
     known = {column.key: column for group in curve_groups(task, measures).values() for column in group}
     watched = row_column(task.validation or "train", task.primary)
     keys = ["train_loss", watched.key, *(key for key, column in known.items() if column.measure)]

@@ -1,4 +1,4 @@
-"""Commands of `steppe run` that make given runs again."""
+"""`steppe run` commands that reproduce given runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from suite.spec import RunSpec
 
 
 def run_command(spec: RunSpec, registry: Registry) -> str:
-    """Write the command that gives exactly this run, or why it cannot be given any more."""
+    """Return the command that reproduces this run, or the reason why none does."""
     try:
         return shlex.join(["steppe", "run", *arguments(spec, registry)])
     except SteppeError as error:
-        return f"none any more: {error}"
+        return f"no command: {error}"
 
 
 def run_commands(specs: Sequence[RunSpec], registry: Registry) -> list[str]:
-    """Write `steppe run` commands that span the runs, and a comment on those whose entries are not known."""
+    """Return `steppe run` commands for the runs, and a comment per run whose entries are unknown."""
     settings: dict[bytes, tuple[RunSpec, set[int]]] = {}
     for spec, set_up in zip(specs, set_ups(specs), strict=True):
         settings.setdefault(set_up, (spec, set()))[1].add(spec.seed)
@@ -58,7 +58,7 @@ def _pair(given: Sequence[str], *flags: str) -> set[int]:
 
 
 def ranges(seeds: Iterable[int]) -> str:
-    """Write seeds as `parse_seeds` reads them, for instance 0-9,12."""
+    """Write seeds in the format of `parse_seeds`, for instance 0-9,12."""
     spans: list[list[int]] = []
     for seed in sorted(seeds):
         if spans and seed == spans[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""A leaderboard as CSV: one line for each row of each table, percentages as fractions."""
+"""A leaderboard as CSV: one line per row of each table, percentages as fractions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suite.report.text import UNTUNED, WORDS, spreadsheet
 
 
 def render(board: Leaderboard) -> str:
-    """Write the tables; names that a spreadsheet would read as a formula start with an apostrophe."""
+    """Write the tables; an apostrophe precedes names that a spreadsheet would read as a formula."""
     out = io.StringIO()
     lines = _lines(board)
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else list(_HEAD), lineterminator="\n")
@@ -25,7 +25,7 @@ def render(board: Leaderboard) -> str:
 
 
 def table(board: Leaderboard) -> tuple[list[str], list[list[float | str | None]]]:
-    """Return columns and rows as data: numbers as floats, all else as text, None where there is nothing."""
+    """Return columns and rows as data: numbers as floats, other values as text, None for empty cells."""
     lines = _lines(board)
     return list(lines[0]) if lines else list(_HEAD), [list(map(_datum, line.values())) for line in lines]
 
@@ -88,7 +88,7 @@ def _cells(table: Table, row: Row, names: Sequence[str], keys: Sequence[str]) ->
 def _interval(
     name: str, interval: Interval | None, unscaled: Callable[[float], float] = float
 ) -> dict[str, float | None]:
-    """Write mean and bounds as values, also of a mean on a log scale, which is a geometric one."""
+    """Return mean and bounds as values; on a log scale the mean is geometric."""
     ends = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
     mean, low, high = (None if end is None else unscaled(end) for end in ends)
     return {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}

@@ -1,4 +1,4 @@
-"""Learning curves over seeds: the mean and its 95 % t band at every epoch, on the scale of the metric."""
+"""Learning curves over seeds: the mean and its 95 % t interval at every epoch, on the metric's scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from suite.report.runs import number
 from suite.report.stats import Interval, mean_interval
 
 AXES = {"epoch": "epoch", "sample_gradients": "sample-gradients"}
-"""Columns of metrics rows that a curve may run along, and the titles of their axes."""
+"""Columns that may be the horizontal axis of a curve, with the titles of the axes."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,24 @@ class Curve:
     """The column on the horizontal axis, one of `AXES`."""
     x: tuple[float, ...]
     mean: tuple[float, ...]
-    """The geometric one where the column is on a log scale."""
+    """Geometric mean if the column is on a log scale."""
     low: tuple[float | None, ...]
-    """Lower end of the 95 % t interval of the mean; None where only one run has the epoch."""
+    """Lower end of the 95 % t interval of the mean; None if only one run has the epoch."""
     high: tuple[float | None, ...]
     counts: tuple[int, ...]
-    """Runs that the point is the mean of: a run that ended early is in no later one."""
+    """Runs averaged at each point: a run that ended early is missing from later points."""
     n: int
-    """Runs that have any point."""
+    """Runs with at least one point."""
 
 
 def curves(
     rows: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], column: RowColumn, x: str = "epoch"
 ) -> list[Curve]:
-    """Average the seeds of every optimizer at each epoch; one that never has the column has no curve.
+    """Average the seeds of every optimizer at each epoch; an optimizer without the column has no curve.
 
     Args:
         rows: by optimizer, the metrics rows of each of its runs.
-        column: what to show; values that are missing or not finite are no points.
+        column: the quantity; values that are missing or not finite are skipped.
         x: one of `AXES`. At an epoch, sample-gradients are the mean over the seeds.
 
     """

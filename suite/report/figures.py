@@ -1,4 +1,4 @@
-"""A leaderboard's charts as files for papers and slides: PNG at twice the size, and SVG."""
+"""The charts of a leaderboard as files for papers and slides: SVG, and PNG at twice the size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suite.report.curves import Curve
 from suite.report.leaderboard import Leaderboard, Table, names
 
 SCALE = 2
-"""Pixels of a PNG for one of the chart's."""
+"""Pixels of the PNG per pixel of the chart."""
 
 _LONGEST = 60
 """Characters of a task's name in a file name."""
@@ -25,12 +25,12 @@ def write(
 ) -> list[Path]:
     """Write every chart of every table and its learning curves; return the files.
 
-    The same leaderboard gives the same names and the same SVG, byte for byte. Nothing is fetched.
+    The same leaderboard gives the same file names and the same SVG, byte for byte. Uses no network.
 
     Args:
-        folder: made if it is missing.
-        board: whose charts.
-        curves_by_table: for each of `board.tables`, in their order, its curves, of columns of `page_curves`.
+        folder: created if missing.
+        board: the leaderboard.
+        curves_by_table: for each of `board.tables`, its curves, of columns of `page_curves`.
 
     """
     made: dict[str, tuple[str, bytes]] = {}
@@ -62,7 +62,7 @@ def draw(spec: charts.Spec) -> tuple[str, bytes]:
 
 
 def slug(name: str) -> str:
-    """Make a name safe in any file system: a to z, digits and hyphens."""
+    """Make a name safe for any file system: a to z, digits and hyphens."""
     return re.sub("[^a-z0-9]+", "-", name.lower())[:_LONGEST].strip("-") or "unnamed"
 
 
@@ -77,7 +77,7 @@ def _unlike(stem: str, taken: dict[str, tuple[str, bytes]]) -> str:
 def _curves(
     table: Table, curves: Sequence[Curve], entries: Sequence[str]
 ) -> Iterator[tuple[str, charts.Spec]]:
-    """Draw the curves of a table, one chart for each column and axis."""
+    """Draw the curves of a table, one chart per column and axis."""
 
     def kind(curve: Curve) -> tuple[str, str]:
         return curve.column, curve.along

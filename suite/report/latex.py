@@ -1,7 +1,7 @@
-r"""A leaderboard as LaTeX: booktabs tables that a paper takes in by `\input`.
+r"""A leaderboard as LaTeX: booktabs tables for a paper to `\input`.
 
-The preamble needs `\usepackage{booktabs,graphicx}`. What pdflatex cannot be sure to set is written as its
-code point, `U+03C3`; long names are cut in the middle, as the CSV has them whole.
+The preamble needs `\usepackage{booktabs,graphicx}`. Characters that pdflatex may be unable to set are written
+as code points, `U+03C3`; long names are cut in the middle, as the CSV contains them in full.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
-    "[": "{[}", "]": "{]}", "*": "{*}",  # after the end of a row these would be its argument
+    "[": "{[}", "]": "{]}", "*": "{*}",  # at the start of a row, these would be read as an argument of `\\`
     "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$",
 }  # fmt: skip
 
 
 def escape(name: str) -> str:
-    """Escape text so that LaTeX sets it and does nothing else with it."""
+    """Escape text so that LaTeX sets it literally."""
     return "".join(map(_character, text.plain(name))).replace("--", "-{}-{}")
 
 
@@ -90,11 +90,8 @@ def _sharpness(table: Table, labels: dict[str, str]) -> Iterator[str]:
     rows = []
     for row in table.rows:
         cells = [escape(labels[row.optimizer]), _number(text.measured(row.train_loss))]
-        for name in table.measures:
-            found = row.measures.get(name)
-            errors = (found.se_probes, found.se_examples) if found else (None, None)
-            cells.append(_number(text.measured(found.over_seeds if found else None)))
-            cells.append(" / ".join(_number(text.number(error, 2)) for error in errors))
+        for mean, *errors in notes.measure_cells(row, table):
+            cells += [_number(mean), " / ".join(map(_number, errors))]
         rows.append(cells)
     said = ["Training loss and sharpness measures, mean and 95 % t interval over seeds", notes.seeds(table)]
     yield from _float(
@@ -110,7 +107,7 @@ def _float(
     rows: Sequence[Sequence[str]],
     columns: str,
 ) -> Iterator[str]:
-    """Lay out one table, no wider than a line; `said` are sentences without their full stop."""
+    """Lay out one table, no wider than a line; `said` are sentences without full stops."""
     where = f"{table.task} on {table.data}: {table.heading} ({text.UNTUNED})"
     caption = " ".join([*(f"{sentence}." for sentence in (where, *said)), *sentences])
     yield r"\begin{table}"
@@ -128,7 +125,7 @@ def _float(
 
 
 def _number(shown: str) -> str:
-    """Set a number of the other reports: its sign, exponent and interval."""
+    """Convert a number of the other reports to LaTeX: sign, exponent and interval."""
     if shown == "-":
         return "--"
     shown = re.sub(r"e([+-])0*(\d+)", lambda m: rf"$\times10^{{{m[1].strip('+')}{m[2]}}}$", shown)

@@ -1,10 +1,10 @@
-"""Leaderboards: records sorted into tables that may be compared, by the comparison protocol.
+"""Leaderboards: records sorted into tables of comparable rows, by the comparison protocol.
 
-A table holds the records of one stratum (task with its parameters, data set, protocol and engine version,
-precision, device kind, ranks) at one budget in one view (suite.report.views); a row is one optimizer with its
-hyperparameters. All that a table says of its results comes from the records' own description of their task.
+A table contains the records of one stratum (task with its parameters, data set, protocol and engine version,
+precision, device type, ranks) at one budget in one view (suite.report.views); a row is one optimizer with its
+hyperparameters. The description of the task comes from the records, not from the registry.
 
-Hyperparameters are as given by hand, not tuned: tables are headed so, sorted by name, and rank nobody.
+Hyperparameters are set by hand, not tuned: table headings say so, and rows are sorted by name, not ranked.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from suite.report import text
 from suite.report.columns import Column, columns
 from suite.report.rows import Part, Row, Version, make_part
 from suite.report.runs import Run, entry_labels, tails
-from suite.report.stats import MINIMUM_SEEDS, classify, pairing_correlation
+from suite.report.stats import pairing_correlation
 from suite.report.strata import sift
+from suite.report.verdicts import MINIMUM_SEEDS, classify
 from suite.report.views import REPORT_VIEWS, Place, places, row_key
 from suite.spec import Param
 
@@ -33,7 +34,7 @@ MATCHED = 0.05
 
 @dataclass(frozen=True)
 class Table:
-    """The rows that may be compared with each other, and what their reader must know."""
+    """Comparable rows, their conditions, and facts for the notes below the table."""
 
     task: str
     data: str
@@ -43,42 +44,42 @@ class Table:
     device: str
     compiled: bool
     ranks: int
-    """Processes of each run that shared every mini-batch."""
+    """Processes per run that share each mini-batch."""
     described: Description
-    """What its records say of their task."""
+    """The description of the task in its records."""
     view: str
     budget: float
     """Times the task's budget."""
     seconds: float | None
-    """The table's budget in seconds of training, in the view by seconds."""
+    """The budget in seconds of training, in the view by seconds."""
     columns: tuple[Column, ...]
-    """The first is what rows are compared by."""
+    """Rows are compared by the first column."""
     rows: tuple[Row, ...]
     measures: Mapping[str, tuple[int, ...]]
-    """By name, the numbers of examples that it was estimated on."""
+    """By name, the numbers of examples of its estimates."""
     outdated: tuple[str, ...]
-    """Measures of several versions of their estimator, each a column of its own."""
+    """Measures with several versions of their estimator, each in a separate column."""
     minimum_seeds: int
     correlation: float | None
-    """What pairing by seed buys: mean correlation between rows."""
+    """Mean correlation over seeds between rows: the gain from pairing by seed."""
     matched_loss: bool | None
-    """Whether rows are at the same training loss; None for fewer than two rows with measures."""
+    """Whether rows have the same training loss; None for fewer than two rows with measures."""
     fingerprints: tuple[str, ...]
     moved: int
-    """Runs that went from one fingerprint to another while they trained."""
+    """Runs that changed their fingerprint during training."""
     digests: int
-    """How many versions of the generated data there are: machines may differ in the last digits."""
+    """Number of versions of the generated data: machines may differ in the last digits."""
     evidence: tuple[str, ...]
-    """Keys of the columns whose numbers can all be recounted from the stored correctness of examples."""
+    """Keys of the columns whose values can all be recounted from the stored correctness of examples."""
 
     @property
     def score(self) -> Column:
-        """What rows are compared by."""
+        """The column that rows are compared by."""
         return self.columns[0]
 
     @property
     def heading(self) -> str:
-        """Its view and budget."""
+        """View and budget."""
         return f"{text.VIEW_TITLES[self.view]}, {self.budget:g}x"
 
     @property
@@ -94,7 +95,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Every table, sentences about records that are in none, and the command that makes it all again."""
+    """All tables, sentences about records in none of them, and the command that reproduces them."""
 
     tables: tuple[Table, ...]
     left_out: tuple[str, ...]
@@ -111,9 +112,9 @@ def build(
 
     Args:
         records: whole or slim.
-        tasks: by name, the declared parameters, for labels that show what differs from the defaults.
-        optimizers: likewise; an entry that is not among them is shown with all of its parameters.
-        command: the command line that regenerates the report.
+        tasks: by name, the declared parameters; labels show those that differ from their defaults.
+        optimizers: likewise; the label of an unknown entry shows all its parameters.
+        command: the command that reproduces the leaderboard.
 
     """
     strata, left_out = sift(records)
@@ -133,7 +134,7 @@ def build(
 
 
 def names(board: Leaderboard) -> tuple[str, ...]:
-    """Every entry of a leaderboard, each once, by name and the numbers in it."""
+    """Return the labels of all entries, sorted by name and the numbers in it."""
     return tuple(text.by_name({row.entry for table in board.tables for row in table.rows}))
 
 
@@ -143,7 +144,7 @@ def _order(table: Table) -> tuple[Any, ...]:
 
 
 class _Stratum:
-    """Makes the tables of one stratum; what several of them show is worked out once."""
+    """Makes the tables of one stratum; rows that several tables share are computed once."""
 
     def __init__(
         self, runs: Sequence[Run], label: str, optimizers: Mapping[str, Mapping[str, Param]]
@@ -203,7 +204,7 @@ class _Stratum:
         )
 
     def _named(self, runs: Sequence[Run], place: Place) -> list[tuple[str, str, list[Run]]]:
-        """Sort runs into rows, each with its label and that of its entry, in the order of the table."""
+        """Group runs into rows: (label, label of the entry, runs), in the order of the table."""
         rows: dict[tuple[bytes, float], list[Run]] = defaultdict(list)
         for run in runs:
             rows[row_key(run, place.view)].append(run)
@@ -237,7 +238,7 @@ def _epochs(run: Run, budget: float) -> str:
 
 
 def _measure_labels(parts: Iterable[Part]) -> tuple[dict[Version, str], tuple[str, ...]]:
-    """Name the column of each measure and version: numbers of two versions of an estimator share none."""
+    """Name the columns of the measures, one per version of the estimator, and list measures with several."""
     versions: dict[str, set[int]] = defaultdict(set)
     for part in parts:
         for name, version in part.measures:

@@ -1,4 +1,4 @@
-"""A leaderboard as Markdown that reads as plain text too."""
+"""A leaderboard as Markdown that is also readable as plain text."""
 
 from __future__ import annotations
 
@@ -89,10 +89,7 @@ def _sharpness(table: Table) -> list[str]:
     rows = []
     for row in table.rows:
         cells = [text.markdown(row.optimizer), text.measured(row.train_loss)]
-        for name in names:
-            found = row.measures.get(name)
-            cells.append(text.measured(found.over_seeds if found else None))
-            errors = (found.se_probes, found.se_examples) if found else (None, None)
-            cells.append(" / ".join(text.number(error, 2) for error in errors))
+        for mean, *errors in notes.measure_cells(row, table):
+            cells += [mean, " / ".join(errors)]
         rows.append(cells)
     return text.grid(header, rows, [False, *[True] * (1 + 2 * len(names))])

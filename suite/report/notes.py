@@ -1,4 +1,4 @@
-"""What the reader of a table must know, in plain sentences; each format escapes them in its own way."""
+"""Notes on a table as plain sentences, which each format escapes itself."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from suite.report import text
 from suite.report.columns import Column
 from suite.report.leaderboard import Table
 from suite.report.rows import Row
-from suite.report.stats import Word
+from suite.report.verdicts import Word
 from suite.report.views import NEAR
 
 
 def of_execution(table: Table) -> str:
-    """Say, where it is not as usual, how the runs were executed: to be added to the name of the device."""
+    """Describe compiled and multi-rank execution, to append to the name of the device; else empty."""
     compiled = ", compiled" if table.compiled else ""
     return compiled + (f", {table.ranks} ranks" if table.ranks > 1 else "")
 
 
 def of_table(table: Table) -> Iterator[str]:
-    """Say all that the reader of a table must know."""
+    """Yield all notes on a table."""
     yield from of_comparison(table)
     yield from of_results(table)
     yield from of_measures(table)
@@ -28,12 +28,12 @@ def of_table(table: Table) -> Iterator[str]:
 
 
 def of_comparison(table: Table) -> Iterator[str]:
-    """Say which rows are compared, by what, and what the comparison is worth."""
+    """Describe the metric, the margin and the limits of the comparison."""
     if table.seconds is not None:
         yield (
             f"Its rows have a median training time within {100 * NEAR:g} % of {table.seconds:.3g} s: "
             f"{table.budget:g}x the fastest row of one gradient a step at {table.epochs:g} epochs, on one "
-            f"hardware and software. A label tells epochs other than {table.budget * table.epochs:g}. "
+            f"hardware and software. Labels show epochs other than {table.budget * table.epochs:g}. "
             f"Seconds compare only where the machine was otherwise idle, which no record shows."
         )
     metric, words = table.score.metric, table.score.words
@@ -56,7 +56,7 @@ def of_comparison(table: Table) -> Iterator[str]:
 
 
 def of_results(table: Table) -> Iterator[str]:
-    """Say how results are written, which runs lack one, and which of them can be recounted."""
+    """Describe log scales, missing and floored results, and which results can be recounted."""
     logs = [column.words for column in table.columns if column.metric.scale == "log"]
     if logs:
         yield (
@@ -83,7 +83,7 @@ def of_results(table: Table) -> Iterator[str]:
 
 
 def of_measures(table: Table) -> Iterator[str]:
-    """Say what the measures are taken on and how they compare."""
+    """Describe the examples of the measures and how far the measures are comparable."""
     if table.measures:
         yield (
             'Measures at n training examples ("@n"); "subset loss" is the training loss on the same ones, '
@@ -104,17 +104,17 @@ def of_measures(table: Table) -> Iterator[str]:
 
 
 def _without(row: Row, column: Column) -> int:
-    """Count the completed runs of a row that have no finite number in a column."""
+    """Count the completed runs of a row without a finite value in a column."""
     return row.n - row.failed - (row.values[column.key].n if column.key in row.values else 0)
 
 
 def in_rows(found: Iterable[tuple[Row, int]]) -> str:
-    """Say how many completed runs of which rows it is; empty for none."""
+    """Write counts of completed runs by row, `2 of 10 runs of sgd`; rows with a count of 0 are left out."""
     return ", ".join(f"{n} of {row.n - row.failed} runs of {row.optimizer}" for row, n in found if n)
 
 
 def of_machines(table: Table) -> Iterator[str]:
-    """Say where the runs were made, with the letters of `train_seconds`."""
+    """List the machines of the runs, with the letters of `train_seconds`."""
     if len(table.fingerprints) > 1:
         yield (
             "The runs come from several machines or versions of software. The same spec gives other bytes on "
@@ -140,12 +140,20 @@ def of_machines(table: Table) -> Iterator[str]:
         )
 
 
+def measure_cells(row: Row, table: Table) -> Iterator[tuple[str, str, str]]:
+    """Yield mean, error over probes and error over examples of each measure of the table."""
+    for found in map(row.measures.get, table.measures):
+        errors = (found.se_probes, found.se_examples) if found else (None, None)
+        mean = text.measured(found.over_seeds if found else None)
+        yield mean, text.number(errors[0], 2), text.number(errors[1], 2)
+
+
 def _letters(row: Row, table: Table) -> str:
     return f"[{', '.join(_letter(table.fingerprints.index(name)) for name in row.fingerprints)}]"
 
 
 def train_seconds(row: Row, table: Table) -> str:
-    """Show a row's seconds, with the letter of its machine where there are several."""
+    """Write a row's seconds, with the letter of its machine if there are several."""
     if row.train_s is None or not row.fingerprint:
         return "-"
     mark = f" [{_letter(table.fingerprints.index(row.fingerprint))}]" if len(table.fingerprints) > 1 else ""
@@ -153,7 +161,7 @@ def train_seconds(row: Row, table: Table) -> str:
 
 
 def seeds(table: Table) -> str:
-    """Say how many seeds the rows have."""
+    """Write the number of seeds per row."""
     counts = [row.n for row in table.rows]
     return f"{text.runs(counts)} {text.plural(max(counts, default=0), 'seed')}"
 

@@ -1,4 +1,4 @@
-"""The rows of tables, and what a table asks of their runs."""
+"""The rows of tables, computed from their runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from suite.records.schema import Estimate, Record
 from suite.report.columns import Column
 from suite.report.runs import Run
-from suite.report.stats import Interval, Verdict, Word, mean_interval
+from suite.report.stats import Interval, mean_interval
+from suite.report.verdicts import Verdict, Word
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure over the seeds of a row, and the root mean square of its estimator's errors."""
+    """A measure over the seeds of a row, and the root mean squares of its estimator's errors."""
 
     over_seeds: Interval
     se_probes: float | None
@@ -25,12 +26,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer in one table. Means are over completed runs, on the scales of the metrics."""
+    """One optimizer in one table. Means are over completed runs, on the metrics' scales."""
 
     optimizer: str
-    """Label: the entry, with its epochs where a table by seconds has it at others than the budget's."""
+    """Label: the entry, with its epochs if they differ from the budget's in a table by seconds."""
     entry: str
-    """The same without the epochs: it identifies an optimizer in every table."""
+    """The label without epochs, which identifies the optimizer in every table."""
     epochs: float
     runs: tuple[str, ...]
     """Ids of its runs, by seed."""
@@ -38,27 +39,27 @@ class Row:
     """Runs, failed ones included."""
     failed: int
     values: Mapping[str, Interval]
-    """By key of the table's columns; a column without a finite number is not there."""
+    """By column key; columns without a finite value are missing."""
     floored: Mapping[str, int]
-    """By key, how many runs are at the floor of a log scale, or below."""
+    """By column key, the number of runs at or below the floor of a log scale."""
     train_loss: Interval | None
     measures: Mapping[str, Measured]
-    """By column; one without a value is not there."""
+    """By column; columns without a value are missing."""
     unmeasured: Mapping[str, int]
-    """By column, how many completed runs could not be measured."""
+    """By column, the number of completed runs that could not be measured."""
     sample_gradients: float
-    """Mean cost of a completed run; of all of them as planned where none was completed."""
+    """Mean cost of completed runs; mean planned cost if none completed."""
     cost: float
-    """The same, in passes of the training set through one gradient over the task's budget."""
+    """The mean cost relative to one gradient per example over the task's budget."""
     train_s: float | None
     """Median training time of completed runs; None if they ran on several fingerprints."""
     fingerprints: tuple[str, ...]
-    """Hardware and software that made the results of completed runs."""
+    """Hardware and software of the completed runs."""
     verdict: Verdict
 
     @property
     def fingerprint(self) -> str:
-        """The only one; empty where there are several."""
+        """The fingerprint; empty if there are several."""
         return self.fingerprints[0] if len(self.fingerprints) == 1 else ""
 
 
@@ -68,7 +69,7 @@ Version = tuple[str, int]
 
 @dataclass(frozen=True)
 class Estimates:
-    """What a row shows of one measure, under whatever label."""
+    """The estimates of one measure in a row, without a label."""
 
     measured: Measured | None
     without: int
@@ -78,20 +79,20 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Part:
-    """A row and what tables ask of its runs: worked out once, as most rows stand in several tables."""
+    """A row and the facts about its runs, computed once: most rows appear in several tables."""
 
     row: Row
-    """Without what its table says of it."""
+    """Without label, verdict and measures, which depend on the table."""
     scores: Mapping[int, float]
-    """What is tested of each completed run, by seed."""
+    """The tested score of each completed run, by seed."""
     measures: Mapping[Version, Estimates]
     moved: int
     digests: set[tuple[tuple[str, str], ...]]
     evidence: set[str]
-    """Keys of the columns whose numbers in it can all be recounted."""
+    """Keys of the columns whose values can all be recounted."""
 
     def as_row(self, optimizer: str, entry: str, verdict: Verdict, labels: Mapping[Version, str]) -> Row:
-        """Return the row with what its table says of it; `labels` name the columns of the measures."""
+        """Return the row for a table; `labels` are the columns of the measures."""
         return replace(
             self.row,
             optimizer=optimizer,
@@ -107,7 +108,7 @@ class Part:
 
 
 def make_part(runs: Sequence[Run], columns: Sequence[Column], epochs: float) -> Part:
-    """Make the part of a table that is these runs; `epochs` are the task's budget."""
+    """Compute the row of these runs; `epochs` is the task's budget."""
     ended = [run for run in runs if not run.failed]
     completed = [run.record for run in ended]
     costs = [record.cost.sample_gradients for record in completed] or [run.planned for run in runs]

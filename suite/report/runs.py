@@ -1,4 +1,4 @@
-"""Records read for reporting, and the keys by which they share a table and a row."""
+"""Records prepared for reports, and the keys that group them into tables and rows."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 class Keys(Struct, frozen=True, eq=False, gc=False):
-    """What runs of one setting share, every seed of it: the keys that they are sorted by."""
+    """The keys that group runs; runs that differ only in their seed share them."""
 
     stratum: bytes
     """See `stratum`."""
     optimizer: bytes
     """The resolved optimizer, its version and source included."""
     set_up: bytes
-    """All of the spec but the seed: within a stratum, how runs of one optimizer were executed."""
+    """The spec without the seed; within a stratum and an optimizer, it is the way of execution."""
     epochs: float
-    """Epochs by which runs of one optimizer are told apart."""
+    """Epochs, rounded, to distinguish runs of one optimizer."""
 
 
 class Run(Struct, frozen=True, eq=False, gc=False):
-    """One record, and what it is sorted and counted by."""
+    """One record with its keys and cost."""
 
     record: Record
     keys: Keys
@@ -40,26 +40,26 @@ class Run(Struct, frozen=True, eq=False, gc=False):
     failed: bool
     """Whether it has no results."""
     planned: float
-    """Sample-gradients of the whole run: metered if it ended, else what its entry declares."""
+    """Sample-gradients of the whole run: metered if it completed, else as declared by its entry."""
 
     @property
     def fingerprint(self) -> str:
-        """Hardware and software that made its results; of a run that moved, the last."""
+        """Hardware and software that produced its results; the last one if it moved."""
         return self.record.provenance.origin.fingerprint
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """All hardware and software whose steps are in its weights."""
+        """All hardware and software that it trained on."""
         return self.record.provenance.fingerprints or (self.fingerprint,)
 
     @property
     def moved(self) -> bool:
-        """Whether it went from one fingerprint to another: its seconds are those of neither."""
+        """Whether it changed its fingerprint during training; then its seconds are those of neither."""
         return len(self.fingerprints) > 1
 
 
 def runs_of(records: Sequence[Record]) -> Iterator[Run]:
-    """Read records for reporting; keys take long, so records that hold the same objects share them."""
+    """Prepare records for reports; keys are expensive, so records with identical objects share them."""
     known: dict[tuple[bytes, int, int, int], Keys] = {}
     for record, set_up in zip(records, set_ups([record.spec for record in records]), strict=True):
         setting = set_up, id(record.data), id(record.sources), id(record.task)
@@ -69,7 +69,7 @@ def runs_of(records: Sequence[Record]) -> Iterator[Run]:
 
 
 def set_ups(specs: Sequence[RunSpec]) -> Iterator[bytes]:
-    """Encode each spec without its seed; for specs that hold the same objects this is done once."""
+    """Encode each spec without its seed, once for specs with identical objects."""
     known: dict[tuple[int, ...], bytes] = {}
     for spec in specs:
         task, optimizer, _seed, *others = msgspec.structs.astuple(spec)
@@ -80,7 +80,7 @@ def set_ups(specs: Sequence[RunSpec]) -> Iterator[bytes]:
 
 
 def stratum(record: Record) -> bytes:
-    """Encode all that records of one table must share, apart from the budget."""
+    """Encode the conditions, except the budget, that records of one table must share."""
     spec = record.spec
     conditions = spec.data, spec.data_checksum, spec.protocol, spec.engine, spec.precision, spec.device
     execution = spec.compile, spec.ranks
@@ -105,7 +105,7 @@ def _run(record: Record, keys: Keys) -> Run:
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number as it is; None for what is missing or not finite."""
+    """Return a finite number as a float; None for a value that is missing or not finite."""
     if value is None or isinstance(value, str):
         return None
     number = float(value)
@@ -115,13 +115,13 @@ def number(value: Any) -> float | None:
 def entry_labels(
     refs: Mapping[bytes, EntryRef], declared: Mapping[str, Mapping[str, Param]]
 ) -> dict[bytes, str]:
-    """Name entries by key, each unlike the others; `declared` are their parameters by name."""
+    """Return distinct labels of entries by key; `declared` are their parameters by name."""
     labels = {key: (entry_label(ref, declared.get(ref.name)), ref.version) for key, ref in refs.items()}
     return {key: labels[key][0] + tail for key, tail in tails(labels).items()}
 
 
 def tails(labels: Mapping[bytes, tuple[str, str]]) -> dict[bytes, str]:
-    """Distinguish equal labels: (label, version) by key -> "", "@version" if that does, else "#key"."""
+    """Distinguish equal labels: (label, version) by key -> "", "@version" if that suffices, else "#key"."""
     out = dict.fromkeys(labels, "")
     for further in (
         {key: f"@{version}" for key, (_, version) in labels.items()},

@@ -1,8 +1,8 @@
-"""How far the same runs lie apart on two machines or versions of software: the noise floor of a comparison.
+"""Differences between the same runs on two machines or software versions: the noise floor of a comparison.
 
-The same spec gives the same bytes on one fingerprint only. Rounding differs elsewhere, training amplifies
-that, and what comes out is another draw of the run's randomness: a difference between two optimizers that is
-no larger than this spread says nothing of either.
+The same spec gives the same bytes on one fingerprint only. Elsewhere rounding differs, training amplifies the
+difference, and the result is like that of another seed: a difference between two optimizers that is no larger
+than this spread is not evidence for either.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ Pair = tuple[Record, Record]
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer: its runs here and there, by the metric that rows are compared by."""
+    """One optimizer: its runs on both machines, by the metric that rows are compared by."""
 
     optimizer: str
     epochs: float
     n: int
-    """Runs that completed on both."""
+    """Runs that completed on both machines."""
     equal: int
-    """Of these, with the same results to the last bit."""
+    """Those with bitwise equal results."""
     means: tuple[float, float]
-    """On the metric's scale, here and there."""
+    """On the metric's scale, by machine."""
     sd: float | None
     """Standard deviation of the paired differences; None for one pair."""
     largest: float
-    """Largest size of a difference."""
+    """Largest absolute difference."""
     examples: float | None
-    """Share of the scored split's examples that are right in only one; None without evidence."""
+    """Share of the scored split's examples that are right on only one machine; None if not stored."""
     measures: Mapping[str, float]
-    """By measure, the median size of the difference relative to the first value."""
+    """By measure, the median absolute difference relative to the first value."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Spread:
     rows: tuple[Row, ...]
     fingerprints: tuple[str, str]
     left_out: tuple[str, ...]
-    """Runs that failed on one of the two only, or went from one machine to another, in words."""
+    """Descriptions of runs that failed on only one machine, or changed machines while training."""
 
 
 def spreads(
@@ -65,7 +65,7 @@ def spreads(
     tasks: Mapping[str, Mapping[str, Param]],
     optimizers: Mapping[str, Mapping[str, Param]],
 ) -> list[Spread]:
-    """Pair records of the same runs; SteppeError where none is in both, or of one machine, or other code."""
+    """Pair records of the same runs; SteppeError if there are none, or for one machine or unequal code."""
     others = {record.run_id: record for record in there}
     pairs = [(record, others[record.run_id]) for record in here if record.run_id in others]
     if all(one.failed or other.failed for one, other in pairs):
@@ -123,7 +123,7 @@ def _spread(
 
 
 def _why_not(pair: Pair) -> str:
-    """Say why two records of a run are not compared; nothing where they are, or where both failed."""
+    """Return why two records of a run are not compared; empty if they are, or if both failed."""
     failed = [record.failed for record in pair]
     if any(failed):
         return "" if all(failed) else f"failed on [{'ab'[failed.index(True)]}] only"
@@ -180,11 +180,11 @@ def _relative(pairs: Iterable[Pair]) -> dict[str, list[float]]:
 
 
 INTRODUCTION = """\
-The same specs give the same bytes on one processor model and instruction set only. Here the same runs were
-made on two: what lies between them is a noise floor, below which a difference of two rows of a leaderboard
-tells nothing. *sd* is the standard deviation of the difference of one run from one machine to the other;
-*examples* is the share of test examples that are right in only one of the two; the last columns are median
-relative differences of the measures."""
+The same spec gives the same bytes on one processor model and instruction set only. Here the same runs were
+made on two: the differences between them are a noise floor, below which a difference between two rows of a
+leaderboard is not meaningful. *sd* is the standard deviation of the difference of one run between the
+machines; *examples* is the share of test examples that are right on only one of the two; the last columns
+are median relative differences of the measures."""
 
 
 def render(found: Sequence[Spread], command: str) -> str:

@@ -1,7 +1,7 @@
-"""Intervals, paired tests and the words of a comparison (protocol rules 20 to 24). Loads no torch.
+"""Intervals and paired tests (protocol rules 20 to 24). Loads no torch.
 
-Seeds are paired: the difference d_s = a_s - b_s of two optimizers at the same seed s is the unit of every
-test, so that what a seed does to both cancels. numpy and scipy are imported when first needed.
+Optimizers are paired by seed: every test is of the differences d_s = a_s - b_s of two optimizers at the same
+seed s, so that an effect of the seed on both cancels. numpy and scipy are imported on first use.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 
 ALPHA = 0.05
 POWER = 0.8
-
-MINIMUM_SEEDS = {"smoke": 10, "small": 10, "full": 5}
-"""Evaluation seeds by tier below which results are descriptive only, without tests (rule 20)."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,9 @@ def mean_interval(values: Sequence[float], level: float = 1 - ALPHA) -> Interval
 
 
 def stdev(values: Sequence[float]) -> float:
-    """Sample standard deviation of two or more floats, to 1e-15 of `statistics.stdev`, ten times as fast.
+    """Sample standard deviation of two or more floats, within 1e-15 of `statistics.stdev`, ten times as fast.
 
-    It is exactly 0 where the values are all the same.
+    Exactly 0 if all values are equal.
     """
     offsets = [value - values[0] for value in values]
     mean = statistics.fmean(offsets)
@@ -72,7 +68,7 @@ class Differences:
 
     @classmethod
     def of(cls, a: Mapping[int, float], b: Mapping[int, float]) -> Differences:
-        """Pair by seed; seeds that only one of them has are left out. ValueError below two pairs."""
+        """Pair by seed; ignore seeds that only one of them has. ValueError below two pairs."""
         seeds = sorted(a.keys() & b.keys())
         if len(seeds) < 2:
             raise ValueError("a paired comparison needs two common seeds")
@@ -87,7 +83,7 @@ class Differences:
     def p_value(self) -> float:
         """Two-sided p of the paired t test, t = mean / se with n - 1 degrees of freedom.
 
-        Differences that are all the same prove themselves: p is 1 if they are 0 and 0 otherwise.
+        If all differences are equal, p is 1 for differences of 0 and 0 otherwise.
         """
         return min(1.0, 2 * _t_tail(abs(self.mean), self.se, self.n - 1))
 
@@ -97,7 +93,7 @@ class Differences:
                    _t_tail(margin + self.mean, self.se, self.n - 1))  # fmt: skip
 
     def detectable(self, power: float = POWER, alpha: float = ALPHA) -> float:
-        """Smallest true difference that a two-sided paired t test of this n and sd finds with this power.
+        """Smallest true difference that a two-sided paired t test with this n and sd detects at this power.
 
         Solves P(|T| > t_{n-1, 1 - alpha/2}) = power for the noncentrality delta = difference / se of T.
         """
@@ -119,8 +115,8 @@ def _noncentrality(degrees: int, power: float, alpha: float) -> float:
 def power_of_t(delta: float, critical: float, degrees: int) -> float:
     """P(|T| > critical) of the noncentral t with noncentrality delta.
 
-    T = (Z + delta) / X with X^2 = chi^2_degrees / degrees, so it is the mean over X of
-    Phi(delta - critical X) + Phi(-delta - critical X). (scipy's own noncentral t gives NaN in far tails.)
+    T = (Z + delta) / X with X^2 = chi^2_degrees / degrees, so the probability is the mean over X of
+    Phi(delta - critical X) + Phi(-delta - critical X). (scipy's noncentral t gives NaN in far tails.)
     """
     from scipy.integrate import quad
     from scipy.special import chdtri, ndtr
@@ -139,8 +135,8 @@ def power_of_t(delta: float, critical: float, degrees: int) -> float:
 def holm(p_values: Mapping[str, float], family: int | None = None) -> dict[str, float]:
     """Adjust p values by Holm's step-down: the i-th smallest of m times m - i + 1.
 
-    `family` is m where these p values are only some of those of the family; the others then count as
-    larger, which is the careful side.
+    `family` is m if these p values are only part of a family; the others then count as larger, which is
+    conservative.
     """
     adjusted, worst = {}, 0.0
     m = len(p_values) if family is None else family
@@ -150,124 +146,11 @@ def holm(p_values: Mapping[str, float], family: int | None = None) -> dict[str, 
     return adjusted
 
 
-class Word(StrEnum):
-    """What a comparison with the best says of one optimizer, in a word."""
-
-    BEST = "best"
-    """The best mean."""
-    TIE = "tie"
-    """Equivalent to the best within the margin."""
-    UNRESOLVED = "unresolved"
-    """Neither a difference to the best nor equivalence was shown."""
-    WORSE = "worse"
-    """Significantly worse than the best."""
-    FAILED = "failed"
-    """A failed run keeps it out of the best set."""
-    UNDECIDED = "undecided"
-    """Too few seeds for any test."""
-    ALONE = "alone"
-    """There is nothing to compare with."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a comparison with the best says of one optimizer; None where there was no test."""
-
-    word: Word
-    best_set: bool = False
-    """Not significantly below the best, and without a failed run."""
-    p: float | None = None
-    """Holm-adjusted p of the paired t test against the best."""
-    difference: float | None = None
-    """Mean paired difference to the best."""
-    detectable: float | None = None
-    """Minimum detectable difference for this n, at the level of the first step of Holm's correction."""
-    equivalent: bool = False
-
-
-def classify(
-    values: Mapping[str, Mapping[int, float]],
-    failures: Mapping[str, int],
-    *,
-    margin: float | None,
-    minimum: int,
-    alpha: float = ALPHA,
-) -> dict[str, Verdict]:
-    """Compare every optimizer with the best one, paired by seed, with Holm's correction (rules 20 to 24).
-
-    The best has the highest mean over the seeds that all have in common, over its own where these are too
-    few; one that is significantly above it, over the seeds of the two, takes its place. It is chosen by
-    the same scores that are then tested, so best against worst is the largest of all k (k - 1) / 2
-    differences: these are the family that the correction pays for. The level of a tie is that of one test.
-
-    Args:
-        values: by name, the score (higher is better) of each completed seed.
-        failures: by name, the number of failed runs; missing is none.
-        margin: differences below it are of no interest; fixed beforehand. None: no tie is ever claimed.
-        minimum: seeds below which an optimizer is compared with none; fewer in common with the best likewise.
-        alpha: level of every test.
-
-    """
-    failed = {name for name in values if failures.get(name, 0) or not values[name]}
-    sound = sorted(values.keys() - failed)
-    verdicts = {name: Verdict(Word.FAILED) for name in sorted(failed)}
-    verdicts |= {name: Verdict(Word.UNDECIDED if len(values) > 1 else Word.ALONE) for name in sound}
-    enough = [name for name in sound if len(values[name]) >= max(minimum, 2)]
-    if not enough:
-        return verdicts
-    family = len(enough) * (len(enough) - 1) // 2
-    best, passed = _highest(values, enough, minimum), set[str]()
-    while True:
-        others = [
-            name
-            for name in enough
-            if name != best and len(values[name].keys() & values[best].keys()) >= max(minimum, 2)
-        ]
-        if not others and (len(sound) > 1 or not failed):
-            return verdicts  # to be the best takes somebody to compare with
-        differences = {name: Differences.of(values[name], values[best]) for name in others}
-        adjusted = holm({name: differences[name].p_value() for name in others}, family)
-        passed.add(best)
-        # Seeds that only one of two rows has may have made its mean the highest: the test decides.
-        above = [
-            name
-            for name in others
-            if name not in passed and adjusted[name] <= alpha and differences[name].mean > 0
-        ]
-        if not above:
-            break
-        best = max(above, key=lambda name: (differences[name].mean, name))
-    verdicts[best] = Verdict(Word.BEST, best_set=True)
-    for name, difference in differences.items():
-        worse = adjusted[name] <= alpha and difference.mean < 0
-        equivalent = margin is not None and difference.p_equivalent(margin) <= alpha
-        verdicts[name] = Verdict(
-            Word.WORSE if worse else Word.TIE if equivalent else Word.UNRESOLVED,
-            best_set=not worse,
-            p=adjusted[name],
-            difference=difference.mean,
-            detectable=difference.detectable(alpha=alpha / family),
-            equivalent=equivalent,
-        )
-    return verdicts
-
-
-def _highest(values: Mapping[str, Mapping[int, float]], names: Sequence[str], minimum: int) -> str:
-    """Return the name of the highest mean, over the seeds that all of them have where these suffice."""
-    common = set.intersection(*(set(values[name]) for name in names))
-
-    def mean(name: str) -> float:
-        seeds = common if len(common) >= max(minimum, 2) else values[name].keys()
-        return statistics.fmean(values[name][seed] for seed in sorted(seeds))
-
-    return max(names, key=lambda name: (mean(name), name))
-
-
 def pairing_correlation(values: Mapping[str, Mapping[int, float]]) -> float | None:
     """Mean over pairs of optimizers of the correlation of their scores over common seeds (rule 21).
 
-    Pairing by seed divides the variance of a difference by 1 / (1 - r). None where no pair has
-    three common seeds and scores that vary.
+    Pairing by seed divides the variance of a difference by 1 / (1 - r). None if no pair has three common
+    seeds and scores that vary.
     """
     import numpy as np
 
@@ -285,13 +168,13 @@ def pairing_correlation(values: Mapping[str, Mapping[int, float]]) -> float | No
     pairs = np.triu(n >= 3, 1)
     sure = pairs & safe & safe.T
     found: list[float] = (shared[sure] / np.sqrt((spread * spread.T)[sure])).tolist()
-    for i, j in np.argwhere(pairs & ~sure):  # all the same over the common seeds, or all but
+    for i, j in np.argwhere(pairs & ~sure):  # (almost) constant over the common seeds
         found += _correlation(varied[i], varied[j])
     return statistics.fmean(found) if found else None
 
 
 def _correlation(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
-    """Correlation over common seeds; nothing where the scores of one are all the same."""
+    """Correlation over common seeds; an empty list if the scores of one are constant."""
     seeds = sorted(a.keys() & b.keys())
     x, y = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
     return [statistics.correlation(x, y)] if len(set(x)) > 1 and len(set(y)) > 1 else []
@@ -304,7 +187,7 @@ def _t_quantile(probability: float, degrees: int) -> float:
 
 
 def _t_tail(value: float, se: float, degrees: int) -> float:
-    """P(T > value / se) of Student's t; the limit of it where se = 0."""
+    """P(T > value / se) of Student's t, and its limit for se = 0."""
     from scipy.special import stdtr
 
     if se == 0:

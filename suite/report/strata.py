@@ -1,4 +1,4 @@
-"""Records sorted by what may share a table, each run and seed once, and sentences about those left out."""
+"""Records grouped by stratum, each run and seed once, and sentences about those left out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from suite.store.index import slim
 
 
 def once(records: Iterable[Record]) -> dict[str, Record]:
-    """Choose one record of each run, by its id, whatever their order: a completed one where there is one."""
+    """Return one record per run id, independent of their order; completed records take precedence."""
     return {run_id: some[0] for run_id, some in _by_run(records).items()}
 
 
 def _by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Gather the records of each run, the chosen one first; whole or slim makes no difference."""
+    """Group records by run, the chosen one first; whole and slim records sort alike."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         found[record.run_id].append(record)
@@ -30,13 +30,13 @@ def _by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _outcome(record: Record) -> tuple[object, ...]:
-    """Return what must be the same wherever one run is recorded, but for the machine."""
+    """Return the results that all records of one run must share on one machine."""
     results = {split: (one.n, one.metrics, one.as_trained) for split, one in record.results.items()}
     return record.status, results, record.facts, record.profiles
 
 
 def sift(records: Iterable[Record]) -> tuple[dict[bytes, list[Run]], list[str]]:
-    """Sort records by stratum, each run once, in a fixed order; and say in sentences which are in none."""
+    """Group records by stratum, each run once, in a fixed order; and describe those left out."""
     mine: list[Record] = []
     others: dict[str, set[str]] = defaultdict(set)
     for record in records:
@@ -83,10 +83,10 @@ def _left_out(failed: Sequence[bool], why: str, more: str = "") -> str:
 
 
 def _each_seed_once(set_ups: Mapping[bytes, list[Run]]) -> tuple[list[Run], list[Run]]:
-    """Choose a run for each seed, and return those left over too.
+    """Choose a run for each seed, and return the other runs too.
 
-    The set-up of most seeds is taken whole, so that a row mixes machines no more than it must; others fill
-    in what seeds it lacks.
+    All runs of the set-up with most seeds are chosen, so that a row mixes as few machines as possible; other
+    set-ups supply missing seeds.
     """
     chosen: dict[int, Run] = {}
     left: list[Run] = []

@@ -1,4 +1,4 @@
-"""Numbers and names as they appear in tables. Names are anybody's: none may act where it is shown."""
+"""Numbers and names as text for tables. Names are untrusted, so each format escapes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from suite.report.stats import Interval, Word
+from suite.report.stats import Interval
+from suite.report.verdicts import Word
 
 UNTUNED = "untuned: not a ranking"
 
@@ -29,12 +30,12 @@ WORDS = {
 
 
 def plural(n: float, noun: str) -> str:
-    """Return the noun as it stands after a number."""
+    """Return the singular or plural of a noun after a number."""
     return noun if n == 1 else f"{noun}s"
 
 
 def runs(counts: Iterable[int]) -> str:
-    """Say how many runs rows have: `n = 3 to 10`."""
+    """Write the range of the numbers of runs: `n = 3 to 10`."""
     ordered = sorted(counts) or [0]
     least, most = ordered[0], ordered[-1]
     return f"n = {least}" if least == most else f"n = {least} to {most}"
@@ -47,7 +48,7 @@ def plain(text: str) -> str:
 
 
 def name_key(label: str) -> tuple[str | float, ...]:
-    """Sort names by this: numbers in them by value, so that rho=0.02 comes before rho=0.1."""
+    """Return a sort key of a name that compares numbers by value: rho=0.02 before rho=0.1."""
     pieces = re.split(r"((?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?)", label)
     return tuple(float(piece) if at % 2 else piece for at, piece in enumerate(pieces))
 
@@ -58,7 +59,7 @@ def by_name(names: Iterable[str]) -> list[str]:
 
 
 def distinct(names: Iterable[str], limit: int | None = None) -> dict[str, str]:
-    """Put names on one line each, still unlike each other; `limit` cuts long ones in the middle."""
+    """Return one-line forms of names, still distinct; names longer than `limit` are cut in the middle."""
     out: dict[str, str] = {}
     taken = set()
     for name in dict.fromkeys(names):
@@ -75,7 +76,7 @@ def distinct(names: Iterable[str], limit: int | None = None) -> dict[str, str]:
 
 
 def markdown(text: str) -> str:
-    """Escape text so that Markdown shows it and does nothing else with it, inside a table or outside."""
+    """Escape text so that Markdown shows it literally, in tables and elsewhere."""
     text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\|`*$~])", r"\\\1", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word an underscore is harmless
@@ -104,7 +105,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[b
 
 
 def percent(interval: Interval | None) -> str:
-    """Mean and half-width of a fraction in percent."""
+    """Write mean and half-width of a fraction in percent."""
     if interval is None:
         return "-"
     half = "" if interval.half is None else f" ± {100 * interval.half:.2f}"
@@ -112,19 +113,19 @@ def percent(interval: Interval | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Show a number with so many significant digits, without zeros at its end."""
+    """Write a number with the given significant digits, without trailing zeros."""
     if value is None:
         return "-"
     return f"{value:.{digits}g}" if _is_short(value) else f"{value:.{digits - 1}e}"
 
 
 def seconds(value: float | None) -> str:
-    """Show seconds to a tenth, and short ones with two significant digits."""
+    """Write seconds to a tenth, and below 1 s with two significant digits."""
     return f"{value:.1f}" if value is not None and value >= 1 else number(value, 2)
 
 
 def measured(interval: Interval | None) -> str:
-    """Mean and half-width, which has two significant digits; the mean goes as far, and has two at least."""
+    """Write mean and half-width: the half-width with two significant digits, the mean to the same place."""
     if interval is None:
         return "-"
     if interval.half is None:
@@ -136,7 +137,7 @@ def measured(interval: Interval | None) -> str:
 
 
 def geometric(mean: float, half: float | None) -> str:
-    """Geometric mean and the factor of its interval, whose half-width is in decades."""
+    """Write a geometric mean and the factor of its interval; `half` is in decades."""
     if half is None:
         return number(mean)
     above = 10.0 ** min(half, 150) - 1
@@ -151,7 +152,7 @@ _MOST_DIGITS = 9
 
 
 def _rounded(value: float, digits: int) -> str:
-    """Show so many significant digits, zeros included."""
+    """Write a number with the given significant digits, trailing zeros included."""
     digits = min(_MOST_DIGITS, digits)
     shown = f"{value:.{digits - 1}e}"
     if not _is_short(value):
@@ -160,7 +161,7 @@ def _rounded(value: float, digits: int) -> str:
 
 
 def _is_short(value: float) -> bool:
-    """Whether a number is short without an exponent."""
+    """Whether a number is written without an exponent."""
     return not value or 1e-3 <= abs(value) < 1e5
 
 

@@ -1,9 +1,9 @@
-"""The views of a leaderboard: which runs of one stratum are at an equal budget of what (protocol rule 2).
+"""The views of a leaderboard: which runs of one stratum have equal budgets, by unit (protocol rule 2).
 
-- epochs: the run's epochs are the budget's;
-- sample-gradients: the run's metered cost is what one gradient a step costs over the budget's epochs;
-- seconds: on one hardware and software (rule 5), rows whose median training time is near the budget's. 1x is
-  the median time of the fastest row that takes one gradient a step for the task's own epochs.
+- epochs: the run's epochs equal the budget's;
+- sample-gradients: the run's metered cost equals that of one gradient per step over the budget's epochs;
+- seconds: on one hardware and software (rule 5), rows whose median training time is near the budget. 1x is
+  the median time of the fastest row with one gradient per step and the task's own epochs.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from suite.entries import selection
 from suite.report.runs import Run
 
 REPORT_VIEWS = (*selection.VIEWS, "seconds")
-"""Views of a leaderboard, in its order: seconds are known after a run only, so none is planned by them."""
+"""Views of a leaderboard, in its order; no run is planned by seconds, as they are known only afterwards."""
 
 BUDGETS = (1.0, 2.0, 4.0)
-"""Budgets, in times the task's epochs, that are open to every optimizer (rule 2)."""
+"""Budgets, in multiples of the task's epochs, that every optimizer may use (rule 2)."""
 
 NEAR = 0.1
-"""Share of a budget in seconds that a row's median may lie off it."""
+"""Largest relative deviation of a row's median from a budget in seconds."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the runs of one table have in common besides their stratum."""
+    """The conditions, besides the stratum, that runs of one table share."""
 
     view: str
     budget: float
-    """Times the task's budget."""
+    """Multiple of the task's budget."""
     fingerprint: str = ""
     """Hardware and software, in the view by seconds."""
     seconds: float | None = None
@@ -41,19 +41,19 @@ class Place:
 
 
 Group = tuple[bytes, float, float]
-"""Runs of one optimizer for the same epochs: its key, the epochs rounded and as they are."""
+"""Key of runs of one optimizer with the same epochs: optimizer, rounded epochs, exact epochs."""
 
 
 def row_key(run: Run, view: str) -> tuple[bytes, float]:
-    """Name a run's row in a table: by seconds, an optimizer has one for each of its epochs."""
+    """Return the key of a run's row: in the view by seconds, an optimizer has a row per number of epochs."""
     return run.keys.optimizer, run.keys.epochs if view == "seconds" else 0.0
 
 
 def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
-    """Sort the runs of one stratum into tables; a run is in one at least.
+    """Sort the runs of one stratum into tables; each run is in at least one.
 
     Args:
-        runs: of one stratum, each seed of an optimizer once for the same epochs.
+        runs: of one stratum, with one run per optimizer, epochs and seed.
         epochs: the task's budget.
 
     """
@@ -62,7 +62,7 @@ def places(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     return {
         place: some
         for place, some in found.items()
-        # Except at 1x, a view is a table of its own only if it compares what equal epochs do not.
+        # Except at 1x, a view gets a table only if equal epochs do not already compare the same runs.
         if place.view == "epochs" or place.budget == 1 or not any(_ids(some) <= ids for ids in by_epochs)
     }
 
@@ -84,7 +84,7 @@ def _planned(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
 
 
 def _nearest(groups: Mapping[Group, Sequence[Run]], epochs: float) -> dict[tuple[bytes, float], float]:
-    """By optimizer and budget, the epochs that cost it, the nearest ones: a row has each seed once."""
+    """By optimizer and budget, the epochs with the nearest cost: a row has each seed once."""
     off: dict[tuple[bytes, float], set[tuple[float, float]]] = defaultdict(set)
     for (optimizer, rounded, _), runs in groups.items():
         for b in BUDGETS:
@@ -106,13 +106,13 @@ def _planned_places(group: Group, epochs: float, nearest: Mapping[tuple[bytes, f
 
 
 def _off_cost(run: Run, epochs: float) -> float:
-    """How far the cost of a run is from that of one gradient a step over these epochs."""
+    """Return the distance of a run's cost from that of one gradient per step over these epochs."""
     return abs(run.planned - epochs * run.record.cost.n_train)
 
 
 def _costs(run: Run, epochs: float) -> bool:
-    """Whether a run costs what one gradient a step costs over these epochs."""
-    # A budget is a whole number of steps, and the last batch of an epoch may be smaller: up to two steps.
+    """Whether a run's cost equals that of one gradient per step over these epochs."""
+    # Tolerance of two steps: budgets are whole steps, and the last batch of an epoch may be smaller.
     cost = run.record.cost
     slack = 2 * cost.sample_gradients / max(1, cost.steps) + 1e-6 * epochs * cost.n_train
     return _off_cost(run, epochs) <= slack
@@ -121,7 +121,7 @@ def _costs(run: Run, epochs: float) -> bool:
 def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
     by_machine: dict[str, dict[tuple[bytes, float], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run.failed or not run.moved:  # a failure has no seconds to compare, and is not hidden
+        if run.failed or not run.moved:  # a failed run has no seconds to compare, but must stay visible
             by_machine[run.fingerprint][row_key(run, "seconds")].append(run)
     found: dict[Place, list[Run]] = {}
     for machine, rows in sorted(by_machine.items()):
@@ -136,7 +136,7 @@ def _timed(runs: Sequence[Run], epochs: float) -> dict[Place, list[Run]]:
 
 
 def _is_plain(row: Sequence[Run], epochs: float) -> bool:
-    """Whether a row may set the budget: one gradient a step, for the task's own epochs, nothing failed."""
+    """Whether a row may set the budget: one gradient per step, the task's own epochs, no failed run."""
     return all(
         not run.failed and math.isclose(run.record.spec.epochs, epochs, rel_tol=1e-6) and _costs(run, epochs)
         for run in row
@@ -144,9 +144,9 @@ def _is_plain(row: Sequence[Run], epochs: float) -> bool:
 
 
 def _row_seconds(row: Sequence[Run]) -> float | None:
-    """Median training time of completed runs; of all of them as projected where none was completed.
+    """Return the median training time of completed runs, or the projected median if none completed.
 
-    A row that failed throughout has a place too (rule 24): a view that dropped it would hide the failure.
+    A row of failed runs has a place too (rule 24): a view without it would hide the failures.
     """
     completed = [run.record.cost.train_s for run in row if not run.failed]
     return _median(completed) or _median(_projected(row))

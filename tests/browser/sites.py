@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.entries.registry import Registry
 from suite.metric import Metric
 from suite.records.schema import Record
 from suite.report import leaderboard, site
@@ -40,12 +41,7 @@ def board(some: Iterable[Record]) -> leaderboard.Leaderboard:
 
 
 def material(some: Sequence[Record], store: Store | None = None) -> site.Material:
-    return site.Material(
-        records=once(some),
-        store=store,
-        command=lambda spec: f"steppe run -t {spec.task.name} -o {spec.optimizer.name} -s {spec.seed}",
-        commands=lambda specs: [f"steppe run -s 0-{len(specs) - 1}"],
-    )
+    return site.Material(once(some), store, Registry())
 
 
 def stored(root: Path, some: Iterable[Record], epochs: int = 8) -> Store:

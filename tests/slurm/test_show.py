@@ -86,7 +86,7 @@ def test_a_silent_scheduler_costs_that_line_only(store: Store, queue: FakeQueue)
     handed(store, [[ONE]])
     queue.silent = True
     (line,) = shown(store)
-    assert line.startswith("not known now: SLURM does not answer")
+    assert line.startswith("unknown: SLURM does not answer")
     answer = steppe("show", ONE.run_id, "--store", store.root, "--json")
     assert (answer.code, answer.err, answer.json["placed"]) == (0, "", {})
     assert answer.json["scheduler_silent"].startswith("SLURM does not answer")

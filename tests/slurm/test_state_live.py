@@ -125,7 +125,7 @@ def test_a_silent_controller(
     handed(store, [runs(0)])
     answer = steppe("status", "--store", store.root)
     assert (answer.code, answer.lines[-1]) == (0, "1 run: 1 queued")
-    assert answer.err.startswith("steppe: the queue is not known now: SLURM does not answer")
+    assert answer.err.startswith("steppe: the state of the queue is unknown: SLURM does not answer")
     assert len(answer.err.splitlines()) == 1
     for command in ("retry", "cancel"):
         assert steppe(command, "--store", store.root).code == 2

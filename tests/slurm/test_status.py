@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli import status
 from suite.spec import RunSpec
-from suite.status import scheduler
+from suite.status import monitor, scheduler
 from suite.status.queue_poller import QueuePoller, QueueState
 from suite.status.watch import Watch
 from suite.store.attempt import Attempt
@@ -108,11 +107,11 @@ def test_what_needs_somebody_and_what_mends_it(store: Store, queue: FakeQueue) -
         f"lost: task sgd seed 0 (OUT_OF_MEMORY), log {batch.folder}/100_0_0_log.out",
         f"interrupted: task sgd seed 4 (TIMEOUT, epoch 1/2), `steppe show {e.run_id} {given}`",
         "held: task sgd seed 1 (launch failed requeued held), `scontrol release 100_1`",
-        f"error: `steppe retry --failed {given}` hands them to the cluster again",
-        f"lost: `steppe retry --lost {given}` hands them to the cluster again",
-        f"interrupted: `steppe retry {given}` hands them to the cluster again",
-        f"cancelled runs go on with `steppe retry --cancelled {given}`",
-        f"what is held for ever: `steppe cancel RUN {given}`, then `steppe retry RUN {given}`",
+        f"error: `steppe retry --failed {given}` submits them to the cluster again",
+        f"lost: `steppe retry --lost {given}` submits them to the cluster again",
+        f"interrupted: `steppe retry {given}` submits them to the cluster again",
+        f"cancelled runs resume with `steppe retry --cancelled {given}`",
+        f"held jobs never start: `steppe cancel RUN {given}`, then `steppe retry RUN {given}`",
     ]
 
 
@@ -166,7 +165,7 @@ def test_a_silent_scheduler_leaves_the_view_of_the_store(store: Store, queue: Fa
     assert answer.code == 0
     assert answer.lines[3:4] == ["3 runs: 1 done, 1 interrupted, 1 queued"]
     assert not any("steppe run" in line for line in answer.lines)
-    assert answer.err.startswith("steppe: the queue is not known now: SLURM does not answer")
+    assert answer.err.startswith("steppe: the state of the queue is unknown: SLURM does not answer")
     assert len(answer.err.splitlines()) == 1
     plain = steppe("status", "--store", store.root, "--json").json
     assert plain["scheduler_silent"].startswith("SLURM does not answer")
@@ -193,7 +192,7 @@ def test_a_scheduler_that_hangs_holds_status_up_for_a_moment_only(
 def test_who_needs_the_truth_waits_longer_for_it(
     store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "follow", lambda watch, *_: watch.look())
+    monkeypatch.setattr("suite.cli.status.follow", lambda watch, *_: watch.look())
     handed(store, [runs(0)]).batches[0].set_job("100")
     steppe("status", "--store", store.root)
     assert queue.asked == ["squeue", "sacct"]
@@ -264,9 +263,9 @@ class AtOnce(QueuePoller):
 
 def watch(store: Store, moves: Moves, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     played, out = Play(moves), io.StringIO()
-    monkeypatch.setattr(status.time, "sleep", played.sleep)
+    monkeypatch.setattr(monitor.time, "sleep", played.sleep)
     asker = AtOnce(store.root, every_s=10.0, ask=scheduler.look, clock=played)
-    status.follow(Watch(store, asker), Screen(out), 2.0, clock=played)
+    monitor.follow(Watch(store, asker), Screen(out), 2.0, lambda *words: " ".join(words), clock=played)
     assert not moves
     return out.getvalue().splitlines()
 

@@ -1,4 +1,4 @@
-"""Charts as Vega-Lite specs: plain dicts with their data inside, for pages and figures alike."""
+"""Charts as Vega-Lite specs: plain dicts that contain their data, for pages and figures."""
 
 from suite.report.charts.line_charts import curve_bands, run_curves
 from suite.report.charts.points import cost_scores, of_table, scores, sharpness_scores

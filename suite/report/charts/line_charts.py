@@ -1,4 +1,4 @@
-"""Learning curves: lines with bands over seeds, or the lines of single runs."""
+"""Learning curves: means with bands over seeds, or lines of single runs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def curve_bands(
     """Draw the curves of one column with their bands over seeds.
 
     Args:
-        curves: all of that column and along one axis.
-        column: what they are of.
+        curves: of that column, along one axis.
+        column: the quantity of the curves.
         title: of the chart.
         y_title: of the vertical axis, with its unit; by default the column's.
-        names: the entries of the whole report, so that each keeps its look from chart to chart.
+        names: the entries of the whole report; each has the same look in all charts.
 
     """
     looks = Looks(names, (curve.optimizer for curve in curves))
@@ -60,14 +60,14 @@ def run_curves(
     x: str = "epoch",
     x_title: str = "",
 ) -> Spec:
-    """Draw columns of the metrics of one run or of a few on one axis.
+    """Draw columns of the metrics of one or a few runs on one axis.
 
     Args:
         rows: by the run's label, its metrics rows.
         columns: of one unit, for instance training and validation loss.
         title: of the chart; by default the columns'.
         x: the column on the horizontal axis.
-        x_title: of that axis, with its unit; by default as `AXES` has it.
+        x_title: of that axis, with its unit; by default from `AXES`.
 
     """
     x_title = x_title or AXES[x]
@@ -95,7 +95,7 @@ def run_curves(
 
 
 def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
-    """Draw lines by colour and dash, with symbols here and there; every point answers the pointer."""
+    """Draw lines by colour and dash, with a few symbols; every point has a tooltip."""
     line = {"x": x, "y": y, "color": looks.color("line"), "strokeDash": looks.dash("index")}
     symbol = {"x": x, "y": y, "color": looks.color("line") | looks.legend(),
               "shape": looks.shape("line") | looks.legend()}  # fmt: skip
@@ -107,7 +107,7 @@ def _lines(looks: Looks, x: Spec, y: Spec, tooltip: list[Spec]) -> list[Spec]:
 
 
 def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any]]:
-    """Return the points of a curve."""
+    """Return the points of a curve as data."""
     out = []
     columns = zip(curve.x, curve.mean, curve.low, curve.high, curve.counts, strict=True)
     for i, (x, *ends, n) in enumerate(columns):
@@ -119,7 +119,7 @@ def _points(curve: Curve, looks: Looks, column: RowColumn) -> list[dict[str, Any
 
 
 def _look(looks: Looks, name: str, i: int, length: int) -> dict[str, Any]:
-    """Return the line of a point, and whether it has a symbol; those of different lines lie apart."""
+    """Return the line of a point and whether it has a symbol; symbols of different lines are offset."""
     index, every = looks.index(name), max(1, length // _SYMBOLS)
     symbol = i % every == index * max(1, every // _SYMBOLS) % every
     return {"line": looks.label(name), "index": index, "symbol": symbol}

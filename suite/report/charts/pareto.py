@@ -1,4 +1,4 @@
-"""The Pareto front of cost and score: what nothing else beats in both."""
+"""The Pareto front of cost and score: the points that no other point dominates."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def front(points: Iterable[Point]) -> list[Point]:
 
 
 def staircase(kept: Sequence[Point], end: float) -> list[Point]:
-    """Corners of the best score that may be had for a cost or less, drawn to the `end` of the axis."""
+    """Return the corners of the best score by largest allowed cost, up to the `end` of the axis."""
     return [*kept, (end, kept[-1][1])] if kept else []

@@ -14,30 +14,30 @@ from suite.report.charts.theme import Spec
 from suite.report.leaderboard import Table
 from suite.report.notes import in_rows
 from suite.report.rows import Row
-from suite.report.stats import Word
+from suite.report.verdicts import Word
 
 VERDICTS = {Word.BEST: "circle", Word.TIE: "diamond", Word.UNRESOLVED: "square", Word.WORSE: "triangle-down",
             Word.UNDECIDED: "triangle-right", Word.ALONE: "triangle-up", Word.FAILED: "cross"}  # fmt: skip
-"""Symbol of each word of a comparison (`suite.report.stats.Verdict`)."""
+"""Symbol of each verdict (`suite.report.verdicts.Verdict`)."""
 
 _COSTS = {
     "cost": ("cost in sample-gradients, times the task's budget", "cost"),
     "seconds": ("median training time, s", "training time"),
 }
-"""Title of the axis and words for the heading, by what a row may cost."""
+"""By kind of cost, the title of the axis and the words in the heading."""
 
 _DODGE = 0.012
-"""Points at one cost are set side by side, this share of the axis apart."""
+"""Distance, as a share of the axis, between points of equal cost, which are drawn side by side."""
 _DODGED = 8
-"""Distances over which points of one cost are spread at most."""
+"""Largest width of a group of points of equal cost, in such distances."""
 
 
 def scores(table: Table, names: Sequence[str] = ()) -> Spec:
-    """Draw what rows are compared by, of every row with its interval and verdict.
+    """Draw the score of every row with its interval and verdict.
 
     Args:
         table: the rows, in their order.
-        names: the entries of the whole report, so that each keeps its colour from chart to chart.
+        names: the entries of the whole report; each has the same colour in all charts.
 
     """
     rows = Rows(table, table.rows, names)
@@ -70,7 +70,7 @@ def scores(table: Table, names: Sequence[str] = ()) -> Spec:
 
 
 def _verdicts(table: Table) -> Spec:
-    """Encode the verdicts that occur by their symbols."""
+    """Encode the verdicts of the table by symbols."""
     found = {row.verdict.word for row in table.rows}
     words = {text.WORDS[word]: symbol for word, symbol in VERDICTS.items() if word in found}
     legend = {"title": "compared with the best mean", "symbolFillColor": "gray", "symbolStrokeColor": "gray"}
@@ -79,10 +79,10 @@ def _verdicts(table: Table) -> Spec:
 
 
 def cost_scores(table: Table, names: Sequence[str] = (), by: str = "cost") -> Spec:
-    """Draw what rows are compared by against what it took, and the Pareto front of the means.
+    """Draw the score of every row against its cost, and the Pareto front of the means.
 
-    The front is of rows without a failed run (protocol rule 24). Seconds are those of one hardware and
-    software, the one that most rows ran on (rule 5).
+    The front ignores rows with a failed run (protocol rule 24). Seconds are those of one hardware and
+    software, on which most rows ran (rule 5).
 
     Args:
         table: the rows.
@@ -91,17 +91,17 @@ def cost_scores(table: Table, names: Sequence[str] = (), by: str = "cost") -> Sp
 
     """
     title, words = _COSTS[by]
-    taken = _taken(table, by)
-    rows = Rows(table, [row for row, _ in taken], names)
+    costs = _costs_of(table, by)
+    rows = Rows(table, [row for row, _ in costs], names)
     column = rows.column
-    values = [rows.value(row) | {"x": took} for row, took in taken]
-    x_axis = axis(title, [took for _, took in taken])
+    values = [rows.value(row) | {"x": took} for row, took in costs]
+    x_axis = axis(title, [took for _, took in costs])
     low, high = x_axis["scale"]["domain"]
     _dodge(values, _DODGE * (high - low))
     sign = -1 if column.metric.better == "lower" else 1
     sound = [
         (x, sign * row.values[column.key].mean)
-        for row, x in taken
+        for row, x in costs
         if column.key in row.values and not row.failed
     ]
     best = [
@@ -113,7 +113,7 @@ def cost_scores(table: Table, names: Sequence[str] = (), by: str = "cost") -> Sp
     rule = _rule("high", x=x, y=y | {"field": "low"}, y2={"field": "high"}, color=rows.looks.color("entry"))
     layers = [*([{"data": {"values": best}, **line}] if best else []), *_dots(rows, x, y, [rule])]
     shown = "dot: mean; line: 95 % t interval; equal costs side by side; dashed: Pareto front of the means"
-    machine = text.plain(taken[0][0].fingerprint) if by == "seconds" and taken else ""
+    machine = text.plain(costs[0][0].fingerprint) if by == "seconds" and costs else ""
     idle = f"seconds compare only on an otherwise idle machine; here {machine}" if machine else ""
     out = [row.optimizer for row in table.rows if row not in rows.rows]
     lost = f"not shown, without seconds there: {text.plain(', '.join(out))}" if out else ""
@@ -121,7 +121,7 @@ def cost_scores(table: Table, names: Sequence[str] = (), by: str = "cost") -> Sp
 
 
 def sharpness_scores(table: Table, measure: str, names: Sequence[str] = ()) -> Spec:
-    """Draw what rows are compared by against a sharpness measure, with the intervals of both."""
+    """Draw the score of every row against a sharpness measure, with the intervals of both."""
     rows = Rows(table, table.rows, names)
     values, missing = [], []
     for row in table.rows:
@@ -152,13 +152,13 @@ def sharpness_scores(table: Table, measure: str, names: Sequence[str] = ()) -> S
 
 
 def of_table(table: Table, names: Sequence[str] = ()) -> dict[str, Spec]:
-    """Every chart that says something of a table, by a short name, in the order to show them.
+    """Return the informative charts of a table by a short name, in display order.
 
-    Costs are drawn where they differ: in the view that makes them equal there is nothing to see.
+    Costs are drawn only if they differ, so not in the view that makes them equal.
     """
     found = {"scores": scores(table, names)}
     for by in _COSTS:
-        costs = [took for _, took in _taken(table, by)]
+        costs = [took for _, took in _costs_of(table, by)]
         if len(costs) > 1 and max(costs) > 1.1 * min(costs) and table.view != by:
             found[by] = cost_scores(table, names, by)
     for measure in table.measures:
@@ -167,8 +167,8 @@ def of_table(table: Table, names: Sequence[str] = ()) -> dict[str, Spec]:
     return found
 
 
-def _taken(table: Table, by: str) -> list[tuple[Row, float]]:
-    """Rows and what each took; in seconds, those on the fingerprint that most of them have."""
+def _costs_of(table: Table, by: str) -> list[tuple[Row, float]]:
+    """Return rows with their cost; in seconds, only rows of the commonest fingerprint."""
     if by == "cost":
         return [(row, row.cost) for row in table.rows]
     known = [(row, row.train_s) for row in table.rows if row.train_s is not None]
@@ -178,25 +178,25 @@ def _taken(table: Table, by: str) -> list[tuple[Row, float]]:
 
 
 def _dodge(values: list[dict[str, Any]], apart: float) -> None:
-    """Set points of one cost side by side, in the order of their names, around where they are."""
+    """Move points of equal cost side by side, in the order of their names, centred at the cost."""
     for value in values:
         together = [other for other in values if abs(other["x"] - value["x"]) < apart / 2]
         shift = together.index(value) - (len(together) - 1) / 2
-        step = apart * min(1.0, _DODGED / max(1, len(together) - 1))  # many of one cost stay on the axis
+        step = apart * min(1.0, _DODGED / max(1, len(together) - 1))  # keeps large groups on the axis
         value["at"] = value["x"] + shift * step
 
 
 def _rule(end: str, **encoding: Spec) -> Spec:
-    """Draw an interval; a row without that `end` of it has none."""
+    """Draw an interval for each row that has its `end`."""
     return layer("rule", encoding, where=f"isValid(datum.{end})", aria=False, strokeCap="round")
 
 
-def _dots(rows: Rows, x: Spec, y: Spec, rules: Sequence[Spec], *told: Spec) -> list[Spec]:
-    """Draw rows by colour and shape, their intervals below; those without a result at the worst edge."""
+def _dots(rows: Rows, x: Spec, y: Spec, rules: Sequence[Spec], *extra: Spec) -> list[Spec]:
+    """Draw rows by colour and shape over their intervals; rows without a score at the edge of the worst."""
     worst, above = (0, 8) if rows.column.metric.better == "lower" else ("height", -8)
     looks = rows.looks
     shown = {"color": looks.color("entry") | looks.legend(), "shape": looks.shape("entry") | looks.legend(),
-             "tooltip": [*rows.tooltip(), *told], "description": {"field": "told"}}  # fmt: skip
+             "tooltip": [*rows.tooltip(), *extra], "description": {"field": "told"}}  # fmt: skip
     verdict = {"x": x, "y": y, "text": {"field": "verdict"}}
     failing = f"{DONE} && datum.losses > 0"
     return [

@@ -1,4 +1,4 @@
-"""What every chart of a table's rows has: their data, the tooltip, the heading and the summary in words."""
+"""Parts shared by charts of a table's rows: data, tooltip, heading and text summary."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from suite.report.notes import seeds
 from suite.report.rows import Row
 
 DONE = "isValid(datum.mean)"
-"""Holds for a row with a completed run."""
+"""Vega expression that is true for a row with a completed run."""
 
 
 class Rows:
-    """The rows of a table that one chart shows, by what they are compared by."""
+    """The rows of a table in one chart, with the scores that they are compared by."""
 
     def __init__(self, table: Table, rows: Sequence[Row], names: Sequence[str]) -> None:
-        """Give the rows their looks; `names` are the entries of the whole report."""
+        """Assign looks to the rows; `names` are the entries of the whole report."""
         self.table, self.rows, self.column = table, rows, table.score
         self.looks = Looks(names, (row.entry for row in rows))
         self.labels = text.distinct(row.optimizer for row in rows)
 
     def value(self, row: Row) -> dict[str, Any]:
-        """Return what the chart shows of a row: its result with the interval."""
+        """Return the data of a row: its score with interval, and the texts of tooltip and labels."""
         column, label, found = self.column, self.labels[row.optimizer], row.values.get(self.column.key)
         verdict = text.WORDS[row.verdict.word]
         word = f"{verdict}, {row.failed} of {row.n}" if row.failed else verdict
@@ -52,12 +52,12 @@ class Rows:
         }
 
     def scale(self, values: Sequence[dict[str, Any]]) -> Spec:
-        """Return scale and axis of the results."""
+        """Return scale and axis of the scores."""
         ends = [value[field] for value in values for field in ("mean", "low", "high")]
         return axis(self.column.title, ends, scale=self.column.metric.scale)
 
     def tooltip(self) -> list[Spec]:
-        """Show the exact numbers of a row."""
+        """Return the tooltip with the exact numbers of a row."""
         fields = {"optimizer": "optimizer", "mean": self.column.title, "interval": "95 % interval",
                   "seeds": "runs", "failed": "failed", "comparison": "comparison", "cost": "cost",
                   "seconds": "train"}  # fmt: skip
@@ -66,7 +66,7 @@ class Rows:
                 for field, title in fields.items()]  # fmt: skip
 
     def lost(self, where: Spec, said: Spec, dy: int, side: str = "left") -> list[Spec]:
-        """Mark the rows without a completed run by a cross and words, on the edge of the worst results."""
+        """Mark rows without a completed run by a cross and words, on the edge of the worst scores."""
         dx = 12 if side == "left" else -12
         cross = {**where, "tooltip": self.tooltip(), "description": {"field": "told"}}
         words = {**where, "text": said}
@@ -84,7 +84,7 @@ class Rows:
         *extra: str,
         height: int = HEIGHT,
     ) -> Spec:
-        """Put layers under the heading of their table; `shown` and `extra` say how to read them."""
+        """Combine layers with the heading of their table; `shown` and `extra` explain how to read them."""
         table, title = self.table, text.plain(self.column.words).capitalize()
         title += f" against {against}" if against else ""
         where = f"{text.plain(table.task)} on {text.plain(table.data)}"
@@ -96,7 +96,7 @@ class Rows:
         return chart(f"{title}: {where}", subtitle, spoken, values, layers, "row", height)
 
     def _summary(self, head: str, values: Sequence[dict[str, Any]]) -> str:
-        """Say in words what the chart shows, for those who do not see it."""
+        """Summarize the chart in words, for screen readers."""
         lower = self.column.metric.better == "lower"
         known = (value for value in values if value["mean"] is not None)
         ranked = sorted(known, key=lambda value: value["mean"], reverse=lower)
@@ -111,5 +111,5 @@ class Rows:
 
 
 def shorten(value: float) -> float:
-    """Drop the digits that only floating point makes."""
+    """Round off digits of floating-point error."""
     return round(value, 6) if abs(value) >= 0.01 else float(f"{value:.6g}")

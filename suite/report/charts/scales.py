@@ -1,4 +1,4 @@
-"""What the charts of points and of lines share: names, colours, and axes that show what there is."""
+"""Parts shared by all charts: looks of names, layers, and axes that fit their values."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from suite.report import text
 from suite.report.charts.theme import DASHES, LABEL_LIMIT, SCHEMA, SHAPES, WIDTH, Spec, turn
 
 HEIGHT = 340
-"""Of a chart, in pixels."""
+"""Height of a chart, in pixels."""
 
 LOG_SPAN = 30
-"""An axis of scale `auto` is logarithmic, and says so, where the largest is so many times the smallest."""
+"""Ratio of largest to smallest value from which an axis of scale `auto` is logarithmic."""
 
 
 class Looks:
     """Colour, shape and dash of every name of a report, by their order.
 
-    Channels encode a field of the data that holds a label, or an index for the dash: legends of one field
-    are one legend, in which dashes would tear the symbols.
+    Colour and shape encode a field of labels, the dash a field of indices: Vega merges legends of one field,
+    and dashes in the merged legend would break up the outlines of its symbols.
     """
 
     def __init__(self, names: Sequence[str], here: Iterable[str]) -> None:
-        """Give `names` their looks, and after them those that only occur `here`."""
+        """Assign looks to `names`, then to names that occur only `here`."""
         occurring = set(here)
         self._labels = text.distinct(dict.fromkeys([*names, *sorted(occurring - set(names))]))
         self._index = {name: i for i, name in enumerate(self._labels)}
         self._here = [label for name, label in self._labels.items() if name in occurring]
 
     def label(self, name: str) -> str:
-        """Return the name as the chart shows it."""
+        """Return the displayed form of a name."""
         return self._labels[name]
 
     def index(self, name: str) -> int:
-        """Return the place of the name among all."""
+        """Return the index of a name."""
         return self._index[name]
 
     def color(self, field: str) -> Spec:
@@ -71,7 +71,7 @@ def chart(
     of: Literal["row", "run"],
     height: int = HEIGHT,
 ) -> Spec:
-    """Put layers and the data `of` rows or runs under a title; `spoken` is for those who do not see them."""
+    """Combine a title, the data `of` rows or runs, and layers; `spoken` is for screen readers."""
     lines = [*subtitle, *([] if values else [f"nothing to show: no {of} has these numbers"])]
     return {
         "$schema": SCHEMA,
@@ -85,13 +85,13 @@ def chart(
 
 
 def layer(mark: str, encoding: Spec, *, where: str = "", **look: Any) -> Spec:
-    """Draw one mark for each datum, or for those for which the expression `where` holds."""
+    """Draw one mark per datum, or only for those for which the expression `where` is true."""
     chosen = {"transform": [{"filter": where}]} if where else {}
     return {**chosen, "mark": {"type": mark, **look}, "encoding": encoding}
 
 
 def quantity(field: str, scale: Spec | None = None) -> Spec:
-    """Encode a number, on a scale of `axis`."""
+    """Encode a number, on a scale made by `axis`."""
     return {"field": field, "type": "quantitative", **(scale or {})}
 
 
@@ -103,14 +103,14 @@ def axis(
     tight: bool = False,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Spec:
-    """Scale and axis of a quantity: its values with a margin, zero only where they reach it.
+    """Return scale and axis of a quantity: the range of its values with a margin, not forced to include 0.
 
     Args:
         title: with its unit.
-        values: all that is drawn, ends of intervals included.
-        scale: `auto` is logarithmic where the values span much, see `LOG_SPAN`; none is below 0 on `log`.
-        tight: without the margin.
-        within: where the quantity can lie at all; a margin ends there, and so do intervals that go beyond.
+        values: all drawn values, ends of intervals included.
+        scale: `auto` is logarithmic for a wide range, see `LOG_SPAN`; no value is below 0 on `log`.
+        tight: whether to omit the margin.
+        within: the possible range of the quantity; margin and intervals are cut off there.
 
     """
     known = [value for value in values if value is not None]
@@ -130,7 +130,7 @@ def axis(
 
 
 def log_ticks(low: float, high: float) -> Spec:
-    """Ticks of a logarithmic axis: at powers of ten, where there are three or more; so does `runs.js`."""
+    """Return the ticks of a logarithmic axis: powers of ten if there are at least three; as in `runs.js`."""
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     ticks: Spec = {"format": "~g" if low >= 1e-4 and high < 1e6 else "~e", "tickCount": 6}
     if last - first > 1:
@@ -139,5 +139,5 @@ def log_ticks(low: float, high: float) -> Spec:
 
 
 def join(parts: Iterable[str]) -> str:
-    """Join what is not empty as one line."""
+    """Join the parts that are not empty on one line."""
     return " · ".join(filter(None, parts))

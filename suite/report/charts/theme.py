@@ -1,9 +1,9 @@
-"""Light and dark looks of the charts. No chart says anything by colour alone.
+"""Light and dark themes of the charts. No chart encodes anything by colour alone.
 
-Colours start from Okabe and Ito's (2008), with yellow on white and black on dark replaced, and were moved
-until they lie at least 3:1 from the background (WCAG 1.4.11) and 20 units of CIELAB from each other, as seen
-with protanopia, deuteranopia and tritanopia too (matrices of Machado et al. 2009). Hues keep their order in
-both themes.
+The colours are those of Okabe and Ito (2008), with yellow on white and black on dark replaced, adjusted to a
+contrast of at least 3:1 to the background (WCAG 1.4.11) and 20 CIELAB units from each other, also under
+protanopia, deuteranopia and tritanopia (matrices of Machado et al. 2009). Both themes have the same order of
+hues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Spec = dict[str, Any]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 VEGA_LITE = "6.4"
-"""The version that the specs are written for and rendered by."""
+"""The Vega-Lite version of the specs and of the renderer."""
 
 PALETTE = {
     "light": ("#2d5d95", "#de7108", "#059056", "#c9739d", "#6b5b00", "#0091ff", "#4b2b99", "#1d1e21"),
@@ -26,7 +26,7 @@ PALETTE = {
 BACKGROUND = {"light": "#ffffff", "dark": "#16181d"}
 INK = {"light": "#1d1e21", "dark": "#eef0f3"}
 QUIET = {"light": "#565d66", "dark": "#a9b0ba"}
-"""Of subtitles, axes and the Pareto front."""
+"""Colour of subtitles, axes and the Pareto front."""
 GRID = {"light": "#e4e7eb", "dark": "#2d323a"}
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right",
@@ -34,20 +34,20 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2), (12, 3), (4, 4), (8, 2, 2, 2, 2, 2), (1, 3))
 
 WIDTH = 620
-"""Of a chart that no page stretches, in pixels."""
+"""Width of a chart outside a page, in pixels."""
 
 _FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 LABEL_LIMIT = 190
-"""Pixels of a name on an axis or in a legend; tooltips have it whole."""
+"""Pixels of a name on an axis or in a legend; tooltips show it in full."""
 
 
 def turn(index: int, values: tuple[Any, ...]) -> Any:
-    """Take the shape or dash of the index-th name: a colour that comes round again meets another one."""
+    """Return the shape or dash of the index-th name; names that share a colour get different ones."""
     return values[(index + index // len(PALETTE["light"])) % len(values)]
 
 
 def themed(spec: Spec, dark: bool) -> Spec:
-    """Return the spec with the look of a theme, on no background of its own."""
+    """Return the spec with the config of a theme and a transparent background."""
     theme = "dark" if dark else "light"
     ink, quiet, grid = INK[theme], QUIET[theme], GRID[theme]
     config = {

@@ -1,4 +1,4 @@
-"""A leaderboard as a static site that opens from a disk, without a server and without the network."""
+"""A leaderboard as a static site that opens from disk, without server or network."""
 
 from suite.report.site.build import write
 from suite.report.site.run_pages import Material

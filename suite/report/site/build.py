@@ -1,10 +1,10 @@
-"""Writes the site: static pages, and the data of runs and charts as scripts next to them."""
+"""Builds the site: static pages, and data of runs and charts as scripts."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,26 +12,26 @@ from typing import Any
 
 from suite.records.schema import Record
 from suite.report import csv_, latex, markdown, text
+from suite.report.commands import run_commands
 from suite.report.leaderboard import Leaderboard, names
 from suite.report.site import pages, plots
 from suite.report.site.folder import INDEX, SiteFolder, site_folder
 from suite.report.site.groups import Group, groups, pages_of_runs
 from suite.report.site.run_pages import Material, RunData, read, score_of, shown
-from suite.spec import RunSpec
 from suite.store.lines import finite
 
 _ASSETS = ("style.css", "theme.js", "site.js", "charts.js", "runs.js", "run.js", "compare.js", "icon.svg")
 
 
 def write(root: Path, board: Leaderboard, material: Material) -> Path:
-    """Write the whole site into a folder and return its first page; SteppeError where that is refused."""
+    """Write the whole site into a folder and return its first page; SteppeError if the folder is refused."""
     with site_folder(root) as folder:
         _fill(folder, board, material, _Progress(len(material.records)))
     return root / INDEX
 
 
 class _Progress:
-    """Says on stderr how far the site is, once it takes longer than 2 s."""
+    """Prints the progress of the build on stderr every 2 s."""
 
     def __init__(self, total: int, every_s: float = 2.0) -> None:
         self._total, self._done, self._every = total, 0, every_s
@@ -51,11 +51,11 @@ def _fill(folder: SiteFolder, board: Leaderboard, material: Material, progress: 
     for group in found:
         data = [read(material, run_id) for ids in group.runs().values() for run_id in ids]
         for some in data:
-            _write_run(folder, some, material.command)
+            _write_run(folder, some, material)
             progress.run()
         _write_group(folder, group, board, {some.run_id: some for some in data}, entries, material)
     for run_id in material.records.keys() - on_page.keys():
-        _write_run(folder, read(material, run_id), material.command)
+        _write_run(folder, read(material, run_id), material)
         progress.run()
     folder.write("data/runs.js", plots.script("known", _known(found, on_page, material.records)))
     tasks = {plots.kind(record.task): record.task for record in material.records.values()}
@@ -67,8 +67,8 @@ def _fill(folder: SiteFolder, board: Leaderboard, material: Material, progress: 
     write_assets(folder)
 
 
-def _write_run(folder: SiteFolder, data: RunData, command: Callable[[RunSpec], str]) -> None:
-    content = finite(shown(data, command(data.record.spec)))
+def _write_run(folder: SiteFolder, data: RunData, material: Material) -> None:
+    content = finite(shown(data, material.registry))
     folder.write(f"data/runs/{data.run_id}.js", plots.script(f"run_{data.run_id}", content))
 
 
@@ -91,7 +91,7 @@ def _write_group(
                 table, group.slug, group.headings[at], tuple(charts), tuple(plots.numbers(table, found))
             )
         )
-    commands = material.commands([some.record.spec for some in data.values()])
+    commands = run_commands([some.record.spec for some in data.values()], material.registry)
     folder.write(f"data/charts/{group.slug}.js", plots.script("charts", finite(specs)))
     folder.write(group.page, pages.task(group, views, board, commands, data))
     part = replace(board, tables=group.tables, left_out=())
@@ -104,7 +104,7 @@ def _known(
     on_page: Mapping[str, tuple[Group, str]],
     records: Mapping[str, Record],
 ) -> dict[str, Any]:
-    """List the runs for the pages that look one up: [id, page, optimizer, seed, epochs, failed, score]."""
+    """List the runs for lookup by pages: [id, page, optimizer, seed, epochs, failed, score]."""
     page = {group.slug: at for at, group in enumerate(found)}
     optimizers = {name: at for at, name in enumerate(text.by_name({name for _, name in on_page.values()}))}
     runs = []
@@ -121,10 +121,10 @@ def _known(
 
 
 def write_assets(folder: SiteFolder) -> None:
-    """Write style, scripts and the chart library."""
+    """Write the style sheet, the scripts and the chart library."""
     import vl_convert
 
-    # In a function of its own: the bundle would leave its one-letter names to every other script.
+    # Inside a function, to keep the one-letter names of the bundle out of the global scope.
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     folder.write("assets/vega.js", f"(function () {{\n{bundle}\n}})();\n")
     source = resources.files("suite.report.site") / "templates"

@@ -1,9 +1,9 @@
-"""The folder of a site: a build is staged in it and moved into place by renames, index.html last.
+"""The folder of a site: a build is staged inside it and moved into place by renames, index.html last.
 
-    DIR/.steppe-site.json   names every file of the site; other files in the folder are never touched
-    DIR/.steppe-building/   the site while it is built
+    DIR/.steppe-site.json   lists every file of the site; other files in the folder are never touched
+    DIR/.steppe-building/   the staged build
 
-The marker names both builds before the first rename, so that the next build cleans up after a kill.
+Before the first rename, the marker lists the files of both builds, so the next build cleans up after a kill.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ INDEX = "index.html"
 
 @dataclass(frozen=True)
 class SiteFolder:
-    """A folder that takes the files of a site."""
+    """A folder claimed for a build."""
 
     root: Path
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Stage one file; its name is relative, with slashes."""
+        """Stage one file; its name is a relative path with slashes."""
         path = self.root / STAGING / name
         with _writing(self.root / name):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class SiteFolder:
 
 @contextlib.contextmanager
 def site_folder(root: Path) -> Iterator[SiteFolder]:
-    """Claim a folder, create it if need be, and publish what the block wrote unless it raises."""
+    """Claim a folder, created if missing, and publish the staged files unless the block raises."""
     if root.exists() and not root.is_dir():
         raise SteppeError(f"{root} is a file: an HTML leaderboard is a folder of pages, name one with -o")
     with contextlib.ExitStack() as stack:
@@ -60,7 +60,7 @@ def site_folder(root: Path) -> Iterator[SiteFolder]:
 def _lock(root: Path, stack: contextlib.ExitStack) -> None:
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     stack.callback(os.close, descriptor)
-    with contextlib.suppress(OSError):  # some network file systems lock no folders
+    with contextlib.suppress(OSError):  # some network file systems cannot lock folders
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -77,7 +77,7 @@ def _publish(root: Path, old: set[str]) -> None:
             raise SteppeError(f"{link} is a symbolic link: remove it, or name another folder with -o")
         if name not in old and os.path.lexists(root / name):
             raise SteppeError(
-                f"{root / name} is not of the site and in the place of a page: move it away, or name "
+                f"{root / name} is not part of the site and has the name of a page: move it away, or name "
                 f"another folder with -o"
             )
     with _writing(root):
@@ -87,17 +87,17 @@ def _publish(root: Path, old: set[str]) -> None:
             os.replace(staging / name, root / name)
         for path in (root / name for name in old - new):
             path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it is not empty
+            with contextlib.suppress(OSError):  # the folder is not empty
                 os.removedirs(path.parent)
         _mark(root, new)
 
 
 def _marked(root: Path) -> set[str]:
-    """Files of the last build, but for names that lead out of the folder."""
+    """Return the files of the last build, without names that lead out of the folder."""
     if not os.path.lexists(marker := root / MARKER):
         if any(path.name != STAGING for path in root.iterdir()):
             raise SteppeError(
-                f"{root} is not empty and no site of ours (no {MARKER}): name another folder with -o"
+                f"{root} is not empty and not a site of steppe (no {MARKER}): name another folder with -o"
             )
         return set()
     try:
@@ -106,8 +106,8 @@ def _marked(root: Path) -> set[str]:
         named = None
     if not isinstance(named, list):
         raise SteppeError(
-            f"{marker} is damaged or not ours: remove {root} if it holds a site only, or name another "
-            f"folder with -o"
+            f"{marker} is damaged or not written by steppe: remove {root} if it contains only a site, or "
+            f"name another folder with -o"
         )
     names = {name for name in named if isinstance(name, str) and name and ".." not in name.split("/")}
     return {name for name in names if name[0] != "/" and not _link_above(root, name)}
@@ -120,7 +120,7 @@ def _mark(root: Path, names: set[str]) -> None:
 
 
 def _link_above(root: Path, name: str) -> Path | None:
-    """Return the symbolic link on the way to the file, if there is one."""
+    """Return the first symbolic link among the parents of the file, or None."""
     folders = (root / folder for folder in PurePosixPath(name).parents if folder.name)
     return next((folder for folder in folders if folder.is_symlink()), None)
 

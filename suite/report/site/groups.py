@@ -1,4 +1,4 @@
-"""The pages of a site: the tables of one stratum make one page, which lists its runs."""
+"""The pages of a site: one page per stratum, with its tables and runs."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ _MACHINE = 48
 
 @dataclass(frozen=True)
 class Group:
-    """Every view and budget of one task on one data set under the same conditions."""
+    """The tables of one stratum: all views and budgets of one task on one data set."""
 
     slug: str
     tables: tuple[Table, ...]
     unlike: str = ""
-    """Those of its conditions by which it differs from others of its task and data set."""
+    """The conditions that distinguish it from other groups of its task and data set: ", bf16"."""
 
     @property
     def table(self) -> Table:
-        """The first of the tables, for what they share."""
+        """The first table, for the conditions that all share."""
         return self.tables[0]
 
     @property
     def title(self) -> str:
-        """Task and data set, and the conditions by which it differs from other pages of these."""
+        """Task, data set and distinguishing conditions."""
         return f"{_title(self.table)}{self.unlike}"
 
     @property
     def headings(self) -> tuple[str, ...]:
-        """Of each table: its view and budget; of equal seconds, how many and on which machine."""
+        """The heading of each table: view and budget, and for equal seconds their number and the machine."""
         machines = _short({name for table in self.tables if (name := _machine(table))})
         return tuple(_heading(table, machines) for table in self.tables)
 
     @property
     def page(self) -> str:
-        """Path of its page from the site's root."""
+        """Path of its page relative to the site's root."""
         return f"tasks/{self.slug}.html"
 
     def runs(self) -> dict[str, list[str]]:
-        """By entry, the ids of its runs in any of the tables, by table and seed."""
+        """Return the ids of the runs in any of the tables by entry, ordered by table and seed."""
         found: dict[str, dict[str, None]] = {}
         for table in self.tables:
             for row in table.rows:
@@ -55,7 +55,7 @@ class Group:
 
 
 def groups(tables: Iterable[Table]) -> list[Group]:
-    """Gather tables into pages, in the order of the leaderboard; its name depends on its stratum only."""
+    """Group tables into pages, in the order of the leaderboard; slugs depend on the stratum only."""
     by_key: dict[str, list[Table]] = {}
     for table in tables:
         shared = [table.task, table.data, table.protocol, table.engine, table.precision, table.device]
@@ -80,7 +80,7 @@ def _heading(table: Table, machines: Mapping[str, str]) -> str:
 
 
 def _short(machines: set[str]) -> dict[str, str]:
-    """Shorten fingerprints to the machine, or to as much as distinguishes them."""
+    """Shorten fingerprints to the machine, or to a part that distinguishes them."""
     first = {name: name.partition(",")[0] for name in sorted(machines)}
     if len(set(first.values())) == len(first):
         shown = text.distinct(first.values(), _MACHINE)
@@ -93,7 +93,7 @@ def _machine(table: Table) -> str:
 
 
 def _unlike(tables: Sequence[Table]) -> list[str]:
-    """By table, the conditions by which it differs from others of its title: ", bf16"."""
+    """Return, for each table, the conditions that distinguish it from others with its title: ", bf16"."""
     alike: dict[str, list[tuple[str, ...]]] = {}
     for table in tables:
         alike.setdefault(_title(table), []).append(_conditions(table))
@@ -111,7 +111,7 @@ def _conditions(table: Table) -> tuple[str, ...]:
 
 
 def pages_of_runs(found: Iterable[Group]) -> Mapping[str, tuple[Group, str]]:
-    """By run id, the page that shows it and its optimizer's label there."""
+    """Return, by run id, the page of the run and its optimizer's label there."""
     return {
         run_id: (group, optimizer)
         for group in found

@@ -1,4 +1,4 @@
-"""The static pages, by Jinja templates that escape whatever they are given."""
+"""The static pages, rendered by Jinja templates that escape all data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from suite.report.leaderboard import Leaderboard, Table
 from suite.report.site.groups import Group
 from suite.report.site.plots import CurveTable, Plot
 from suite.report.site.run_pages import RunData
-from suite.report.stats import Interval, Verdict, Word
+from suite.report.stats import Interval
+from suite.report.verdicts import Verdict, Word
 from suite.report.views import REPORT_VIEWS
 
 if TYPE_CHECKING:
@@ -27,21 +28,21 @@ class View:
 
     table: Table
     slug: str
-    """Of its page."""
+    """The slug of its page."""
     heading: str
     plots: tuple[Plot, ...]
     curves: tuple[CurveTable, ...]
 
     @property
     def file(self) -> str:
-        """Say what its charts show as the start of a file's name."""
+        """The start of the file names of its charts."""
         seconds = "" if self.table.seconds is None else f"-{self.table.seconds:.3g}-s"
         return f"{self.slug}-{self.table.view}-{self.table.budget:g}x{seconds}"
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Where an interval lies on an axis of 0 to 100 that all rows of its table share."""
+    """Position of an interval on an axis from 0 to 100 that all rows of a table share."""
 
     low: float
     mean: float
@@ -49,7 +50,7 @@ class Strip:
 
 
 def index(board: Leaderboard, groups: Sequence[Group], records: Mapping[str, Record]) -> str:
-    """Render the leaderboard with all tables."""
+    """Render the first page, with all tables."""
     shown = {run_id for group in groups for ids in group.runs().values() for run_id in ids}
     return render(
         "index.html.j2",
@@ -91,7 +92,7 @@ def task(
 
 
 def render(template: str, **context: Any) -> str:
-    """Render one template; `root` leads from the page to the site's root."""
+    """Render one template; `root` in the context is the relative path from the page to the site's root."""
     return _environment().get_template(template).render(context)
 
 
@@ -152,7 +153,7 @@ def _sorted(names: Any) -> list[str]:
 
 
 def _strips(table: Table) -> dict[str, Strip]:
-    """Place what the rows of a table are compared by on one axis, by row."""
+    """Return the position of each row's score interval on one axis, by row."""
     key = table.score.key
     found = {row.optimizer: row.values[key] for row in table.rows if key in row.values}
     if not found:

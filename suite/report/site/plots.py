@@ -1,4 +1,4 @@
-"""The charts of a page: which there are, what they say in words, and their specs in both themes."""
+"""The charts of a page: their selection, descriptions in words, and specs in both themes."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ class Plot:
     title: str
     subtitle: str
     description: str
-    """For those who do not see it."""
+    """Text alternative for screen readers."""
     spec: charts.Spec
     saved: Mapping[str, Any]
-    """Its title where the page is not around it: in a file."""
+    """Its title in a saved file, outside the page."""
 
 
 @dataclass(frozen=True)
 class CurveTable:
-    """A few points of the curves of one column, as numbers."""
+    """Selected points of the curves of one column, as numbers."""
 
     title: str
     along: str
     optimizers: tuple[str, ...]
     lines: tuple[tuple[float, tuple[float | None, ...]], ...]
-    """Places, and the means there as they are shown."""
+    """Places on the horizontal axis, each with the displayed means."""
 
 
 def table_curves(table: Table, rows_of: Callable[[str], Rows]) -> list[Curve]:
-    """Average the metrics of the table's runs over seeds, along what its view holds equal."""
+    """Average the metrics of the table's runs over seeds, along the unit of its view's budget."""
     along = "sample_gradients" if table.view == "sample-gradients" else "epoch"
     rows = {row.optimizer: [rows_of(run_id) for run_id in row.runs] for row in table.rows}
     carried = {name for runs in rows.values() for run in runs for row in run for name in row}
@@ -58,7 +58,7 @@ def table_curves(table: Table, rows_of: Callable[[str], Rows]) -> list[Curve]:
 
 
 def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list[Plot]:
-    """Every chart of one table: those of its rows, then its learning curves."""
+    """Return all charts of one table: those of its rows, then its learning curves."""
     plots = [_plot(name, spec) for name, spec in charts.of_table(table, names).items()]
     for key, column in page_curves(table.described).items():
         some = [curve for curve in found if curve.column == key]
@@ -74,16 +74,17 @@ def of_table(table: Table, found: Sequence[Curve], names: Sequence[str]) -> list
 
 
 def _plot(name: str, spec: charts.Spec) -> Plot:
-    """Take the titles out of a chart: the page wraps them, as no chart can, and has told the task above."""
+    """Take the title out of a chart: the page shows and wraps it, and names the task above."""
     rest = {key: value for key, value in spec.items() if key != "title"}
     title = spec["title"]
     lines = title.get("subtitle", ())
-    short = title["text"].partition(":")[0]
-    return Plot(name, short, "; ".join(lines[1:] or lines), spec["description"], rest, title)
+    return Plot(
+        name, title["text"].partition(":")[0], "; ".join(lines[1:] or lines), spec["description"], rest, title
+    )
 
 
 def numbers(table: Table, found: Sequence[Curve]) -> list[CurveTable]:
-    """Thin the curves out to a table that can be read: the last point and about ten before it."""
+    """Reduce the curves to a readable table: the last point and about ten before it."""
     tables = []
     for key, column in page_curves(table.described).items():
         some = [curve for curve in found if curve.column == key]
@@ -102,26 +103,26 @@ def numbers(table: Table, found: Sequence[Curve]) -> list[CurveTable]:
 
 
 def for_page(plot: Plot) -> charts.Spec:
-    """Make a chart whose width the page sets; its colours are apart, in `themes`."""
-    # The library of the page is newer than that of the figures, and would say so at every chart.
+    """Return a chart whose width the page sets; its colours come from `themes`."""
+    # The page's library is newer than that of the figures and would warn about the schema at every chart.
     spec = {key: value for key, value in plot.spec.items() if key != "$schema"}
     return spec | {"usermeta": {"saved": plot.saved}, "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def themes() -> dict[str, Any]:
-    """Give the look of every chart in either theme."""
+    """Return the Vega-Lite config of both themes."""
     looks = {name: charts.themed({}, dark=name == "dark")["config"] for name in ("light", "dark")}
     return {name: look | {"legend": look["legend"] | {"titleLimit": 400}} for name, look in looks.items()}
 
 
 def kind(task: Description) -> str:
-    """Name what the runs of tasks with the same columns have in common: their charts."""
+    """Return an id shared by tasks with the same columns, whose runs have the same charts."""
     content = msgspec.json.encode((task.metrics, task.validation, task.columns, task.profiles))
     return sha256_text(content.decode())[:8]
 
 
 def of_runs(tasks: Iterable[Description]) -> dict[str, list[dict[str, Any]]]:
-    """Give the charts of one run and of two, by kind, around no data: the page puts in that of its runs."""
+    """Return the charts of one run and of two, by kind, without data; the page inserts those of its runs."""
     return {kind(task): _of_kind(task) for task in tasks}
 
 
@@ -144,7 +145,7 @@ def _run_chart(words: str, columns: Sequence[RowColumn], along: str = "") -> dic
     for labels in (("",), ("A", "B")):
         spec = charts.run_curves({label: [row] for label in labels}, columns, title, x_title=along)
         page = for_page(_plot(title, spec))
-        for layer in page["layer"]:  # the legend names the columns already
+        for layer in page["layer"]:  # the legend already names the columns
             shown = f"{y_title} (log scale)" if log else y_title
             layer["encoding"]["y"] = {**layer["encoding"]["y"], "title": shown}
         if len(labels) > 1:
@@ -180,6 +181,6 @@ def _by_run(layers: Sequence[charts.Spec], labels: Sequence[str], columns: Seque
 
 
 def script(name: str, value: Any) -> str:
-    """Write data as a script that a page loads: from a disk, only scripts can be loaded."""
+    """Write data as a script for a page: pages opened from disk can load only scripts."""
     content = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"(window.steppe = window.steppe || {{}}).{name} = {content};\n"

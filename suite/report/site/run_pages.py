@@ -1,20 +1,21 @@
-"""One run as data for its page: what may be shown of it, and nothing that names a machine or a path."""
+"""One run as data for its page, without host names and paths."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.records.schema import Record
 from suite.report.columns import columns
+from suite.report.commands import run_command
 from suite.report.site.plots import kind
-from suite.spec import RunSpec
 from suite.store.folders import Store
 from suite.store.index import slim
 
@@ -23,44 +24,42 @@ _EVENT = ("attempt", "event", "why", "status", "step")
 
 @dataclass(frozen=True)
 class Material:
-    """What a site is made of besides the tables."""
+    """The data of a site besides the tables."""
 
     records: Mapping[str, Record]
-    """By run id; of a store, the slim ones."""
+    """By run id; slim if from a store."""
     store: Store | None
-    """Where curves, events and the rest of each record lie; None for published records."""
-    command: Callable[[RunSpec], str]
-    """Write the command that gives a run."""
-    commands: Callable[[Sequence[RunSpec]], Sequence[str]]
-    """Write the fewest commands that give these runs."""
+    """Source of curves, events and whole records; None for published records."""
+    registry: Registry
+    """The entries, for the commands that reproduce runs."""
 
 
 @dataclass(frozen=True)
 class RunData:
-    """The record of a run and, where there is a store, its curve and events."""
+    """The record of a run and, from a store, its curve and events."""
 
     run_id: str
     record: Record
     rows: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
     stored: bool
-    """Whether it comes whole from a store; published records have neither curve nor events."""
+    """Whether it was read from a store; published records have neither curve nor events."""
 
 
 def read(material: Material, run_id: str) -> RunData:
-    """Read one run; of a folder that is damaged, deleted or of another record, only what was listed."""
+    """Read one run; only the listed record if its folder is damaged, missing or has another record."""
     record = material.records[run_id]
     if material.store is not None:
         folder = material.store.run(run_id)
         with contextlib.suppress(SteppeError, OSError):
             found = folder.record()
-            if found is not None and slim(found) == slim(record):  # else published with other numbers
+            if found is not None and slim(found) == slim(record):  # else the published record differs
                 return RunData(run_id, found, folder.metrics(), list(folder.events()), stored=True)
     return RunData(run_id, record, (), (), stored=False)
 
 
-def shown(data: RunData, command: str) -> dict[str, Any]:
-    """Pick what the page of a run shows, as JSON data; rows of the curve become columns."""
+def shown(data: RunData, registry: Registry) -> dict[str, Any]:
+    """Return the JSON data of a run's page; rows of the curve become columns."""
     record = slim(data.record)
     kept = {"provenance": data.record.provenance, "sharpness": data.record.sharpness}
     whole: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(record, **kept))
@@ -70,7 +69,7 @@ def shown(data: RunData, command: str) -> dict[str, Any]:
         "id": data.run_id,
         "kind": kind(record.task),
         "shown": [list(pair) for pair in _shown(record)],
-        "command": command,
+        "command": run_command(record.spec, registry),
         "curve": {name: [row.get(name) for row in data.rows] for name in names},
         "events": [_event(event) for event in data.events],
         "stored": data.stored,
@@ -78,7 +77,7 @@ def shown(data: RunData, command: str) -> dict[str, Any]:
 
 
 def _shown(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield each result by its title, as it is written."""
+    """Yield title and formatted value of each result."""
     if record.failed:
         return
     for column in columns(record.task, [record]):
@@ -88,7 +87,7 @@ def _shown(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def score_of(record: Record) -> str:
-    """Write what the run is compared by, with its unit."""
+    """Return the formatted score of a run, with its unit."""
     return next((value for _, value in _shown(record)), "-")
 
 

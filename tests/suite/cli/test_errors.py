@@ -94,7 +94,7 @@ def test_defect_is_one_line_and_code_1(cli: Cli, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("suite.cli.status.execute", fail)
     answer = cli("status")
     assert answer.code == 1
-    assert answer.err == "steppe: error: ZeroDivisionError: by zero (a defect; --debug shows where)\n"
+    assert answer.err == "steppe: error: ZeroDivisionError: by zero (a bug; --debug shows the traceback)\n"
 
 
 def test_half_written_record_is_told_and_the_others_are_listed(cli: Cli, store: Store) -> None:
@@ -132,6 +132,6 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     answer = cli("run", *TINY, "-o", "sgd", "--device", "cuda", "--store", tmp_path / "fresh")
     assert answer.code == 2
-    assert answer.err.startswith("steppe: error: no GPU is visible here: --device cpu")
+    assert answer.err.startswith("steppe: error: no GPU is visible here: give --device cpu")
     assert not (tmp_path / "fresh").exists()
     assert cli("plan", *TINY, "-o", "sgd", "--device", "cuda", "--store", tmp_path / "fresh").code == 0

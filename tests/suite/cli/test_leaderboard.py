@@ -84,7 +84,7 @@ def test_html_refuses_a_file_and_a_strangers_folder(cli: Cli, store: Store, tmp_
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     answer = cli(*base, "mine", "--format", "html")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "is not empty and no site of ours" in answer.err
+    assert "is not empty and not a site of steppe" in answer.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
@@ -110,7 +110,7 @@ def test_a_site_of_published_records_wants_a_folder_that_is_no_store(
     base = ("leaderboard", "--plugin", PLUGIN, "--store", store.root, "--format", "html")
     answer = cli(*base, "--records", "results/records/tiny.jsonl")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "needs a folder of its own: name one with -o" in answer.err
+    assert "needs a folder: name one with -o" in answer.err
     answer = cli(*base, "-o", store.root / "runs" / "site")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "is among the runs of the store" in answer.err
@@ -206,7 +206,7 @@ print(code, "torch" in sys.modules)
 def test_nothing_to_show_is_one_line(cli: Cli, store: Store) -> None:
     answer = cli("leaderboard", "-t", "digits-cnn", "--store", store.root)
     assert answer.code == 2
-    assert answer.err.startswith("steppe: error: no finished run is of these tasks and optimizers")
+    assert answer.err.startswith("steppe: error: no finished run matches these tasks and optimizers")
     answer = cli("leaderboard", "--store", store.root.parent / "none")
     assert answer.err.startswith("steppe: error: no finished run to show")
     assert cli("leaderboard", "--records", "nowhere.jsonl").code == 2
@@ -235,7 +235,7 @@ def test_an_ending_that_is_no_format_is_refused(cli: Cli, store: Store, tmp_path
     answer = cli("leaderboard", "--store", store.root, "-o", tmp_path / name)
     assert answer.code == 2
     assert f"unknown ending of -o {tmp_path / name}" in answer.err
-    assert "or say --format" in answer.err
+    assert "or give --format" in answer.err
     assert not (tmp_path / name).exists()
 
 

@@ -48,7 +48,7 @@ def test_what_cannot_be_measured_is_one_line(cli: Cli, trained: RunFolder) -> No
     queued = make_run(store, tiny_specs(["sgd"], [1])[0])
     answer = cli("measure", queued.run_id, *given)
     assert answer.code == 2
-    assert "is queued: only a run that is done has final weights" in answer.err
+    assert "is queued: only a finished run has final weights" in answer.err
     for attempt in Store(store).run(trained.run_id).path.glob("attempts/*"):
         shutil.rmtree(attempt)
     answer = cli("measure", trained.run_id, *given)

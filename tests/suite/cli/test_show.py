@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from suite.cli.show import Known, render
 from suite.metric import LOSS, Description, Metric, Profile
 from suite.records.schema import CurveResult, Estimate, Origin, Record, Sharpness, SplitResult
+from suite.report.run_text import KnownRun, render
 from suite.spec import EntryRef, RunSpec
 from suite.store.folders import Store
 from tests.suite.cli.conftest import Cli
@@ -47,9 +47,11 @@ def section(text: str, name: str) -> list[str]:
     return lines[start : [*lines, ""].index("", start)]
 
 
-def known(rows: list[dict[str, object]] | None = None, **facts: Any) -> Known:
+def known(rows: list[dict[str, object]] | None = None, **facts: Any) -> KnownRun:
     spec = make_spec()
-    return Known(run_id=spec.run_id, path="x", status="x", spec=spec, command="x", rows=rows or [], **facts)
+    return KnownRun(
+        run_id=spec.run_id, path="x", status="x", spec=spec, command="x", rows=rows or [], **facts
+    )
 
 
 def rows(n: int = 200) -> list[dict[str, object]]:

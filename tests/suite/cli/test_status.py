@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from suite.cli import status
 from suite.metric import LOSS, Description, Metric
 from suite.records.schema import Record
 from suite.spec import RunSpec
+from suite.status import monitor, overview
 from suite.status.watch import Watch
 from suite.store import index
 from suite.store.attempt import Attempt
@@ -141,7 +141,7 @@ def test_commands_that_are_named_look_in_the_same_store(
 def test_more_runs_in_work_than_are_listed_are_told_of(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "_AT_WORK", 1)
+    monkeypatch.setattr(overview, "_MAX_RUNNING", 1)
     store = Store(tmp_path / "store")
     with begin(store, make_spec(0)), begin(store, make_spec(1)):
         lines = cli("status", "--store", store.root).lines
@@ -229,8 +229,8 @@ class Play:
 
 def watch(store: Store, moves: Moves, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     play, out = Play(moves), io.StringIO()
-    monkeypatch.setattr(status.time, "sleep", play.sleep)
-    status.follow(Watch(store), Screen(out), 2.0, clock=play)
+    monkeypatch.setattr(monitor.time, "sleep", play.sleep)
+    monitor.follow(Watch(store), Screen(out), 2.0, lambda *words: " ".join(words), clock=play)
     assert all(c.isprintable() or c == "\n" for c in out.getvalue())
     assert not moves
     return out.getvalue().splitlines()
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_watch_quietly(store: Store, monkeypatch: pytest.MonkeyPat
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status.time, "sleep", interrupt)
+    monkeypatch.setattr(monitor.time, "sleep", interrupt)
     with begin(store, tiny_specs(["nso"], [0])[0]):
         answer = cli("status", "--watch", "--store", store.root)
     assert (answer.code, answer.err) == (0, "")

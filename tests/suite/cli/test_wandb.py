@@ -146,7 +146,7 @@ def test_sync_refused_says_so_and_fails(cli: Cli, store: Store, stub: Stub) -> N
     answer = cli("wandb", "sync", "--store", store.root, "--plugin", PLUGIN)
     assert answer.code == 1
     assert "0 mirrored, 7 lost" in answer.err
-    assert f"key refused by {stub.url}; all that wandb said: {store.root}/wandb/sidecar.log" in answer.err
+    assert f"key refused by {stub.url}; output of wandb: {store.root}/wandb/sidecar.log" in answer.err
 
 
 def test_sync_passes_over_a_damaged_record_and_a_running_run(cli: Cli, store: Store, stub: Stub) -> None:

@@ -45,7 +45,7 @@ def test_stale_pages_go_and_a_strangers_files_stay(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(SteppeError, match=r"not empty and no site of ours.* -o"):
+    with pytest.raises(SteppeError, match=r"not empty and not a site of steppe.* -o"):
         publish(tmp_path, index="1")
     assert listed(tmp_path) == {"thesis.tex"}
 
@@ -133,7 +133,7 @@ def test_a_kill_at_the_first_marker_locks_nobody_out(tmp_path: Path) -> None:
 def test_a_damaged_marker_is_one_line_and_nothing_is_touched(tmp_path: Path, content: str) -> None:
     publish(tmp_path, index="1")
     (tmp_path / MARKER).write_text(content)
-    with pytest.raises(SteppeError, match="is damaged or not ours: remove"):
+    with pytest.raises(SteppeError, match="is damaged or not written by steppe: remove"):
         publish(tmp_path, index="2")
     assert listed(tmp_path) == {"index.html"}
     assert (tmp_path / MARKER).read_text() == content
@@ -142,7 +142,7 @@ def test_a_damaged_marker_is_one_line_and_nothing_is_touched(tmp_path: Path, con
 def test_a_strangers_file_in_the_place_of_a_page_is_refused(tmp_path: Path) -> None:
     publish(tmp_path, index="1")
     (tmp_path / "run.html").write_text("mine")
-    with pytest.raises(SteppeError, match=r"run.html is not of the site .* move it away"):
+    with pytest.raises(SteppeError, match=r"run.html is not part of the site .* move it away"):
         publish(tmp_path, index="2", run="2")
     assert (tmp_path / "run.html").read_text() == "mine"
     assert (tmp_path / "index.html").read_text() == "1"

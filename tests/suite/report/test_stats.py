@@ -16,13 +16,13 @@ from suite.report import stats
 from suite.report.stats import (
     Differences,
     Interval,
-    classify,
     holm,
     mean_interval,
     pairing_correlation,
     power_of_t,
     stdev,
 )
+from suite.report.verdicts import classify
 
 A = [0.71, 0.69, 0.73, 0.70, 0.72, 0.68, 0.74, 0.71, 0.70, 0.69]
 B = [0.70, 0.69, 0.70, 0.71, 0.69, 0.67, 0.72, 0.70, 0.68, 0.70]

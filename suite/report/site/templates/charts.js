@@ -1,4 +1,4 @@
-// Draws the charts: the library is loaded after the first paint, when a chart comes near or the page is idle.
+// Draws the charts. The library loads after the first paint, when a chart comes near the viewport or the page is idle.
 (function () {
   "use strict";
   const steppe = (window.steppe = window.steppe || {});
@@ -21,7 +21,7 @@
     const result = await window.vegaEmbed(place, spec, {
       mode: "vega-lite", actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true },
     });
-    await result.view.resize().runAsync(); // a legend may take more lines at the width that was found to fit
+    await result.view.resize().runAsync(); // at the fitted width, a legend may take more lines
     return result;
   };
 
@@ -34,7 +34,7 @@
       await load();
       if (turn !== entry.turn) return; // the theme changed again meanwhile
       const before = entry.result;
-      // In an element of its own, as the library gives what it draws in a role and a name of its own.
+      // In a separate, hidden element, as the library sets role and name of its container.
       const drawing = document.createElement("div");
       drawing.setAttribute("aria-hidden", "true");
       place.replaceChildren(drawing);
@@ -48,7 +48,7 @@
       figure.querySelector(".save").hidden = false;
     } catch (error) {
       if (turn !== entry.turn) return;
-      place.hidden = true; // an image is silent but for its name
+      place.hidden = true; // hidden, as a screen reader would announce only the name of the image
       if (figure.querySelector(".undrawn")) return;
       place.after(steppe.element("p", { class: "notice undrawn", role: "status" },
         `This chart could not be drawn (${error.message}); the tables have its numbers.`));
@@ -68,7 +68,7 @@
     near.observe(figure);
     if (document.readyState === "complete") idle(copyNext);
   };
-  // A figure for a chart of a page that is put together here.
+  // Returns a figure for a chart of a page that scripts build.
   steppe.figure = function (title, description, spec, file) {
     const h = steppe.element;
     const saves = ["svg", "png"].map((kind) =>
@@ -82,11 +82,11 @@
     return figure;
   };
 
-  // A chart follows its place once the reader has stopped pulling at the window.
-  let pulling = 0;
+  // Charts are redrawn once resizing of the window has stopped.
+  let resizing = 0;
   window.addEventListener("resize", function () {
-    window.clearTimeout(pulling);
-    pulling = window.setTimeout(function () {
+    window.clearTimeout(resizing);
+    resizing = window.setTimeout(function () {
       for (const [figure, entry] of drawn) {
         const width = figure.querySelector(".chart").clientWidth;
         if (entry.turn && width && width !== entry.width) draw(figure);
@@ -103,7 +103,7 @@
     if (!button) return;
     const figure = button.closest("figure");
     const kind = button.dataset.save;
-    // A file is not seen on this page: it is light, opaque, and has its title.
+    // A saved file has the light theme, an opaque background and a title.
     const spec = themed(drawn.get(figure).spec, false, Math.max(720, drawn.get(figure).width));
     const result = await embed(document.createElement("div"),
       { ...spec, title: spec.usermeta.saved, background: "white", padding: 12 });
@@ -114,7 +114,7 @@
     link.click();
   });
 
-  // Paper is light and prints at once, so every chart has a copy for it, made while the page has nothing to do.
+  // Printing needs light charts at once, so every chart gets a print copy while the page is idle.
   const idle = window.requestIdleCallback || ((call) => window.setTimeout(call, 300));
   const copyForPaper = async function (figure, spec) {
     const place = document.createElement("div");
@@ -125,7 +125,7 @@
       await load();
       (await embed(place, themed(spec, false, 300))).finalize();
     } catch (error) {
-      place.remove(); // the chart of the screen is printed
+      place.remove(); // the chart on the screen is printed instead
     }
   };
   const copyNext = function () {

@@ -1,4 +1,4 @@
-// Two runs beside each other: compare.html?a=RUN&b=RUN.
+// The comparison of two runs: compare.html?a=RUN&b=RUN.
 (function () {
   "use strict";
   const steppe = window.steppe;
@@ -31,7 +31,7 @@
     sample_gradients: (data.cost || {}).sample_gradients, train_s: (data.cost || {}).train_s });
 
   const without = (a, b) => (a.stored && b.stored ? "Neither run recorded an epoch."
-    : "Neither record brought its learning curves: they stay in the store where the runs were made.");
+    : "Neither record contains learning curves: they stay in the store where the runs were made.");
   const label = (item) => `${item.optimizer}, seed ${item.seed}`;
   const card = (key, item) => h("p", null, h("span", { class: "key" }, key),
     h("a", { href: `run.html?id=${encodeURIComponent(item.id)}` }, label(item)), ` of ${item.title}`);
@@ -74,7 +74,7 @@
       given.set(key, picker.run.value);
       try {
         window.history.replaceState(null, "", `?${given}`);
-      } catch (error) { /* some browsers refuse that of pages on a disk */ }
+      } catch (error) { /* some browsers refuse this for pages opened from disk */ }
       show();
     });
     if (steppe.known) document.getElementById("pick").append(picker.element);

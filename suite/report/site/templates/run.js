@@ -1,4 +1,4 @@
-// The page of one run: run.html?id=RUN. Data are shown as text only, and only runs of this site are loaded.
+// The page of one run: run.html?id=RUN. Shows data only as text and loads only runs of this site.
 (function () {
   "use strict";
   const steppe = window.steppe;
@@ -14,7 +14,7 @@
     return h("section", { "aria-labelledby": id }, h("h2", { id }, title), h("table", { class: "tree" }, h("tbody", null, rows)));
   };
 
-  // Columns [name, numbers] as a table, the first of them the place of the others.
+  // Columns [name, numbers] as a table; the first column is the place of the values in the others.
   const table = function (title, columns) {
     const [[along, places], ...rest] = columns;
     return h("details", { class: "more" }, h("summary", null, title),
@@ -115,7 +115,7 @@
   };
   const id = new URLSearchParams(window.location.search).get("id");
   const item = steppe.find(id);
-  if (!id) refuse("Which run? Its page is reached from the page of its task.");
+  if (!id) refuse("No run given: open it from the page of its task.");
   else if (!item) refuse("This site has no such run.");
   else steppe.load(id).then((data) => show(item, data), () => refuse(`The file data/runs/${id}.js is missing or damaged: copy the whole folder of the site.`));
 })();

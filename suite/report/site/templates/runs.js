@@ -1,10 +1,10 @@
-// What the pages of runs share: finding and loading a run of this site, its charts, its numbers as text.
+// Shared by the pages of runs: finding and loading a run of this site, its charts, numbers as text.
 (function () {
   "use strict";
   const steppe = window.steppe;
   const h = steppe.element;
 
-  // Numbers as the tables have them.
+  // Formats a number as in tables.
   const number = function (value) {
     if (value === null || value === undefined || value === "") return "-";
     if (typeof value !== "number") return String(value);
@@ -12,20 +12,20 @@
     return String(Number(value.toPrecision(6)));
   };
 
-  // Nested data as lines [path, value]; lists stand on one line.
+  // Flattens nested data to lines [path, value]; a list is one line.
   const flat = function (value, path = []) {
     if (value === null || typeof value !== "object") return [[path, value]];
     if (Array.isArray(value)) return [[path, value.map(number).join(", ")]];
     return Object.entries(value).flatMap(([key, inner]) => flat(inner, [...path, key]));
   };
-  // What this site knows of its runs, by id.
+  // The runs of this site, by id.
   const listed = steppe.known || { runs: [], pages: [], optimizers: [] };
   if (!steppe.known || !steppe.themes || !steppe.runCharts) steppe.missing();
   const known = new Map(listed.runs.map(function ([id, page, optimizer, seed, epochs, failed, score]) {
     const [title, href] = listed.pages[page] || ["in no table", null];
     return [id, { id, page, title, href, at: optimizer, optimizer: listed.optimizers[optimizer] || id, seed, epochs, failed: Boolean(failed), score }];
   }));
-  // Without that list, of a site that was copied in part, whatever looks like a run is looked for.
+  // Without the list, in an incomplete copy of a site, any id that looks like a run is tried.
   const find = function (id) {
     if (steppe.known || !/^[0-9a-f]{16}$/.test(id || "")) return known.get(id);
     return { id, page: -1, title: "a task", href: null, at: -1, optimizer: id, seed: "?", failed: false };
@@ -40,20 +40,20 @@
     });
   };
 
-  // What a run is called; the record knows where the list does not.
+  // Completes the names of a run from its record if the list is missing.
   const told = function (item, data) {
     if (steppe.known) return item;
     const { task, optimizer, seed } = data.spec;
     return { ...item, title: `${task.name} on ${data.spec.data}`, optimizer: optimizer.name, seed, failed: data.status === "failed" };
   };
 
-  // Two runs of different tasks share a chart where it shows the same: one of its columns at least.
+  // Runs of two tasks share a chart if it has the same title and scale and at least one common column.
   const alike = (one, other) => one.title === other.title && !one.profile === !other.profile
     && ["log", "floor", "factor"].every((key) => one[key] === other[key])
     && Object.entries(one.columns).some(([column, name]) => other.columns[column] === name);
   const fuller = (one, other) => (Object.keys(other.columns).length > Object.keys(one.columns).length ? other : one);
 
-  // As `log_ticks` of the suite: at powers of ten where there are three or more.
+  // As `log_ticks` of suite/report/charts/scales.py: powers of ten if there are at least three.
   const logTicks = function (low, high) {
     const [first, last] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
     const ticks = { format: low >= 1e-4 && high < 1e6 ? "~g" : "~e", tickCount: 6 };
@@ -62,7 +62,7 @@
     return ticks;
   };
 
-  // Charts of one run or of two: the specs of the suite, with the curves of these runs in them.
+  // Charts of one or two runs: the prepared specs, filled with the curves of these runs.
   const charts = function (runs, heading) {
     const figures = [];
     const [first, ...others] = runs.map(([, data]) => (steppe.runCharts || {})[data.kind] || []);
@@ -87,7 +87,7 @@
       if (!spec.data.values.length) continue;
       const heights = spec.data.values.map((value) => value.mean);
       const [low, high] = [Math.min(...heights), Math.max(...heights)];
-      // An axis of one value alone would show none: give it room.
+      // An axis with a single value needs a margin.
       const room = log ? [low / 2, low * 2] : [low - (0.1 * Math.abs(low) || 1), low + (0.1 * Math.abs(low) || 1)];
       const single = low === high ? { domain: room } : {};
       for (const { encoding } of spec.layer) {
@@ -103,7 +103,7 @@
     return figures;
   };
 
-  // The selects that pick a run: first its task, then the run among those of its optimizers.
+  // Two selects to pick a run: its task, then the run, grouped by optimizer.
   const select = function (label, chosen, except = null) {
     const task = h("select", null, listed.pages.map(([title], at) => h("option", { value: String(at) }, title)));
     const run = h("select", { "data-run": "" });

@@ -1,10 +1,10 @@
-// What every page shares: the theme button; sorting and filtering tables; building elements from text.
+// Shared by all pages: the theme button, sorting and filtering of tables, building elements from text.
 (function () {
   "use strict";
   const steppe = (window.steppe = window.steppe || {});
   const root = document.documentElement;
 
-  // Elements hold data as text only: nothing here reads HTML out of a string.
+  // Elements contain data only as text: nothing here parses HTML from a string.
   steppe.element = function (name, attributes, ...children) {
     const made = document.createElement(name);
     for (const [key, value] of Object.entries(attributes || {})) {
@@ -14,14 +14,14 @@
     return made;
   };
 
-  // Whoever copied a part of the site is told so once, whatever else the page can still show.
+  // Warns once that files are missing, in an incomplete copy of the site.
   steppe.missing = function () {
     if (document.getElementById("missing")) return;
     document.getElementById("main").prepend(steppe.element("p", { id: "missing", class: "notice", role: "status" },
       "Some files of the site are missing: copy its whole folder."));
   };
 
-  // The keyboard stops at a table only where there is something to scroll.
+  // A table takes keyboard focus only if it scrolls.
   const overflow = new ResizeObserver(function (entries) {
     for (const region of new Set(entries.map((entry) => entry.target.closest(".scroll")))) {
       if (!region) continue;
@@ -50,14 +50,14 @@
       root.dataset.theme = steppe.dark() ? "light" : "dark";
       try {
         window.localStorage.setItem("steppe-theme", root.dataset.theme);
-      } catch (error) { /* kept for this page only */ }
+      } catch (error) { /* storage refused: the choice holds for this page only */ }
       themed();
     });
   }
   system.addEventListener("change", themed);
   themed();
 
-  // Sorting by data-v, which of a name is its place among all; what is missing goes last either way.
+  // Sorts by data-v, which for names is their rank; missing values come last in both directions.
   const value = (row, column) => (row.cells[column].dataset.v === undefined ? null : Number(row.cells[column].dataset.v));
   const sort = function (head, direction) {
     const table = head.closest("table");
@@ -115,7 +115,7 @@
     document.getElementById("count").textContent =
       `${tables} table${tables === 1 ? "" : "s"}, ${rows} row${rows === 1 ? "" : "s"}`;
   };
-  // What is chosen stands in the address: it outlives a reload and the way back, and can be passed on.
+  // The filters are kept in the address: they survive reloads and navigation, and can be shared.
   const keep = function () {
     const given = new URLSearchParams();
     for (const [key, value] of new FormData(filters)) {
@@ -124,7 +124,7 @@
     const query = given.toString();
     try {
       window.history.replaceState(null, "", `${window.location.pathname}${query && "?"}${query}${window.location.hash}`);
-    } catch (error) { /* some browsers refuse that of pages on a disk: the choice lasts as long as the page */ }
+    } catch (error) { /* some browsers refuse this for pages opened from disk: the choice holds until the page closes */ }
     filter();
   };
   const first = root.dataset.view;
@@ -138,10 +138,10 @@
     filters.addEventListener("change", keep);
     filters.addEventListener("reset", () => window.setTimeout(keep));
     filters.addEventListener("submit", (event) => event.preventDefault());
-    window.addEventListener("pageshow", filter); // browsers put back what was chosen before
+    window.addEventListener("pageshow", filter); // browsers restore earlier choices
   }
 
-  // On paper nothing can be opened: open everything for as long as it prints.
+  // Opens all details while printing.
   let closed = [];
   window.addEventListener("beforeprint", function () {
     closed = Array.from(document.querySelectorAll("details:not([open])"));

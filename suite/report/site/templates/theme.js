@@ -1,4 +1,4 @@
-// Runs before anything is painted: scripts are on, and the theme is the reader's last choice.
+// Runs before the first paint: marks that scripts are enabled and applies the last chosen theme.
 (function () {
   "use strict";
   var root = document.documentElement;
@@ -6,5 +6,5 @@
   try {
     var chosen = window.localStorage.getItem("steppe-theme");
     if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
-  } catch (error) { /* private windows refuse storage: the system's theme stands */ }
+  } catch (error) { /* private windows refuse storage: the system theme applies */ }
 })();
