@@ -19,7 +19,7 @@ WORDS = 3
 
 REPORTED = {
     "Python 3.11 or newer is needed",  # bootstrap.py exits with it
-    "stopped; nothing is lost. To go on: ...",  # the end of `steppe run`
+    "stopped; nothing is lost. To resume: ...",  # the end of `steppe run`
     "its worker process was killed by ...; out of memory?",  # the message of a run's end
     "... left out: the same seed again under another set-up",  # a note below a leaderboard
     "... left out: the same run with other results, from another source",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from suite.store.folders import Store
+from tests.slurm.fake_queue import FakeQueue, play
 from tests.slurm.queue import cancel_all
 from tests.slurm.sweeps import SMALL, Sweep
 from tests.testbed import packages
@@ -96,3 +98,15 @@ def sweep(
     sweep = Sweep(on_cluster, tmp_path / "store", SMALL, capsys)
     sweep.hold(monkeypatch)
     return sweep
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
+    """A queue that is no more than a list, in the place of SLURM's commands."""
+    return play(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path)

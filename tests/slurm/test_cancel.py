@@ -12,22 +12,12 @@ import pytest
 from slurm import client
 from slurm.submission import submissions
 from suite.store.folders import Store
-from tests.slurm.fake_queue import FakeQueue, handed, play, runs
-from tests.suite.cli.conftest import QueueState, steppe
+from tests.slurm.fake_queue import FakeQueue, handed, runs
+from tests.suite.cli.conftest import Printed, steppe
 from tests.suite.fake_records import finish
 
 
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
-    return play(monkeypatch)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
-
-
-def cancel(store: Store, *what: str) -> QueueState:
+def cancel(store: Store, *what: str) -> Printed:
     return steppe("cancel", *what, "--store", store.root)
 
 

@@ -20,19 +20,9 @@ from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.watch import Watch
 from suite.store.folders import Store
-from tests.slurm.fake_queue import CONFIG, FakeQueue, handed, play, runs
-from tests.suite.cli.conftest import QueueState, steppe
+from tests.slurm.fake_queue import CONFIG, FakeQueue, handed, runs
+from tests.suite.cli.conftest import Printed, steppe
 from tests.suite.fake_records import begin, finish, make_run, make_spec
-
-
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
-    return play(monkeypatch)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
 
 
 @dataclass
@@ -73,7 +63,7 @@ def sent(queue: FakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     return Sent(queue)
 
 
-def retry(store: Store, *arguments: str) -> QueueState:
+def retry(store: Store, *arguments: str) -> Printed:
     return steppe("retry", *arguments, "--store", store.root)
 
 

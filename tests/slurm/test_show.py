@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from suite.status import scheduler
 from suite.store.folders import Store
-from tests.slurm.fake_queue import FakeQueue, handed, play, runs
+from tests.slurm.fake_queue import FakeQueue, handed, runs
 from tests.suite.cli.conftest import steppe
 from tests.suite.fake_records import finish, make_run
 
 (ONE,) = runs(0)
-
-
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
-    return play(monkeypatch)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
 
 
 def shown(store: Store) -> list[str]:

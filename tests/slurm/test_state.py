@@ -15,20 +15,10 @@ from slurm.submission import FOLDER, submissions
 from suite.errors import SteppeError
 from suite.status import scheduler
 from suite.store.folders import Store
-from tests.slurm.fake_queue import FakeQueue, handed, play, runs
+from tests.slurm.fake_queue import FakeQueue, handed, runs
 from tests.suite.fake_records import finish, make_spec
 
 ONE = make_spec(0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
-
-
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
-    return play(monkeypatch)
 
 
 @pytest.mark.parametrize(

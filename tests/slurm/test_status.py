@@ -18,19 +18,9 @@ from suite.status.watch import Watch
 from suite.store.attempt import Attempt
 from suite.store.folders import Store
 from suite.terminal.screen import Screen
-from tests.slurm.fake_queue import FakeQueue, handed, play, runs
+from tests.slurm.fake_queue import FakeQueue, handed, runs
 from tests.suite.cli.conftest import steppe
 from tests.suite.fake_records import begin, finish, make_record, make_run
-
-
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
-    return play(monkeypatch)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
 
 
 def states(store: Store) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.suite.runner import PLUGIN, tiny_specs
 
 
 @dataclass(frozen=True)
-class QueueState:
+class Printed:
     code: int
     out: str
     err: str
@@ -36,14 +36,14 @@ class QueueState:
         return json.loads(self.out)
 
 
-Cli = Callable[..., QueueState]
+Cli = Callable[..., Printed]
 
 
-def steppe(*arguments: str | Path) -> QueueState:
+def steppe(*arguments: str | Path) -> Printed:
     """Call the command line."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = main([str(argument) for argument in arguments])
-    return QueueState(code, out.getvalue(), err.getvalue())
+    return Printed(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

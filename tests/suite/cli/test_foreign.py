@@ -20,7 +20,7 @@ from suite.entries.registry import Registry
 from suite.entries.selection import Selection
 from suite.records import schema
 from suite.store.folders import RunFolder, Store
-from tests.suite.cli.conftest import QueueState, steppe
+from tests.suite.cli.conftest import Printed, steppe
 from tests.suite.runner import killed, make_run
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -62,9 +62,9 @@ class Made:
 
     task: Foreign
     root: Path
-    said: QueueState
+    said: Printed
 
-    def steppe(self, *arguments: str | Path, plugin: bool = True) -> QueueState:
+    def steppe(self, *arguments: str | Path, plugin: bool = True) -> Printed:
         answer = steppe(*arguments, "--store", self.root, *(("--plugin", self.task.plugin) if plugin else ()))
         assert answer.code == 0, answer.err
         return answer

@@ -15,7 +15,7 @@ from suite.cli import validate
 from suite.records.schema import to_line
 from suite.spec import EntryRef
 from suite.store.folders import Store
-from tests.suite.cli.conftest import Cli, QueueState
+from tests.suite.cli.conftest import Cli, Printed
 from tests.suite.cli.finished import stored, tiny_records
 from tests.suite.runner import PLUGIN
 
@@ -41,7 +41,7 @@ def rewritten(cli: Cli, store: Store, changes: dict[int, Change]) -> Path:
     return path
 
 
-def leaderboard(cli: Cli) -> QueueState:
+def leaderboard(cli: Cli) -> Printed:
     return cli("leaderboard", "--records", NAME, "--plugin", PLUGIN, "--view", "epochs", "-o", "board.md")
 
 
@@ -179,4 +179,4 @@ def test_an_empty_file_is_refused_by_both(cli: Cli) -> None:
 def test_without_a_file_there_is_nothing_to_validate(cli: Cli) -> None:
     answer = cli("validate")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "`steppe publish` writes them" in answer.err
+    assert "write them with `steppe publish`" in answer.err
