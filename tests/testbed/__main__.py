@@ -33,9 +33,9 @@ def parser() -> argparse.ArgumentParser:
     """Declare the arguments."""
     top = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="up|down|status")
-    up = commands.add_parser("up", help="bring up what does not run; prints the line that exports SLURM_CONF")
+    up = commands.add_parser("up", help="start missing daemons; prints the line that exports SLURM_CONF")
     down = commands.add_parser("down", help="stop every daemon")
-    status = commands.add_parser("status", help="say what runs; exit code 0 if all of it does, else 1")
+    status = commands.add_parser("status", help="print what runs; exit code 0 if everything does, else 1")
     for command in (up, down, status):
         command.add_argument(
             "--folder", type=Path, default=Path(".testbed"), help="where all of it lives [.testbed]"
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; exit code 2 with one line (and a log's end) if it cannot be done."""
+    """Run one command; on an error print one line (and the end of a log) and return exit code 2."""
     args = parser().parse_args(argv)
     try:
         testbed = Testbed(args.folder)

@@ -1,4 +1,4 @@
-"""A testbed as a whole: up, down, what it is doing, and the faults that tests strike it with."""
+"""A testbed: start, stop, status, and faults for tests."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SERVING = {"idle", "mixed", "allocated", "completing"}
 """States of a node that takes jobs. `sinfo` marks one that does not answer by `*`."""
 
 STOP_S = 10
-"""Seconds for a daemon to end when asked, before it is killed."""
+"""Seconds between SIGTERM and SIGKILL for a daemon."""
 
 SLURMD_STOP_S = 1
-"""The same for slurmd: it has nothing to save, and might try for 10 s to reach the slurmctld that is gone."""
+"""The same for slurmd, which has nothing to save and may try for 10 s to reach the stopped slurmctld."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What of a testbed runs: each daemon's process (None: it does not) and each node's state."""
+    """The process of each daemon (None if it does not run) and the state of each node."""
 
     folder: Path
     settings: Settings | None
@@ -51,25 +51,25 @@ class Status:
 
 
 class Testbed:
-    """The one-machine SLURM in a folder, whether it is up or not."""
+    """The one-machine SLURM in a folder, running or not."""
 
-    __test__ = False  # pytest looks for names that begin like this one
+    __test__ = False  # pytest would collect a class of this name
 
     def __init__(self, folder: Path) -> None:
         self.folder = checked_folder(folder)
 
     @property
     def slurm_conf(self) -> Path:
-        """The file that SLURM_CONF is to name."""
+        """Path for SLURM_CONF."""
         return self.folder / "slurm.conf"
 
     def environment(self) -> dict[str, str]:
-        """This process's variables, with SLURM_CONF naming the testbed and nothing of another SLURM job."""
+        """This process's variables with the testbed's SLURM_CONF and without those of a SLURM job."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
         return mine | {"SLURM_CONF": str(self.slurm_conf)}
 
     def ask(self, *command: str, timeout_s: float = 60) -> str:
-        """Run one of SLURM's commands here and return what it prints; SteppeError if it fails."""
+        """Run one of SLURM's commands on the testbed and return its output; SteppeError if it fails."""
         done = subprocess.run(
             [packages.program(command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
@@ -87,10 +87,10 @@ class Testbed:
     def up(
         self, chosen: Mapping[str, Any] | None = None, *, install: bool = False, timeout_s: float = 60
     ) -> Status:
-        """Bring up whatever does not run and wait until every node takes jobs; anything else is left alone.
+        """Start missing daemons and wait until every node takes jobs; running daemons are not touched.
 
-        `chosen` are fields of `Settings`; where they differ from last time's, all daemons are restarted.
-        Jobs that a kill, `down` or a reboot took away run again.
+        `chosen` holds fields of `Settings`; if they differ from the stored ones, all daemons are restarted.
+        Jobs that were killed, or lost by `down` or a reboot, run again.
         """
         if os.geteuid() != 0:
             raise SteppeError("the testbed's daemons run as root: give the command as root")
@@ -111,17 +111,17 @@ class Testbed:
         return self.status()
 
     def down(self, *, purge: bool = False) -> list[str]:
-        """Stop every daemon, kill what runs of the jobs and return the daemons' names.
+        """Stop every daemon, kill the processes of jobs and return the daemons' names.
 
-        The queue is kept: at the next `up` waiting jobs wait and running ones run again. `purge` removes
-        the folder, and the queue with it.
+        The queue is kept: at the next `up` pending jobs are pending and running jobs run again. `purge`
+        removes the folder with the queue.
         """
         marked = (self.folder / MARKER).exists()
         if purge and self.folder.exists() and not marked:
             raise SteppeError(f"{self.folder} has no {MARKER}, so it is no testbed and is not removed")
         if not marked and not processes.daemons(self.folder):
             return []
-        make_folder(self.folder)  # it may have been removed under running daemons
+        make_folder(self.folder)  # it may have been removed while daemons ran
         with self._lock():
             stopped = self._stop()
             if purge:
@@ -129,7 +129,7 @@ class Testbed:
         return stopped
 
     def status(self) -> Status:
-        """Say what runs."""
+        """Return the states of daemons and nodes."""
         settings = load(self.folder)
         if settings is None:
             return Status(self.folder, None, {}, {})
@@ -140,7 +140,7 @@ class Testbed:
         return Status(self.folder, settings, {name: found.get(name) for name in names}, nodes)
 
     def kill(self, daemon: str, *, with_jobs: bool = False) -> None:
-        """Send SIGKILL to a daemon of `status().daemons`; `with_jobs` to all of a slurmd's jobs, too."""
+        """Send SIGKILL to a daemon of `status().daemons`; with `with_jobs` also to a slurmd's jobs."""
         struck = {
             each.pid for each in processes.daemons(self.folder) if each.log == daemon and _is_main(each)
         }
@@ -158,7 +158,7 @@ class Testbed:
             yield
 
     def _configure(self, settings: Settings) -> None:
-        """Write what is not yet as it must be; daemons that run on other files are stopped before."""
+        """Write the configuration; stop the daemons first if it changed."""
         texts = configuration.texts(self.folder, settings)
         if any(_content(self.folder / name) != text for name, text in texts.items()):
             self._stop()
@@ -181,12 +181,12 @@ class Testbed:
                 (self.folder / name).chmod(0o600 if name == "slurmdbd.conf" else 0o644)
 
     def _give_up_lost_jobs(self, slurmds: list[str]) -> None:
-        """Declare nodes down that lost their jobs with their slurmd, which requeues these at once.
+        """Set nodes without slurmstepd processes to down, so that slurmctld requeues their jobs at once.
 
-        A slurmd that comes back soon does not tell: slurmctld would believe for minutes that they run.
+        A restarted slurmd does not report lost jobs: slurmctld would list them as running for minutes.
         """
-        sheltered = {each.log for each in processes.daemons(self.folder) if each.command == "slurmstepd"}
-        names = ",".join(name.removeprefix("slurmd-") for name in slurmds if name not in sheltered)
+        alive = {each.log for each in processes.daemons(self.folder) if each.command == "slurmstepd"}
+        names = ",".join(name.removeprefix("slurmd-") for name in slurmds if name not in alive)
         if names and self.ask("squeue", "--noheader", "--states=R,S", f"--nodelist={names}", "--format=%i"):
             self.ask("scontrol", "update", f"nodename={names}", "state=down", "reason=lost its jobs")
 
@@ -221,7 +221,7 @@ class Testbed:
         return dict(line.split(maxsplit=1) for line in text.splitlines())
 
     def _stop(self) -> list[str]:
-        """Stop all: slurmctld first, so that it does not see the rest go."""
+        """Stop all daemons, slurmctld first, so that it does not record the others as failed."""
         found = processes.daemons(self.folder)
 
         def end(patience_s: float, *kinds: str) -> None:

@@ -1,4 +1,4 @@
-"""The configuration files of a testbed, as texts. Written for SLURM 22.05 and newer."""
+"""Texts of a testbed's configuration files, for SLURM 22.05 and newer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from tests.testbed.settings import Settings
 
 CREDENTIAL_S = 5
-"""A requeued job waits as long as a credential lives: SLURM's 120 s would make each requeue cost 121 s.
+"""Lifetime of a credential. A requeued job waits this long: SLURM's 120 s would make each requeue cost 121 s.
 
-Less than 5 is refused, and then 120 s hold again.
+SLURM refuses less than 5 and then uses 120 s.
 """
 
 DATABASE = "slurm_acct_db"
 
 
 def texts(folder: Path, settings: Settings) -> dict[str, str]:
-    """Every configuration file by its path in the folder."""
+    """Return the text of every configuration file by its path in the folder."""
     files = {"slurm.conf": _slurm(folder, settings), "gres.conf": _gres(folder, settings)}
     if settings.accounting:
         files |= {
@@ -29,7 +29,7 @@ def texts(folder: Path, settings: Settings) -> dict[str, str]:
 
 
 def devices(folder: Path, settings: Settings) -> list[Path]:
-    """What stands for GPUs, links to /dev/null: SLURM wants a device under a name of its own for each."""
+    """Paths of the simulated GPUs, links to /dev/null: SLURM requires a device file for each GPU."""
     return [folder / "dev" / f"nvidia{i}" for i in range(settings.gpus)]
 
 

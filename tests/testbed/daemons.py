@@ -1,4 +1,4 @@
-"""Starting the daemons of a testbed, in their order, each waited for until it serves."""
+"""Starts the daemons of a testbed in order, and waits until each serves."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.testbed.packages import PATH, program
 from tests.testbed.settings import Settings
 
 START_S = 30
-"""Seconds for a daemon to serve once started; each needs less than 3 on a quiet machine."""
+"""Seconds for a started daemon to serve; each needs less than 3 on an idle machine."""
 
 GONE_S = 2
-"""Seconds without its process before a daemon counts as ended: its log, by which it is known, opens late."""
+"""Seconds without a process before a daemon counts as ended, as the log that identifies it opens late."""
 
 SYSTEM_TABLES = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
 SQL = Path("/usr/share/mysql")
@@ -29,28 +29,28 @@ SQL = Path("/usr/share/mysql")
 
 @dataclass(frozen=True)
 class Daemon:
-    """One daemon: how it is started and how one sees that it serves. Its log is log/<name>.log."""
+    """One daemon: its command and the test of whether it serves. Its log is log/<name>.log."""
 
     name: str
     command: tuple[str, ...]
     serves: Callable[[], bool]
     forks: bool = True
-    """Whether it puts itself into the background."""
+    """Whether it daemonises itself."""
 
     @property
     def kind(self) -> str:
-        """The name of its process."""
+        """Name of its process."""
         return self.name.partition("-")[0]
 
 
 def plan(folder: Path, settings: Settings) -> list[list[Daemon]]:
-    """All daemons of the testbed: those of a list start together, once those before them serve."""
+    """Return all daemons in groups: a group starts together, after the previous group serves."""
     socket = folder / "munge" / "munge.sock"
     munged = Daemon(
         "munged",
         (
             program("munged"),
-            "--force",  # the folder may be a user's, and munged wants root's
+            "--force",  # the folder may belong to a user, and munged requires root
             f"--socket={socket}",
             f"--key-file={folder}/munge/munge.key",
             f"--seed-file={folder}/munge/munge.seed",
@@ -83,7 +83,7 @@ def _on_port(name: str, settings: Settings, *command: str) -> Daemon:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables that every program of the testbed runs with: few, and none of the caller's."""
+    """Return the environment of the testbed's programs, without the caller's variables."""
     return {
         "PATH": PATH,
         "HOME": "/root",
@@ -94,13 +94,13 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def idle(folder: Path, group: list[Daemon]) -> list[Daemon]:
-    """Those of the group that do not run."""
+    """Return the daemons of the group that do not run."""
     running = {(process.log, process.command) for process in processes.daemons(folder)}
     return [daemon for daemon in group if (daemon.name, daemon.kind) not in running]
 
 
 def start(folder: Path, settings: Settings, group: list[Daemon]) -> None:
-    """Start those of the group that do not run, and wait until they serve."""
+    """Start the daemons of the group that do not run, and wait until they serve."""
     wanted = idle(folder, group)
     for daemon in wanted:
         _launch(folder, daemon, settings)
@@ -151,7 +151,7 @@ def _wait(folder: Path, daemon: Daemon) -> None:
 
 
 def failure(folder: Path, name: str, what: str) -> SteppeError:
-    """The error that says what a daemon did, followed by the last lines of its log."""
+    """Return an error about a daemon, followed by the last lines of its log."""
     lines = []
     for log in (folder / "log" / f"{name}.out", folder / "log" / f"{name}.log"):
         if log.exists():
@@ -170,7 +170,7 @@ def make_key(path: Path) -> None:
 
 
 def make_database(folder: Path) -> None:
-    """Make MariaDB's own tables, once: under another name first, as half of them are of no use."""
+    """Create MariaDB's system tables once, in a temporary folder first, as partial tables are useless."""
     data, growing = folder / "mariadb" / "data", folder / "mariadb" / "growing"
     if data.exists():
         return

@@ -1,4 +1,4 @@
-"""Debian's packages that a testbed needs: which are missing, and installing them when told to."""
+"""Debian's packages for a testbed: lists the missing ones and installs them on request."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from suite.errors import SteppeError
 
 PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-"""Where the daemons are looked for: a user's own PATH often lacks the folders for the administrator."""
+"""Search path for the daemons: a user's PATH often lacks the sbin folders."""
 
 CORE = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sinfo": "slurm-client"}
 ACCOUNTING = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server-core"}
-"""From a program that shows a package to be there, to the package."""
+"""Packages by a program that each of them contains."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 NO_SERVICES = "#!/bin/sh\n# Made by Steppe's testbed while it installs packages; to be removed.\nexit 101\n"
 
 
 def program(name: str) -> str:
-    """Whole path of a program of these packages."""
+    """Return the absolute path of a program of these packages."""
     found = shutil.which(name, path=PATH)
     if found is None:
         raise SteppeError(f"no {name} in {PATH}")
@@ -31,18 +31,18 @@ def program(name: str) -> str:
 
 
 def missing(*, accounting: bool) -> list[str]:
-    """Packages to install before a testbed can come up."""
+    """Return the packages that are missing."""
     wanted = CORE | (ACCOUNTING if accounting else {})
     return [package for name, package in wanted.items() if shutil.which(name, path=PATH) is None]
 
 
 def install_command(names: list[str]) -> str:
-    """The command that installs the packages."""
+    """Return the command that installs the packages."""
     return f"apt-get update && apt-get install -y --no-install-recommends {' '.join(names)}"
 
 
 def require(*, accounting: bool, install: bool) -> None:
-    """Install what is missing if `install` says so, else raise the error that names it and the command."""
+    """Install missing packages if `install` is set, else raise SteppeError with the command to do so."""
     names = missing(accounting=accounting)
     if not names:
         return
@@ -63,7 +63,7 @@ def require(*, accounting: bool, install: bool) -> None:
 
 @contextlib.contextmanager
 def _no_services() -> Iterator[None]:
-    """Keep the packages from starting the system's own daemons."""
+    """Prevent the packages from starting the system's daemons."""
     ours = not POLICY.exists() or POLICY.read_text(errors="replace") == NO_SERVICES
     if ours:
         POLICY.write_text(NO_SERVICES)

@@ -1,4 +1,4 @@
-"""Which processes belong to a testbed, read from /proc: no stale pid file can lead astray."""
+"""Finds the processes of a testbed in /proc, which unlike pid files cannot be stale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 PROC = Path("/proc")
 DAEMONS = {"munged", "mariadbd", "slurmdbd", "slurmctld", "slurmscriptd", "slurmd", "slurmstepd"}
 KILL_S = 10
-"""Seconds that a process may take to be gone once killed."""
+"""Seconds for a killed process to end."""
 
 LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp."""
@@ -21,7 +21,7 @@ LISTEN = "0A"
 
 @dataclass(frozen=True)
 class Process:
-    """One daemon's process: `log` is the stem of the log that it holds open, `n1`'s slurmd has slurmd-n1."""
+    """A daemon's process; `log` is the stem of its open log, for example slurmd-n1."""
 
     pid: int
     command: str
@@ -46,13 +46,13 @@ def _stat(pid: int) -> tuple[str, str, int] | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not, it only waits for its parent to look."""
+    """Whether the process runs; a zombie does not."""
     stat = _stat(pid)
     return stat is not None and stat[1] not in "ZX"
 
 
 def daemons(folder: Path) -> list[Process]:
-    """Every daemon of the testbed in `folder`, the shepherds of its jobs (slurmstepd) included."""
+    """Return every daemon of the testbed in `folder`, including the slurmstepd processes of jobs."""
     found = []
     for pid in _pids():
         stat = _stat(pid)
@@ -64,7 +64,7 @@ def daemons(folder: Path) -> list[Process]:
 
 
 def _log(pid: int, command: str, folder: Path) -> str:
-    """Stem of the log that a daemon of the testbed has or, at its start, will have; empty for others."""
+    """Return the stem of the log of a testbed's daemon, also before it is open; empty for other processes."""
     logs = f"{folder}/log/"
     for target in _open_files(pid):
         if target.startswith(logs):
@@ -76,7 +76,7 @@ def _log(pid: int, command: str, folder: Path) -> str:
 
 
 def _words(pid: int, name: str) -> list[str]:
-    """The variables (`environ`) or arguments (`cmdline`) that a process was started with."""
+    """Return the initial variables (`environ`) or arguments (`cmdline`) of a process."""
     try:
         return (PROC / str(pid) / name).read_text(errors="replace").split("\0")
     except OSError:
@@ -92,7 +92,7 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def below(roots: set[int]) -> set[int]:
-    """These processes and all that they started, and those started in turn."""
+    """Return these processes and all their descendants."""
     parents = {pid: stat[2] for pid in _pids() if (stat := _stat(pid)) and stat[1] not in "ZX"}
     found, generation = set(roots), set(roots)
     while generation:
@@ -102,7 +102,7 @@ def below(roots: set[int]) -> set[int]:
 
 
 def jobs(folder: Path, node: str = "") -> set[int]:
-    """Every process of the jobs (of a node's): shepherds, what they started, what left them with its mark."""
+    """Return the processes of all jobs (of a node): slurmstepd, descendants, and detached ones."""
     shepherds = [each for each in daemons(folder) if each.command == "slurmstepd"]
     found = below({each.pid for each in shepherds if not node or each.log == f"slurmd-{node}"})
     marks = {f"SLURM_CONF={folder}/slurm.conf"} | ({f"SLURMD_NODENAME={node}"} if node else set())
@@ -114,7 +114,7 @@ def jobs(folder: Path, node: str = "") -> set[int]:
 
 
 def kill_jobs(folder: Path, node: str = "") -> None:
-    """Kill them all, those too that are started meanwhile; shepherds first, lest they report a failure."""
+    """Kill all processes of jobs, including new ones; slurmstepd first, so that it reports no failure."""
     while found := jobs(folder, node):
         shepherds = found & {each.pid for each in daemons(folder)}
         for together in (shepherds, found - shepherds):
@@ -123,14 +123,14 @@ def kill_jobs(folder: Path, node: str = "") -> None:
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal to each; those that are gone do not matter."""
+    """Send a signal to each process that still exists."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def wait_gone(pids: Iterable[int], timeout_s: float) -> set[int]:
-    """Wait until none runs any more; return those that still do after the time."""
+    """Wait until none runs; return those that still run after the timeout."""
     left = set(pids)
     end = time.monotonic() + timeout_s
     while left := {pid for pid in left if alive(pid)}:
@@ -141,7 +141,7 @@ def wait_gone(pids: Iterable[int], timeout_s: float) -> set[int]:
 
 
 def end(pids: Iterable[int], patience_s: float) -> None:
-    """Ask them to end, and kill those that have not after `patience_s`."""
+    """Send SIGTERM, and SIGKILL to those that still run after `patience_s`."""
     wanted = set(pids)
     signal_all(wanted, signal.SIGTERM)
     left = wait_gone(wanted, patience_s)
@@ -150,7 +150,7 @@ def end(pids: Iterable[int], patience_s: float) -> None:
 
 
 def listening() -> set[int]:
-    """Every TCP port that some process of this machine listens on."""
+    """Return every TCP port on which a process of this machine listens."""
     ports = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a testbed is made of: sizes, times and ports, and the folder that holds all of it."""
+"""Settings of a testbed: sizes, times, ports and its folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from suite.errors import SteppeError
 from suite.files import read_json, write_whole
 
 MARKER = "testbed.json"
-"""The file that makes a folder a testbed; without it nothing is removed and no strange folder is used."""
+"""The file that marks a folder as a testbed; without it the folder is neither removed nor used."""
 
 FIRST_PORTS = range(20_000, 32_000, 100)
-"""Blocks of ports to choose from, all below those that the kernel hands to clients (32768 and up)."""
+"""First ports of the blocks to choose from, all below the kernel's ephemeral ports (32768 and up)."""
 
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "base_port": (1024, 65_000),
@@ -35,12 +35,12 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
 }
 
 MAX_FOLDER = 70
-"""Characters: what a UNIX socket's 107 leave beside `/spool/n64/n64_1234567.4294967291`."""
+"""Maximum characters of the folder: a UNIX socket's 107 minus `/spool/n64/n64_1234567.4294967291`."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of a testbed. Memory is in MB and a node's; times are in seconds; `gpus` is a node's number."""
+    """Sizes of a testbed. `memory` (MB), `cpus` and `gpus` are per node; times are in seconds."""
 
     base_port: int
     first_job_id: int
@@ -64,12 +64,12 @@ class Settings:
 
     @property
     def node_names(self) -> list[str]:
-        """The nodes' names: n1, n2, ..."""
+        """Names of the nodes: n1, n2, ..."""
         return [f"n{i}" for i in range(1, self.nodes + 1)]
 
     @property
     def ports(self) -> dict[str, int]:
-        """The port of each daemon that listens on one."""
+        """Port of each listening daemon."""
         ports = {"slurmctld": self.base_port}
         if self.accounting:
             ports["slurmdbd"] = self.base_port + 1
@@ -77,7 +77,7 @@ class Settings:
 
 
 def checked_folder(folder: Path) -> Path:
-    """Return the folder's whole path, or say why no testbed can be in it."""
+    """Return the absolute path of the folder; SteppeError if it cannot hold a testbed."""
     folder = folder.resolve()
     text = str(folder)
     if not re.fullmatch(r"[A-Za-z0-9._/+-]+", text):
@@ -93,7 +93,7 @@ def checked_folder(folder: Path) -> Path:
 
 
 def load(folder: Path) -> Settings | None:
-    """Read the settings of the testbed in `folder`; None where there is none."""
+    """Read the settings of the testbed in `folder`; None if there is no testbed."""
     path = folder / MARKER
     hint = "give `python -m tests.testbed down`, remove the folder and start anew"
     try:
@@ -114,7 +114,7 @@ def save(folder: Path, settings: Settings) -> None:
 
 
 def refuse_strange(folder: Path) -> None:
-    """Refuse a folder that holds other things than a testbed."""
+    """Raise SteppeError if the folder contains anything but a testbed."""
     if not folder.is_dir() or (folder / MARKER).exists():
         return
     half_made = re.compile(rf"lock|\.{re.escape(MARKER)}\..*")
@@ -123,10 +123,10 @@ def refuse_strange(folder: Path) -> None:
 
 
 def settle(folder: Path, chosen: Mapping[str, Any], taken: set[int]) -> Settings:
-    """Settings for `up`: those chosen now, else those of last time, else the defaults; not yet stored.
+    """Return the settings for `up`: the chosen ones, else the stored ones, else defaults; stores nothing.
 
-    `taken` are the ports that are listened on at present. A new testbed gets the first free block from a
-    place that its path determines, and job ids from a random number on, so that no two testbeds share them.
+    `taken` holds the ports in use. A new testbed gets the first free block after a start that its path
+    determines, and random first job ids, so that no two testbeds share them.
     """
     stored = load(folder)
     if stored is not None:
