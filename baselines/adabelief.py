@@ -1,4 +1,4 @@
-"""AdaBelief (Zhuang et al., arXiv 2010.07468, Algorithm 2): Adam divided by the surprise in the gradient.
+"""AdaBelief (Zhuang et al., arXiv 2010.07468, Algorithm 2): Adam with (g - m)^2 in place of g^2.
 
 At step t, counted from 1, with gradient g:
 
@@ -7,19 +7,19 @@ At step t, counted from 1, with gradient g:
     s = beta2 s + (1 - beta2) (g - m)^2 + eps   the new m; eps is accumulated into the state
     w = w - lr / (1 - beta1^t) * m / (sqrt(s / (1 - beta2^t)) + eps)
 
-As eps adds up in s, sqrt(s / (1 - beta2^t)) is at least sqrt(eps / (1 - beta2)) = 3.2e-3 at eps = 1e-8:
-it is no small number but a cap on the step. amsgrad divides by the largest s so far. `rectify` is RAdam's
-rule (arXiv 1908.03265) as the released code has it, with N_inf = 2 / (1 - beta2) - 1 and N = N_inf - 2 t
-beta2^t / (1 - beta2^t):
+Because eps accumulates in s, sqrt(s / (1 - beta2^t)) is at least sqrt(eps / (1 - beta2)) = 3.2e-3 at
+eps = 1e-8: eps limits the step, it does not only prevent a division by zero. amsgrad divides by the largest s
+so far. `rectify` is RAdam's rule (arXiv 1908.03265) as in the released code, with N_inf = 2 / (1 - beta2) - 1
+and N = N_inf - 2 t beta2^t / (1 - beta2^t):
 
     N >= 5:  w = w - lr r / (1 - beta1^t) * m / (sqrt(s) + eps),
              r^2 = (1 - beta2^t) (N - 4) (N - 2) N_inf / ((N_inf - 4) (N_inf - 2) N)      (amsgrad is ignored)
     else:    w = w - lr / (1 - beta1^t) * m if `degenerated_to_sgd`, no update otherwise
 
-Where code and paper disagree: the released defaults changed silently between the lines 0.0.5 (eps 1e-8,
-coupled, no rectification) and 0.1 to 0.2 (eps 1e-16, decoupled, rectified). The paper's experiments are
-of the first line, its CIFAR row with weight decay 5e-4 is the default here (`preset=cifar`);
-rectification and amsgrad were not used for them.
+Where code and paper disagree: the released defaults changed silently between version 0.0.5 (eps 1e-8,
+coupled, no rectification) and versions 0.1 to 0.2 (eps 1e-16, decoupled, rectified). The paper's experiments
+use the former, without rectification and amsgrad; their CIFAR setting with weight decay 5e-4 is the default
+here (`preset=cifar`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from suite.spec import BuildContext, OptimizerSpec, Param
 
 
 class AdaBelief(Optimizer):
-    """AdaBelief, 1 gradient a step; also serves as the base of another optimizer.
+    """AdaBelief, 1 gradient per step; it can also be the base of another optimizer.
 
-    The update uses `.grad` as its scratch memory and drops it afterwards.
+    The update uses `.grad` as scratch memory and sets it to None afterwards.
 
     Args:
         params: parameters or groups of them.
@@ -59,7 +59,7 @@ class AdaBelief(Optimizer):
         rectify: RAdam's rectification.
         degenerated_to_sgd: step along m while the variance of the step is undefined.
         amsgrad: divide by the largest s so far.
-        clip: largest norm, over all parameters, of the gradient; 0: any.
+        clip: maximum norm of the gradient over all parameters; 0: no clipping.
 
     """
 
@@ -93,7 +93,7 @@ class AdaBelief(Optimizer):
         self.clip = clip
 
     def step(self, closure: Objective | None = None) -> Tensor | None:  # type: ignore[override]
-        """Take one step at the gradient of `closure`, an objective; None: at the gradients that are there.
+        """Take one step with the gradient of `closure`, an objective; None: with the present gradients.
 
         Returns:
             The batch's loss at the weights before the step, a detached 0-dim tensor; None without a closure.
@@ -110,7 +110,7 @@ class AdaBelief(Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     by_step[self._advance(p, group["amsgrad"])].append(p)
-            for t, params in by_step.items():  # one entry, unless some parameters lacked gradients before
+            for t, params in by_step.items():  # one item, unless some parameters had no gradient before
                 self._update(group, params, t)
         return loss
 
@@ -167,7 +167,7 @@ def _update_tensors(
 
     step_size = lr / (1.0 - beta1**t)
     if not group["rectify"]:
-        # m / (sqrt(s) / c + eps) = c m / (sqrt(s) + c eps): one pass over the memory less
+        # m / (sqrt(s) / c + eps) = c m / (sqrt(s) + c eps) saves one pass over the memory.
         c = math.sqrt(1.0 - beta2**t)
         _step(w, m, s if largest is None else largest, eps * c, step_size * c, scratch=g)
     elif (r := rectification(beta2, t)) is not None:
@@ -187,11 +187,11 @@ def _step(
 
 
 BLOCK = 1 << 16
-"""Elements that go through all operations together on a CPU, so that they stay in its cache."""
+"""Number of elements that pass through all operations together on a CPU, so that they stay in its cache."""
 
 
 def _in_cache(lists: Sequence[Sequence[Tensor]]) -> Iterator[list[list[Tensor]]]:
-    """Cut corresponding tensors into batches of about BLOCK elements, large tensors into pieces."""
+    """Yield batches of corresponding tensors with about BLOCK elements; large tensors are split."""
     batch: list[list[Tensor]] = [[] for _ in lists]
     n = 0
     for tensors in zip(*lists, strict=True):
@@ -209,12 +209,16 @@ def _pieces(tensors: tuple[Tensor, ...]) -> Iterable[tuple[Tensor, ...]]:
     first = tensors[0]
     dense = first.is_contiguous() or first.is_contiguous(memory_format=torch.channels_last)
     if first.numel() <= BLOCK or not dense or any(t.stride() != first.stride() for t in tensors):
-        return [tensors]  # in another memory order the operations still match elements by their index
+        return [tensors]  # in unequal memory orders, whole tensors still match elements by index
     return zip(*(torch.split(t.as_strided((t.numel(),), (1,)), BLOCK) for t in tensors), strict=True)
 
 
 def rectification(beta2: float, t: int) -> float | None:
-    """Return RAdam's factor r at step t, counted from 1, or None while N < 5 and it is undefined."""
+    """Return RAdam's factor r at step t, counted from 1, or None while N < 5, where it is undefined.
+
+    >>> rectification(0.999, 5), round(rectification(0.999, 6), 6), round(rectification(0.999, 10_000), 2)
+    (None, 0.001998, 1.0)
+    """
     n_inf = 2.0 / (1.0 - beta2) - 1.0
     rest = beta2**t
     n = n_inf - 2.0 * t * rest / (1.0 - rest)

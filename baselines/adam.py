@@ -7,7 +7,8 @@ At step t, counted from 1, with gradient g:
     m = beta1 m + (1 - beta1) g,     v = beta2 v + (1 - beta2) g^2
     w = w - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)
 
-These are torch.optim.Adam and AdamW; unlike the paper's eta_t, the learning rate also scales AdamW's decay.
+These are torch.optim.Adam and AdamW. There the learning rate also scales AdamW's decay; the paper scales it
+by the schedule multiplier eta_t alone.
 """
 
 from __future__ import annotations

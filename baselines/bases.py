@@ -65,7 +65,7 @@ BASE_PARAMS: dict[str, Param] = {
     "amsgrad": AMSGRAD,
     **SHARED,
 }
-"""What an entry that wraps a base declares for it; those of the other bases have no effect."""
+"""Parameters that an entry declares for its base optimizer; those of other bases have no effect."""
 
 
 def make_base(params: Parameters, hyper: Mapping[str, Any]) -> Optimizer:

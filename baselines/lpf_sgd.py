@@ -1,4 +1,4 @@
-"""LPF-SGD, SGD on the loss under a low-pass filter (Bisla, Wang and Choromanska, arXiv 2201.08025).
+"""LPF-SGD: SGD on the loss under a low-pass filter (Bisla, Wang and Choromanska, arXiv 2201.08025).
 
 It minimises (L * K)(w) = E L(w + n), n ~ K Gaussian. One step t splits the mini-batch into M parts B_j and
 draws fresh noise for each (released code, `lpf_train.py`):
@@ -6,16 +6,16 @@ draws fresh noise for each (released code, `lpf_train.py`):
     n_j ~ N(0, (gamma_t s(w))^2),   G = sum_j |B_j| / |B| grad L(w + n_j; B_j),   w = B(w, G)
     gamma_t = gamma_0 (1 + (alpha - 1) (1 - cos(pi t / T)) / 2)      released `CosineInc`; alpha 1: constant
 
-Momentum and weight decay act at the clean w. Each example is met once: 1 gradient a step for any M.
-The scale s(w) is an explicit choice, see `suite.params.FlatParams.scales`: `filter` is the released code,
-`tensor` is what the runs behind the paper's ResNet tables used (8 to 23 times more noise at equal gamma).
+Momentum and weight decay act at the clean w. Each example is used once: 1 gradient per step for any M.
+The scale s(w) is an explicit choice, see `suite.params.FlatParams.scales`: `filter` is that of the released
+code, `tensor` that of the runs behind the paper's ResNet tables (8 to 23 times more noise at equal gamma).
 
 Where code and paper disagree: gamma multiplies the standard deviation, while the paper's supplement
-writes the covariance gamma diag(||w||); alpha gamma_0 is the last value. Where this departs from the
+writes the covariance gamma diag(||w||); alpha gamma_0 is the last value. Where this file departs from the
 code: weights are not restored by subtraction; parts are weighted by their size, which the code does not
-do for a short last batch; leftover parts of an epoch are not carried into the next. Running statistics of
-BatchNorm take up every part at its noisy weights, as in the code: with M = 8 and 128 examples that is
-BatchNorm over 16.
+do for a short last batch; leftover parts of an epoch are not carried into the next. Every part updates the
+running statistics of BatchNorm at its noisy weights, as in the code: with M = 8 and 128 examples, BatchNorm
+normalises over 16.
 """
 
 from __future__ import annotations
@@ -39,21 +39,25 @@ from suite.spec import BuildContext, OptimizerSpec, Param
 
 
 def gamma_at(step: int, gamma: float, alpha: float, total_steps: int) -> float:
-    """Return gamma_t of the released CosineInc at `step`, 0-based: gamma at 0, alpha gamma at T."""
+    """Return gamma_t of the released CosineInc at `step`, 0-based: gamma at 0, alpha gamma at T.
+
+    >>> [round(gamma_at(step, gamma=0.1, alpha=3.0, total_steps=4), 6) for step in (0, 2, 4)]
+    [0.1, 0.2, 0.3]
+    """
     return gamma * (1.0 + (alpha - 1.0) * (1.0 - math.cos(math.pi * step / total_steps)) / 2.0)
 
 
 class LPFSGD(Wrapper):
-    """SGD, or another base, on the Gaussian-smoothed loss; 1 gradient a step.
+    """SGD, or another base, on the Gaussian-smoothed loss; 1 gradient per step.
 
     Args:
         base: a constructed torch optimizer.
         gamma: noise scale gamma_0, in units of `scale`.
-        parts: number M of parts of the mini-batch, each under noise of its own.
-        scale: what gamma multiplies: `filter`, `tensor`, `element` or `absolute`.
+        parts: number M of parts of the mini-batch, each with its own noise.
+        scale: unit of gamma: `filter`, `tensor`, `element` or `absolute`.
         alpha: gamma grows to alpha gamma_0 over `total_steps`.
-        total_steps: the length T of the schedule; needed where alpha is not 1.
-        noise: where the standard normals come from; the draw is a function of (step, part).
+        total_steps: the length T of the schedule; required if alpha is not 1.
+        noise: source of the standard normals; a draw is a function of (step, part).
 
     """
 
@@ -79,7 +83,7 @@ class LPFSGD(Wrapper):
 
     def evaluate(self, objective: Objective) -> Tensor:
         """Leave the gradient averaged over noisy parts; return the sum of their shares of the loss."""
-        # The weights stay clean all step: one norm a filter, spread over a buffer, serves every part.
+        # The clean weights do not change within the step, so one computation of scales serves every part.
         torch._foreach_copy_(self._scale_views, self.flat.scales(self.scale))
         gamma = gamma_at(self.n_steps, self.gamma, self.alpha, self.total_steps)
         total: Tensor | None = None

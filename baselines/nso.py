@@ -10,13 +10,13 @@ pairs). sigma is an absolute standard deviation for every coordinate. Weight dec
 
 Options of the released code (`nsm.py`, class NSM):
 
-    clean_pass: one more gradient, at w, before the others. BatchNorm's running statistics are then its
-        alone, and it enters with lambda: G = lambda grad L(w) + (1 - lambda) (the above). The code makes it
-        even at lambda = 0 (argparse default 0.5, the scripts pass 0): 2k + 1 gradients, not the paper's 2k.
+    clean_pass: one more gradient, at w, before the others. It alone then updates BatchNorm's running
+        statistics, and its weight is lambda: G = lambda grad L(w) + (1 - lambda) (the above). The code runs
+        it also at lambda = 0 (argparse default 0.5, scripts pass 0): 2k + 1 gradients, not the paper's 2k.
     two_point = false: +U only, 1/k sum_j grad L(w + U_j), the "noise injection" baseline, k gradients.
 
-Without the clean pass the first evaluation, at w + U_1, updates the running statistics, once a step like
-every other method; -U_1 sees the same mini-batch and would only repeat it.
+Without the clean pass the first evaluation, at w + U_1, updates the running statistics, once per step as in
+every other method; -U_1 uses the same mini-batch and would only repeat the update.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from suite.spec import BuildContext, OptimizerSpec, Param
 
 
 class NSO(Wrapper):
-    """Noise stability optimization around a base optimizer; 2k gradients a step.
+    """Noise stability optimization around a base optimizer; 2k gradients per step.
 
     Args:
         base: a constructed torch optimizer.
         sigma: standard deviation of the noise, the same for every coordinate.
-        k: number of perturbations, of pairs if `two_point`.
+        k: number of perturbations, or of pairs if `two_point`.
         two_point: evaluate at -U as well as at +U.
-        clean_pass: evaluate at w first; running statistics are then its alone.
-        lam: weight lambda in [0, 1) of the gradient at w; above 0 it makes the clean pass.
-        noise: where the standard normals come from; the draw is a function of (step, pair).
+        clean_pass: evaluate at w first; only this evaluation then updates running statistics.
+        lam: weight lambda in [0, 1) of the gradient at w; above 0 it enables the clean pass.
+        noise: source of the standard normals; a draw is a function of (step, pair).
 
     """
 
@@ -74,7 +74,7 @@ class NSO(Wrapper):
         n = self.k * (2 if self.two_point else 1)
         weight = (1.0 - self.lam) / n
         clean = objective() if self.clean_pass else None
-        if self.lam > 0.0:  # gradients add up unweighted; the one scaling at the end serves them all
+        if self.lam > 0.0:  # the scaling by `weight` at the end applies to the clean gradient too
             torch._foreach_mul_(self._gradients(), self.lam / weight)
         elif self.clean_pass:
             self._drop_gradients()
@@ -86,7 +86,7 @@ class NSO(Wrapper):
     def _pair(self, objective: Objective, j: int) -> Iterator[Tensor]:
         """Add the gradients at v = w + U_j and, if two-point, at w - U_j, in one buffer.
 
-        The second is w + (w - v), the mirror image of the first as it was rounded.
+        The second point is w + (w - v), the mirror image of the first after its rounding.
         """
         theta, v = self.flat.theta, self._perturbed
         self.noise.fill_(v, self.n_steps, j)

@@ -7,15 +7,15 @@ One step, with mini-batch loss L and base optimizer B (Algorithm 1, eq. 2 with p
     G   = grad L(w + eps)                                    same mini-batch
     w   = B(w, G)                                            momentum and weight decay at the clean w
 
-Where several ranks share a mini-batch, g is the gradient of all of it (`ascent=global`), or each rank climbs
-by the gradient of its own slice and G is the mean of theirs (`ascent=rank`): the m-SAM of the paper's
-section 4.1, with m the slice of a rank. On one rank the two are the same.
+If several ranks share a mini-batch, g is the gradient of the whole mini-batch (`ascent=global`), or each rank
+ascends along the gradient of its own slice and G is the mean over ranks (`ascent=rank`): the m-SAM of the
+paper's section 4.1, with m the size of a rank's slice. On one rank the two are equal.
 
 Adaptive: eps = rho w^2 g / (|| |w| g ||_2 + 1e-12), elementwise.
 
-This is davda54/sam, the port that most PyTorch work uses, LPF-SGD's and NSO's baselines included. Where
+This is davda54/sam, the port that most PyTorch work uses, including LPF-SGD's and NSO's baselines. Where
 it departs from the papers: its ASAM has no `|w| + eta` and adapts biases and BatchNorm parameters as
-well, so that its rho = 2.0 stands where the ASAM paper's is 0.5. Its example freezes BatchNorm's running
+well; its rho = 2.0 corresponds to 0.5 in the ASAM paper. Its example freezes BatchNorm's running
 statistics in the second pass (`frozen_stats`, the default here); no rule for them was found in the SAM
 paper, and LPF-SGD's SAM baseline updates them in both passes.
 """
@@ -38,14 +38,14 @@ from suite.spec import BuildContext, OptimizerSpec, Param
 
 
 class SAM(Wrapper):
-    """Sharpness-aware minimization around a base optimizer, 2 gradients a step.
+    """Sharpness-aware minimization around a base optimizer; 2 gradients per step.
 
     Args:
         base: a constructed torch optimizer.
         rho: radius of the perturbation, in the norm of the weights.
         adaptive: ASAM's elementwise scaling by the weights.
-        frozen_stats: leave BatchNorm's running statistics alone in the second pass.
-        ascent_by_rank: climb by this process's own gradient.
+        frozen_stats: do not update BatchNorm's running statistics in the second pass.
+        ascent_by_rank: ascend along the gradient of this rank's own slice.
 
     """
 
@@ -74,7 +74,7 @@ class SAM(Wrapper):
 
     @torch.no_grad()
     def _climb(self) -> None:
-        """Write w + eps into the buffer, from the gradient at w; its norm stays on the device."""
+        """Write w + eps into the buffer, from the gradient at w; the norm stays on the device."""
         theta, e = self.flat.theta, self._perturbed
         self._flatten_gradients(e)
         if self.adaptive:

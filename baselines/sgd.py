@@ -1,9 +1,9 @@
-"""SGD with momentum and coupled weight decay, the base that the others are measured against.
+"""SGD with momentum and coupled weight decay, the baseline of the other optimizers.
 
     d = g + lambda w,   b = mu b + d (b = d at first),   w = w - lr b      (Nesterov: w - lr (d + mu b))
 
-That is torch.optim.SGD with dampening 0. All parameters decay, biases and BatchNorm's included, as in the
-official code of every method compared here.
+This is torch.optim.SGD with dampening 0. All parameters decay, including biases and those of BatchNorm, as in
+the official code of every method compared here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An optimizer around a base optimizer: what SAM, LPF-SGD, NSO and the plain entries have in common."""
+"""An optimizer around a base optimizer: the common part of SAM, LPF-SGD, NSO and the plain entries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from suite.params import FlatParams
 
 
 class Wrapper(Optimizer):
-    """Asks an objective for gradients in its own way, then lets `base` take its step with the result.
+    """Computes a gradient from an objective in `evaluate`, then calls the step of `base` with it.
 
     `param_groups` and `state` are those of the base, so a learning-rate scheduler may hold either one.
-    Momentum and weight decay act at the clean weights, on the gradient that `evaluate` leaves behind.
-    Parameters that require a gradient become views of one flat buffer; perturbed weights are written
-    beside it, so that the clean ones are never touched and need no restoring.
+    Momentum and weight decay act at the clean weights, on the gradient that `evaluate` leaves in `.grad`.
+    Parameters that require a gradient become views of one flat buffer; perturbed weights are written to
+    another buffer, so that the clean weights never change and are not restored.
 
     Args:
         base: a constructed torch optimizer, for instance `SGD(model.parameters(), lr=0.1)`.
@@ -62,7 +62,7 @@ class Wrapper(Optimizer):
                 here, before and between its evaluations.
 
         Returns:
-            The batch's loss, a detached 0-dim tensor; each method says at which weights.
+            The batch's loss, a detached 0-dim tensor; each method documents at which weights.
 
         """
         self.flat.gather()
@@ -75,26 +75,26 @@ class Wrapper(Optimizer):
 
     @abstractmethod
     def evaluate(self, objective: Objective) -> Tensor:
-        """Leave in `.grad` the gradient that the base steps with; return the batch's loss."""
+        """Leave in `.grad` the gradient for the step of the base; return the batch's loss."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base's state dict with this optimizer's own counter `n_steps` beside it."""
+        """Return the base's state dict, with this optimizer's own counter `n_steps` added."""
         return {**self.base.state_dict(), "n_steps": self.n_steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, bit for bit."""
+        """Restore the output of `state_dict`, bit for bit."""
         self.base.load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
         self.n_steps = state_dict["n_steps"]
         self._share()
 
     def _drop_gradients(self) -> None:
-        # Dropped rather than zeroed: autograd then hands over its own buffers instead of adding to ours.
+        # None rather than zero: autograd then assigns its own buffers instead of adding to existing ones.
         for p in self.flat.params:
             p.grad = None
 
     def _align_gradients(self) -> None:
-        # Autograd gives gradients in the order of their parameters, other code may not; torch's fused
-        # kernels on a CPU pair numbers by their place in memory without a look at the strides.
+        # Autograd returns gradients in the memory order of their parameters, other code may not; torch's
+        # fused CPU kernels pair numbers by memory offset and ignore strides.
         for p in self.flat.params:
             g = p.grad
             if g is not None and g.stride() != p.stride() and not _same_order(g, p):
@@ -115,7 +115,7 @@ class Wrapper(Optimizer):
         parts: int = 1,
         track_stats: bool = True,
     ) -> Tensor:
-        """Call the objective with the parameters standing at `views` of perturbed weights."""
+        """Call the objective with the parameters attached to `views` of perturbed weights."""
         self.flat.attach(views)
         try:
             return objective(part, parts, track_stats)
@@ -124,13 +124,13 @@ class Wrapper(Optimizer):
 
 
 def _same_order(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape are in the same memory order; strides of size 1 say nothing."""
+    """Whether two tensors of one shape have the same memory order; dimensions of size 1 do not count."""
     return all(n == 1 or i == j for n, i, j in zip(b.shape, a.stride(), b.stride(), strict=True))
 
 
 class Plain(Wrapper):
-    """The base itself: one gradient at the weights as they are, then its step."""
+    """The base alone: one gradient at the clean weights, then its step."""
 
     def evaluate(self, objective: Objective) -> Tensor:
-        """Evaluate the gradient once, at the weights."""
+        """Evaluate the gradient once, at the clean weights."""
         return objective()

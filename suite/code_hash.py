@@ -185,6 +185,7 @@ class _Closure:
 
     def hash(self) -> str:
         """Return the SHA-256 of all files; that of the entry's file if there is no other."""
+        # A set of hashes, not of files: neither a module's name nor a second copy of it changes the result.
         hashes = {file: self._hash(file) for file in self._sources}
         own = hashes.pop(self._entry.resolve())
         others = sorted(set(hashes.values()) - {_EMPTY})

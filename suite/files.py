@@ -116,7 +116,7 @@ def locked(path: Path, say: Callable[[str], None], busy: str) -> Iterator[int]:
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                say(f"the file system of {path.parent} has no locks: make sure that nobody else writes there")
+                say(f"the file system of {path.parent} has no locks: let no other process write there")
         yield descriptor
 
 

@@ -225,12 +225,13 @@ class BatchObjective:
 
         step = self._step
 
+        # Takes the bounds as arguments, because the unit of cost is counted on the whole mini-batch.
         def of(low: int, high: int, flat: Tensor) -> Tensor:
             if self._step != step or self._flops is None:
                 raise SteppeError(
                     "the loss as a function is that of one step's mini-batch: ask for it in every step"
                 )
-            if low == high:
+            if low == high:  # zero, but differentiable
                 return flat.sum() * 0.0
             self._begin(part, parts, track_stats=False)
             pieces = torch.split(flat, sizes)
@@ -331,6 +332,8 @@ class BatchObjective:
         loss, scores = self._zero(), dict[str, Tensor]()
         if low < high:
             loss, scores = self._pass(low, high, count, params is not None)
+        # Loss and scores share one vector, so that they travel in the all-reduce of the gradients. A rank
+        # without examples contributes zeros under the declared names.
         names = self._problem.score_names
         numbers = self._params[0].new_zeros(1 + len(names), requires_grad=False)
         numbers[0] = loss

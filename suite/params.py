@@ -116,6 +116,7 @@ class FlatParams:
             return [view.new_ones(()) for view in views]
         if kind not in NOISE_SCALES:
             raise SteppeError(f"unknown noise scale {kind!r}; valid: {', '.join(NOISE_SCALES)}")
+        # One fused call for all whole-tensor norms; filter norms differ in shape and are taken one by one.
         whole = [view for view in views if kind == "tensor" or view.dim() < 2]
         norms = iter(torch._foreach_add(torch._foreach_norm(whole), _TINY) if whole else ())
         return [

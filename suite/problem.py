@@ -265,6 +265,7 @@ class InMemory(Problem):
         if not len(self.train):
             raise SteppeError(f"task {self.task.name}: split 'train' is empty")
         n, size = len(self.train), self.task.batch_size or len(self.train)
+        # A joint loss is of whole batches: examples beyond the last whole one are not counted.
         self.n_train = n if self.task.separable else n - n % size or n
         self._held: dict[str, Batch] = {"train": self.train}
         self._streams, self._epoch = Streams(setting.seed), -1

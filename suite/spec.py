@@ -257,6 +257,7 @@ class EntryRef(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
         """Return the selector of this entry, with only the parameters that differ from their defaults."""
         shown = dict(self.params)
         if declared is not None:
+            # Defaults depend on the parameters with `implies`, so these are resolved first.
             defaults = resolve_params(
                 declared, {k: v for k, v in shown.items() if declared[k].implies}, self.name
             )

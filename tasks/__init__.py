@@ -1,1 +1,1 @@
-"""Task entries, one file a task or a family: each module lists its `TaskSpec`s in `TASKS`."""
+"""Task entries, one file per task or family: each module lists its `TaskSpec`s in `TASKS`."""

@@ -5,7 +5,7 @@
     steppe run -t 'cifar10-resnet8-5k-width[width=4|8|16|32|64]' -o sgd -s 0-9
     steppe run -t cifar10-resnet20 -o '*' -s 0-4
 
-What a run reaches and costs stands in each task's `expected`.
+Each task's `expected` states the test accuracy and the cost of a run.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ SMALL = ImageTask(
 
 
 def small() -> ImageTask:
-    """500 images a class, of which 500 in all validate; crop and flip, 40 epochs; the full test set."""
+    """4,500 training and 500 validation images, balanced by class; the full test set; 40 epochs."""
     return SMALL
 
 
 def label_noise(noise: float, kind: str) -> ImageTask:
-    """Flip round(noise * n) labels of the small task, the same ones for every run."""
+    """Corrupt round(noise * n) labels of the small task, the same labels for every run."""
     return replace(
         SMALL,
         name=NOISY.name,
@@ -66,7 +66,7 @@ def label_noise(noise: float, kind: str) -> ImageTask:
 
 
 def width(width: int) -> ImageTask:
-    """Give the small task stages of width, 2 width and 4 width channels; 16 is its own net."""
+    """Give the small task's network stages of width, 2 width and 4 width channels; the small task has 16."""
     return replace(
         SMALL,
         name=WIDE.name,
@@ -97,7 +97,7 @@ def full(
 
 
 def resnet20(augment: bool, epochs: int) -> ImageTask:
-    """ResNet-20; 160 epochs are about the 64,000 steps of He et al. 2016."""
+    """ResNet-20; 160 epochs correspond to about the 64,000 steps of He et al. 2016."""
     expected = (
         "He et al. 2016 report 91.25 % for SGD on CIFAR-10; 160 epochs of SGD are about 6 hours, "
         "fp32 on one core of a Xeon with AVX-512"

@@ -1,1 +1,1 @@
-"""Data: where images come from, how they are split and spoiled, and how batches of them are made."""
+"""Data: sources of images, their splits and label noise, and mini-batches of them."""

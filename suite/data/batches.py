@@ -1,8 +1,8 @@
 """Mini-batches made on the device from a uint8 training set: gathered, cropped, flipped, normalised.
 
 `batch(step)` is a pure function of (seed, step): the order of an epoch comes from the run's `order` stream,
-the augmentation of a step from its `augment` stream. Random numbers are drawn on the CPU whatever the device,
-so that every device and every optimizer sees the same batches.
+the augmentation of a step from its `augment` stream. Random numbers are always drawn on the CPU, so that
+every device and every optimizer gets the same batches.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """`crop:p` pads with p zero pixels a side and crops back at random; `flip` mirrors half of the images."""
+    """`crop:p` pads p zero pixels on each side and crops at random; `flip` mirrors half of the images.
+
+    >>> Augmentation.parse(("crop:4", "flip"))
+    Augmentation(padding=4, flip=True)
+    """
 
     padding: int = 0
     flip: bool = False
 
     @classmethod
     def parse(cls, names: tuple[str, ...]) -> Augmentation:
-        """Read a task's `augment`; raises SteppeError for anything but `crop:N` and `flip`."""
+        """Parse a task's `augment`; raises SteppeError for names other than `crop:N` and `flip`."""
         padding, flip = 0, False
         for name in names:
             kind, _, amount = name.partition(":")
@@ -48,7 +52,7 @@ class Normalize:
     """uint8 images (n, H, W, C) to float32 (n, C, H, W): (x / 255 - mean) / std as one multiply and add.
 
     Works on rows of W * C values, with mean and std repeated over the row: a broadcast over three channels
-    is four times slower than the arithmetic.
+    takes four times as long as the arithmetic.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device | str, channels_last: bool) -> None:
@@ -81,7 +85,7 @@ class TrainingBatches:
         self.n = len(data.y)
         self.batch_size = task.batch_size
         self.steps_per_epoch = -(-self.n // task.batch_size)
-        """Steps in one pass over the training set; the last one may be smaller."""
+        """Steps in one pass over the training set; the last mini-batch may be smaller."""
         self._device = torch.device(device)
         self._streams = Streams(streams_seed)
         self._epoch = -1
@@ -92,7 +96,7 @@ class TrainingBatches:
         self._windows = _windows(data.x.to(device), self._augment.padding)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Make the batch of a 0-based step: normalised float32 inputs (n, C, H, W), targets int64 (n,)."""
+        """Return the batch of a 0-based step: normalised float32 inputs (n, C, H, W), targets int64 (n,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = torch.randperm(self.n, generator=self._streams.generator("order", epoch))
@@ -104,6 +108,7 @@ class TrainingBatches:
         corner = torch.randint(2 * padding + 1, (2, n), generator=generator)
         where = torch.cat((chosen[None], corner)).to(self._device, non_blocking=True)
         channels, height, width = self._shape
+        # Indexing the view by (image, y, x) gathers only the chosen crops, in one kernel.
         images = self._windows[where[0], where[1], where[2]].view(n, height, width, channels)
         if self._augment.flip:
             mirrored = torch.randint(2, (n,), generator=generator).nonzero().squeeze(1)
@@ -113,7 +118,7 @@ class TrainingBatches:
 
 
 def _windows(images: Tensor, padding: int) -> Tensor:
-    """Every crop of every zero-padded image as a view (N, 2p + 1, 2p + 1, H, W * C) of one NHWC buffer."""
+    """Return all crops of all zero-padded images: a view (N, 2p + 1, 2p + 1, H, W * C) of one NHWC buffer."""
     n, channels, height, width = images.shape
     wide, high = width + 2 * padding, height + 2 * padding
     padded = images.new_zeros((n, high, wide, channels))
@@ -133,7 +138,7 @@ def eval_batches(
     batch_size: int = 500,
     channels_last: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised batches of images uint8 (N, C, H, W) in their own order, without augmentation."""
+    """Yield normalised batches of images uint8 (N, C, H, W) in their own order, without augmentation."""
     normalize = Normalize(dataset, device, channels_last)
     for low in range(0, len(y), batch_size):
         images = x[low : low + batch_size].to(device).permute(0, 2, 3, 1).contiguous()

@@ -1,8 +1,8 @@
-"""Decoded images kept as .npy files, so that tens of thousands of JPEGs are decoded once and not every run.
+"""Cache of decoded images as .npy files, so that tens of thousands of JPEGs are decoded once, not every run.
 
-A data set's folder is written under a temporary name and renamed: it is there whole or not at all, also
-under a kill or when two processes build it at once. Its files are verified against the SHA-256 kept beside
-them once a process; a folder that fails is built anew. Reads are memory-mapped and never unpickle.
+A data set's folder is written under a temporary name and renamed: it is complete or absent, even after a kill
+or if two processes build it at once. Its files are verified against the SHA-256 stored with them once per
+process; a folder that fails is rebuilt. Reads are memory-mapped and never unpickle.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _verified: set[tuple[str, int, int]] = set()
 
 
 def load_cached(dataset: Images, part: str, root: Path | None, cache: Path | None) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, C, H, W) and labels (N,) of `part`, train or test, decoded or from the cache.
+    """Return images uint8 (N, C, H, W) and labels (N,) of `part`, train or test, decoded or from the cache.
 
-    The images may be a private memory map of the cache: read them, copy what is kept.
+    The images may be a private memory map of the cache: read them, and copy those that you store.
     """
     if cache is None:
         return _part(_load(dataset, root), part)
@@ -71,14 +71,14 @@ def _part(arrays: Arrays, part: str) -> tuple[Tensor, Tensor]:
 
 
 def _read(folder: Path, part: str) -> tuple[Tensor, Tensor] | None:
-    """Read the tensors of one part; None where the folder is missing or fails its checksums."""
+    """Read the tensors of one part; None if the folder is missing or fails its checksums."""
     try:
         sums: dict[str, str] = json.loads((folder / SUMS).read_text(encoding="utf-8"))
         tensors = []
         for letter in "xy":
             path = folder / f"{part}_{letter}.npy"
             _verify(path, sums[path.name])
-            # Copy-on-write: torch wants a writable buffer, the file is never written.
+            # Copy-on-write: torch requires a writable buffer, and the file must not change.
             array = np.load(path, mmap_mode="c", allow_pickle=False)
             tensors.append(torch.from_numpy(array))
     except (OSError, ValueError, KeyError, TypeError):
@@ -110,14 +110,14 @@ def _write(folder: Path, arrays: Arrays) -> None:
                 os.fsync(file.fileno())
             sums[path.name] = file_digest(path)
         (building / SUMS).write_text(json.dumps(sums), encoding="utf-8")
-        building.chmod(0o755)  # mkdtemp shuts others out, who may share the store
+        building.chmod(0o755)  # mkdtemp permits its owner only, but other users may share the store
         _replace(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 def _replace(building: Path, folder: Path) -> None:
-    """Put a finished folder in place, unless another process was quicker."""
+    """Rename a finished folder to its final name, unless another process was faster."""
     if folder.exists():
         if _read(folder, "train") is not None and _read(folder, "test") is not None:
             return
@@ -127,12 +127,12 @@ def _replace(building: Path, folder: Path) -> None:
     try:
         building.rename(folder)
     except OSError:
-        if not folder.exists():  # else somebody just finished the same work
+        if not folder.exists():  # otherwise another process just finished the same work
             raise
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed builders of this folder left behind."""
+    """Remove the temporary folders of processes killed while building this folder."""
     for left in folder.parent.glob(f".{folder.name}-*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:

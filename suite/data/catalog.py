@@ -1,4 +1,4 @@
-"""The data sets that the suite's own tasks and its users' tasks share. Importing this loads no torch."""
+"""Data sets shared by the suite's own tasks and its users' tasks. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIGITS = Dataset(
     std=(0.3539,),
     n_train=1297,
 )
-"""scikit-learn's 1,797 handwritten digits: 1,297 to train and validate on, 500 to test."""
+"""scikit-learn's 1,797 handwritten digits: 1,297 for training and validation, 500 for testing."""
 
 _CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 _CIFAR10_STD = (0.2470, 0.2435, 0.2616)
@@ -55,4 +55,4 @@ CIFAR10_JPEG = Dataset(
     std=_CIFAR10_STD,
     n_train=50_000,
 )
-"""All of CIFAR-10 re-encoded as JPEG of quality 75: real images and exact labels, but other pixels."""
+"""All of CIFAR-10 re-encoded as JPEG of quality 75: real images and exact labels, but different pixels."""

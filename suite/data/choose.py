@@ -1,4 +1,4 @@
-"""Which of a task's data sets is at hand. Importing this loads no torch."""
+"""Choice of an available data set among those of a task. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from suite.task import Task
 
 
 def choose_data(task: Task, root: Path | None, name: str = "") -> Data:
-    """Return the data set named, or the first of `task.data` that is available under `root`.
+    """Return the named data set, or the first of `task.data` that is available under `root`.
 
-    Raises SteppeError for a name that the task does not list, and where nothing is available.
+    Raises SteppeError if the task does not list the name, or if no data set is available.
     """
     by_name = {data.name: data for data in task.data}
     if name and name not in by_name:

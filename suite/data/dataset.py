@@ -1,4 +1,4 @@
-"""What a data set is. Importing this loads no torch."""
+"""Data sets: the interface, generated data, and images. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
     from suite.batch import Batch
 
 CLEAN = "validation_clean"
-"""The validation images with their true labels, where a task's labels are noisy."""
+"""Split of the validation images with their true labels, in tasks with label noise."""
 
 Reader = Callable[[str], Any]
-"""Reads a split of a data set by its name; what comes is what the task's problem understands."""
+"""Reads a split of a data set by its name, in the form that the task's problem expects."""
 
 
 class Draw(Protocol):
-    """What an `ImageTask`, whose file imports this one, says of the images that it draws."""
+    """The fields of an `ImageTask` used here; a protocol because the file of `ImageTask` imports this one."""
 
     @property
     def n_drawn(self) -> int | None:
-        """Training images drawn from the set, validation included; None is all."""
+        """Training images drawn from the set, validation included; None: all."""
         ...
 
     @property
     def n_validation(self) -> int:
-        """Images of these that are held out."""
+        """Number of these images that are held out."""
         ...
 
     @property
     def label_noise(self) -> float:
-        """Share of the labels that are flipped."""
+        """Fraction of the labels that are corrupted."""
         ...
 
     @property
     def label_noise_kind(self) -> str:
-        """How they are flipped."""
+        """Distribution of the corrupted labels, one of `suite.data.splits.NOISE_KINDS`."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """Images of a mini-batch."""
+        """Images per mini-batch."""
         ...
 
     @property
@@ -58,29 +58,29 @@ class Draw(Protocol):
 
 
 class Data(Protocol):
-    """A named data set, as a task lists it."""
+    """A named data set in the list of a task."""
 
     @property
     def name(self) -> str:
-        """Its name in tables; another content has another name."""
+        """Its name in tables; different content has a different name."""
         ...
 
     @property
     def source(self) -> Source:
-        """Where it comes from."""
+        """The source of its content."""
         ...
 
     def open(self, root: Path | None, cache: Path | None) -> Reader:
-        """Return what reads its splits; `root` holds the data sets, `cache` takes decoded copies."""
+        """Return a reader of its splits; `root` holds the data sets, `cache` receives decoded copies."""
         ...
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A data set that a function makes on the spot: all its splits, each under its name.
+    """A data set that a function generates: all its splits by name.
 
-    Its identity is its name and version: raise the version where `make` changes. The bytes may differ in the
-    last digits from one kind of machine to another; a record holds the SHA-256 of what was made.
+    Its identity is its name and version: raise the version if `make` changes. The values may differ in the
+    last digits between kinds of machines; a record holds the SHA-256 of the generated splits.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Generated:
 
     @property
     def source(self) -> Generated:
-        """Itself: nothing lies on a disk."""
+        """The data set itself, because it has no files."""
         return self
 
     @property
@@ -98,17 +98,17 @@ class Generated:
         return sha256_text(f"generated {self.name} {self.version}")
 
     def available(self, root: Path | None) -> bool:
-        """Say yes: nothing is needed."""
+        """Return True: no file is needed."""
         return True
 
     def verify(self, root: Path | None) -> None:
-        """Check nothing."""
+        """Do nothing: there is no file to check."""
 
     def prepare(self, root: Path) -> None:
-        """Fetch nothing."""
+        """Do nothing: there is no file to download."""
 
     def open(self, root: Path | None, cache: Path | None) -> Reader:
-        """Make the splits."""
+        """Generate the splits; return their reader."""
         made = self.make()
 
         def read(split: str) -> Batch:
@@ -121,7 +121,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set with its normalisation: (x / 255 - mean) / std, one value a channel."""
+    """A named set of images with its normalisation: (x / 255 - mean) / std, one value per channel."""
 
     name: str
     source: ImageSource
@@ -130,10 +130,10 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     n_train: int | None = None
-    """Images of its training part, so that a plan can forecast the cost; None where it is not declared."""
+    """Images of its training part, from which a plan forecasts the cost; None if not declared."""
 
     def open(self, root: Path | None, cache: Path | None) -> Reader:
-        """Read `train` or `test`: images uint8 (N, C, H, W) and labels (N,)."""
+        """Return a reader of `train` and `test`: images uint8 (N, C, H, W) and labels (N,)."""
 
         def read(split: str) -> tuple[Tensor, Tensor]:
             from suite.data.cache import load_cached

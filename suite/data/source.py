@@ -1,4 +1,4 @@
-"""Where a data set comes from. Importing this loads no torch."""
+"""Sources of data sets. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Arrays:
 
 
 class Source(Protocol):
-    """Where a data set comes from. Sources are frozen: all that they know is declared, not found."""
+    """The source of a data set. Sources are frozen: their content is declared, not discovered."""
 
     @property
     def checksum(self) -> str:
-        """Identity of the content, known beforehand, so that planning reads no data."""
+        """Identity of the content, declared in advance, so that planning reads no data."""
         ...
 
     def available(self, root: Path | None) -> bool:
-        """Whether the files are there; cheap, nothing is read."""
+        """Whether the files exist; cheap, because it reads no file."""
         ...
 
     def verify(self, root: Path | None) -> None:
-        """Check the files against their checksums; SteppeError names the one that is missing or corrupt."""
+        """Check the files against their checksums; SteppeError names a missing or corrupt file."""
         ...
 
     def prepare(self, root: Path) -> None:
-        """Download what is missing and verify it; nothing else in the suite downloads."""
+        """Download missing files and verify them; no other part of the suite downloads data."""
         ...
 
 
@@ -45,12 +45,12 @@ class ImageSource(Source, Protocol):
     """A source of images with one label each."""
 
     def load(self, root: Path | None) -> Arrays:
-        """Verify checksums and decode; SteppeError names the file that is missing or corrupt."""
+        """Verify checksums and decode; SteppeError names a missing or corrupt file."""
         ...
 
 
 class Images(Protocol):
-    """What a cache of decoded images must know of their data set."""
+    """The fields of a data set that the cache of decoded images uses."""
 
     @property
     def name(self) -> str:
@@ -59,10 +59,10 @@ class Images(Protocol):
 
     @property
     def source(self) -> ImageSource:
-        """Where it comes from."""
+        """Its source."""
         ...
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image (C, H, W)."""
+        """Shape of an image (C, H, W)."""
         ...

@@ -1,4 +1,4 @@
-"""The fixed split and the label noise of a task: the same for every run, whatever its seed."""
+"""The fixed split and the label noise of a task: the same for every run and seed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NOISE_KINDS = ("incorrect", "uniform")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What training and selection may see; images uint8 (n, C, H, W), labels int64 (n,), on the CPU.
+    """Data available to training and selection; images uint8 (n, C, H, W), labels int64 (n,), on the CPU.
 
-    Under label noise `y` and `val_y` are noisy and `val_y_clean` is the truth; without it the last two agree.
+    Under label noise `y` and `val_y` are noisy and `val_y_clean` is true; without noise the last two agree.
     """
 
     x: Tensor
@@ -31,13 +31,13 @@ class TrainingData:
     val_y: Tensor
     val_y_clean: Tensor
     split_checksum: str
-    """SHA-256 over the positions in the source of the training and of the validation examples."""
+    """SHA-256 over the source positions of the training and the validation examples."""
     noise_checksum: str
-    """SHA-256 over the positions in the source and the new labels of flipped examples; "" without noise."""
+    """SHA-256 over the source positions and new labels of corrupted examples; "" without noise."""
 
 
 def training_data(task: Draw, n_classes: int, images: Tensor, labels: Tensor) -> TrainingData:
-    """Draw the task's examples, hold out its validation set, and corrupt labels where the task says so.
+    """Draw the task's examples, hold out its validation set, and corrupt labels if the task declares noise.
 
     `images` and `labels` are the training part of a data set, which may be memory-mapped.
     """
@@ -59,10 +59,10 @@ def training_data(task: Draw, n_classes: int, images: Tensor, labels: Tensor) ->
 
 
 def split(labels: Tensor, task: Draw, n_classes: int) -> tuple[Tensor, Tensor]:
-    """Positions of the training and of the validation examples, stratified by class.
+    """Return the positions of the training and of the validation examples, stratified by class.
 
-    The training examples come in a fixed random order, so that the first k of them are a fair sample also
-    where the source is sorted by class; the validation examples in ascending order.
+    The training examples are in a fixed random order, so that the first k are a fair sample even if the
+    source is sorted by class; the validation examples are in ascending order.
     """
     streams = Streams(TASK_SEED)
     if task.n_drawn is None:
@@ -77,17 +77,23 @@ def split(labels: Tensor, task: Draw, n_classes: int) -> tuple[Tensor, Tensor]:
 
 
 def draw_balanced(labels: Tensor, n: int, n_classes: int, generator: torch.Generator) -> Tensor:
-    """Ascending positions of n examples, n / n_classes of each class; SteppeError where that cannot be."""
+    """Return ascending positions of n examples, n / n_classes of each class; SteppeError if impossible."""
     if n % n_classes:
         raise SteppeError(f"cannot draw {n} examples evenly from {n_classes} classes: choose a multiple")
     return _draw(labels, [n // n_classes] * n_classes, generator)
 
 
 def draw_stratified(labels: Tensor, n: int, n_classes: int, generator: torch.Generator) -> Tensor:
-    """Ascending positions of n examples in the classes' proportions, rounded by largest remainder."""
+    """Return ascending positions of n examples in the classes' proportions, rounded by largest remainder.
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    >>> labels[draw_stratified(labels, 4, n_classes=2, generator=torch.Generator())]
+    tensor([0, 0, 0, 1])
+    """
     counts = torch.bincount(labels, minlength=n_classes).tolist()
     shares = [count * n / len(labels) for count in counts]
     quota = [int(share) for share in shares]
+    # Ties go to the smaller class number, so that the draw is the same everywhere.
     by_remainder = sorted(range(n_classes), key=lambda c: (quota[c] - shares[c], c))
     for c in by_remainder[: n - sum(quota)]:
         quota[c] += 1
@@ -95,7 +101,7 @@ def draw_stratified(labels: Tensor, n: int, n_classes: int, generator: torch.Gen
 
 
 def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tensor:
-    # One permutation of everything, so that the draw of a class depends on no other class's quota.
+    # One permutation of all examples, so that the draw of a class does not depend on other classes' quotas.
     order = torch.randperm(len(labels), generator=generator)
     chosen = []
     for c, n in enumerate(quota):
@@ -109,15 +115,16 @@ def _draw(labels: Tensor, quota: list[int], generator: torch.Generator) -> Tenso
 def corrupt_labels(
     labels: Tensor, task: Draw, n_classes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Flip round(label_noise * n) labels; return the labels and the ascending positions of the flipped.
+    """Corrupt round(label_noise * n) labels; return all labels and the ascending positions of the corrupted.
 
-    `incorrect` draws among the other classes, `uniform` among all of them, so that about 1 / n_classes of
-    its flips return the true label. Flips at a lower rate are among those at a higher one.
+    `incorrect` draws among the other classes, `uniform` among all classes, so that about 1 / n_classes of
+    its draws return the true label. The positions at a lower rate are a subset of those at a higher rate.
     """
     if task.label_noise_kind not in NOISE_KINDS:
         raise unknown("label noise kind", task.label_noise_kind, NOISE_KINDS)
     n = len(labels)
     order = torch.randperm(n, generator=generator)
+    # Both kinds of draws are made for all n labels, so that neither depends on the rate or the kind.
     shift = torch.randint(1, n_classes, (n,), generator=generator)
     anything = torch.randint(n_classes, (n,), generator=generator)
     flipped = order[: round(task.label_noise * n)].sort().values
@@ -126,7 +133,7 @@ def corrupt_labels(
 
 
 def checksum(*positions: Tensor) -> str:
-    """SHA-256 over int64 tensors with their lengths, little-endian."""
+    """Return the SHA-256 over int64 tensors with their lengths, little-endian."""
     total = hashlib.sha256()
     for tensor in positions:
         total.update(len(tensor).to_bytes(8, "little"))

@@ -1,1 +1,1 @@
-"""The engine: what turns one spec into one record. Every module that can change a number of it is locked."""
+"""The engine: computes the record of a run from its spec. Every module that can change a number is locked."""

@@ -1,4 +1,4 @@
-"""What a run is made of before it trains: entries, problem and device, resolved from its spec."""
+"""The fixed parts of a run, resolved from its spec before training: entries, problem and device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from suite.task import Task, check_fit
 
 @dataclass(frozen=True)
 class Context:
-    """Everything of a run that does not change while it trains."""
+    """The parts of a run that do not change while it trains."""
 
     spec: RunSpec
     task: Task
@@ -35,7 +35,7 @@ class Context:
 
 
 def prepare(run: StoredRun) -> Context:
-    """Resolve the run's entries and data and set the process up; raises SteppeError on any disagreement."""
+    """Resolve the run's entries and data and configure the process; raises SteppeError on any mismatch."""
     spec = run.spec
     if (spec.engine, spec.protocol) != (ENGINE, PROTOCOL):
         raise SteppeError(
@@ -76,7 +76,7 @@ def prepare(run: StoredRun) -> Context:
 
 
 def build_model(context: Context) -> nn.Module:
-    """The problem's model on the device, with the initial weights of the run's `init` stream."""
+    """Build the problem's model on the device, with initial weights from the run's `init` stream."""
     Streams(context.spec.seed).seed_global("init")
     problem = context.problem
     return problem.model().to(  # type: ignore[call-overload,no-any-return]

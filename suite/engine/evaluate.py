@@ -19,9 +19,9 @@ from suite.problem import Evaluation, Problem
 
 @torch.no_grad()
 def evaluate(problem: Problem, model: nn.Module, split: str) -> Evaluation:
-    """Evaluate a split in eval mode; the model comes back in the mode it was in.
+    """Evaluate a split in eval mode; afterwards the model is in its previous mode.
 
-    Raises SteppeError where a declared metric is missing, or has a value that its scale cannot hold.
+    Raises SteppeError if a declared metric is missing or has a value that is invalid on its scale.
     """
     with in_eval_mode(model):
         found = problem.evaluate(model, split)
@@ -43,7 +43,7 @@ def evaluate(problem: Problem, model: nn.Module, split: str) -> Evaluation:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode; after the block each of its modules is in the mode that it was in."""
+    """Put a model in eval mode for the block; afterwards each of its modules is in its previous mode."""
     training = model.training
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -56,20 +56,20 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def check_number(task: str, what: str, value: object) -> None:
-    """Raise SteppeError for a mistake of the task: what is no number."""
+    """Raise SteppeError if a value from the task is not a number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise SteppeError(f"task {task}: {what} is a {type(value).__name__}; valid: a number (float(...))")
 
 
 def check_value(task: str, what: str, metric: Metric, value: float) -> None:
-    """Raise SteppeError for a mistake of the task: what is no number, or negative on a log scale."""
+    """Raise SteppeError if a value from the task is not a number, or is negative on a log scale."""
     check_number(task, what, value)
     if metric.scale == "log" and not math.isnan(value) and value < 0:
         raise SteppeError(f"task {task}: {what} is {value:g}, but its scale is log; valid: at least 0")
 
 
 def batchnorms(model: nn.Module) -> list[_BatchNorm]:
-    """List the layers that have running statistics."""
+    """Return the BatchNorm layers that have running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
@@ -79,10 +79,10 @@ def reestimate_batchnorm(
 ) -> int:
     """Replace BatchNorm's running statistics by those of one pass at the present weights.
 
-    Mean and (unbiased) variance are averaged over the batches with equal weight, in place of the
-    exponential average of training, which mixes clean, perturbed and part-of-batch statistics differently
-    for every method. Other layers are in eval mode during the pass; `forward(model, batch)` runs it in the
-    precision that is wanted. Returns the number of examples passed forward, 0 for a model without BatchNorm.
+    Mean and (unbiased) variance are averaged over the batches with equal weight. They replace the exponential
+    average of training, which mixes clean, perturbed and part-of-batch statistics differently for every
+    method. Other layers are in eval mode during the pass; `forward(model, batch)` runs it in the desired
+    precision. Returns the number of examples passed forward, 0 for a model without BatchNorm.
     """
     layers = batchnorms(model)
     if not layers:

@@ -1,4 +1,4 @@
-"""What the process that hosts a run gives it. Loads no torch."""
+"""Settings and callbacks that a run gets from the process that hosts it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 CHECKPOINT_S = 60.0
-"""Seconds between checkpoints on the timer, unless the host says otherwise."""
+"""Seconds between periodic checkpoints, unless the host sets another interval."""
 
 Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """When a run stops, where it reports, how often it saves, and who asks for it."""
+    """Stop request, progress callback, checkpoint interval, scheduler job and rendezvous of a run."""
 
     stop: Callable[[], bool] = lambda: False
-    """Whether to save and stop; called at every step."""
+    """Returns whether to checkpoint and stop; called at every step."""
     progress: Progress = lambda _: None
-    """Takes a row of progress, twice a second at most and at every change of state."""
+    """Receives a row of progress, at most twice a second and at every change of state."""
     checkpoint_s: float = CHECKPOINT_S
     job: str = ""
-    """The scheduler's name of the job; empty outside one."""
+    """The scheduler's name of the job; empty outside a job."""
     restart_count: int = 0
-    """How often the scheduler restarted that job."""
+    """Number of restarts of that job by the scheduler."""
     address: str = "127.0.0.1"
-    """At which the other ranks of the run reach this process."""
+    """Address at which the other ranks of the run reach this process."""
     rendezvous: Callable[[int], None] = lambda _: None
-    """Takes the port at which the other ranks are awaited (see `suite.engine.worker_rank`)."""
+    """Receives the port at which rank 0 awaits the other ranks (see `suite.engine.worker_rank`)."""

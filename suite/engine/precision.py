@@ -1,4 +1,4 @@
-"""Numerical set-up of a process, and what low precision does to a weight perturbation (protocol rule 6)."""
+"""Numerical settings of a process, and the effect of low precision on perturbations (protocol rule 6)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from suite.objective import Objective, ObservedObjective
 from suite.spec import RunSpec
 
 _CHUNK = 1 << 15
-"""Numbers for which torch takes one more thread in an operation on each of them."""
+"""Elements for which torch uses one more thread in an elementwise operation."""
 
 
 def configure(spec: RunSpec) -> torch.device:
-    """Set all of torch's numerical settings in this process as the spec says; return the device.
+    """Set all of torch's numerical settings in this process from the spec; return the device.
 
-    Each is stated, also where it is torch's own default: whatever hosts the run, runs before it in the same
-    process and the imports of entries may have changed it.
+    Defaults of torch are set explicitly too: the host of the run, earlier runs in the same process and the
+    imports of entries may have changed them.
     """
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise SteppeError("device cuda: torch sees no GPU here; use --device cpu, or see `steppe doctor`")
@@ -31,7 +31,7 @@ def configure(spec: RunSpec) -> torch.device:
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(not spec.compile)
-    # Filling fresh memory guards against reads of it; nothing here reads before writing.
+    # Filling fresh memory guards against reads of uninitialised memory; this code writes before it reads.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _choose_kernels()
     _forget_precisions()
@@ -43,7 +43,7 @@ def configure(spec: RunSpec) -> torch.device:
 
 
 def _choose_kernels() -> None:
-    """Let torch choose kernels as it does by itself, without timing them."""
+    """Let torch choose kernels by its defaults, without timing them."""
     backends: Any = torch.backends
     backends.cudnn.enabled = True
     backends.cudnn.benchmark = False
@@ -61,9 +61,9 @@ def _choose_kernels() -> None:
 
 
 def _forget_precisions() -> None:
-    """Undo what was set by torch's newer interface, with which the older one refuses to work.
+    """Reset the settings of torch's newer precision interface, which block the older interface.
 
-    The older alone sets convolutions and matrix products on every torch that is supported.
+    Only the older one sets convolutions and matrix products on every supported torch.
     """
     backends: Any = torch.backends
     for library in (backends, backends.cudnn, backends.mkldnn):
@@ -74,9 +74,10 @@ def _forget_precisions() -> None:
 
 
 def _keep_denormals(threads: int) -> None:
-    """Compute with numbers below the smallest normal one; SteppeError where a thread does not.
+    """Keep denormal numbers; SteppeError if a thread flushes them to zero.
 
-    The setting is one of a thread, inherited by those that it starts: torch may have started others before.
+    The setting belongs to a thread and is inherited by threads that it starts: torch may have started threads
+    before this call.
     """
     torch.set_flush_denormal(False)
     bits = torch.ones(threads * _CHUNK, dtype=torch.int64)  # each is the smallest double above zero
@@ -88,19 +89,19 @@ def _keep_denormals(threads: int) -> None:
 
 
 def autocast_dtype(spec: RunSpec) -> torch.dtype | None:
-    """The dtype of autocast, or None where the run computes in its storage precision."""
+    """Return the dtype of autocast, or None if the run computes in its storage precision."""
     return torch.bfloat16 if spec.precision == "bf16" else None
 
 
 def dtype_of(spec: RunSpec) -> torch.dtype:
-    """The dtype of weights and inputs."""
+    """Return the dtype of weights and inputs."""
     return torch.float64 if spec.precision == "fp64" else torch.float32
 
 
 def low_precision_cast(spec: RunSpec) -> Callable[[Tensor], Tensor] | None:
-    """What low precision makes of a weight before it multiplies, in float32; None in full precision.
+    """Return the rounding of a weight before a product in low precision, as float32; None in full precision.
 
-    bf16 keeps 8 significant bits, tf32 keeps 11 (of the float32 pattern the upper 10 of 23 stored ones).
+    bf16 keeps 8 significant bits, tf32 keeps 11 (the upper 10 of the 23 stored bits of a float32).
     """
     if spec.precision == "bf16":
         return lambda w: w.to(torch.bfloat16).float()
@@ -110,12 +111,12 @@ def low_precision_cast(spec: RunSpec) -> Callable[[Tensor], Tensor] | None:
 
 
 class PerturbationProbe(ObservedObjective):
-    """An objective that watches one step and measures how much of a perturbation survives the cast.
+    """An objective that observes one step and measures how much of a perturbation survives the cast.
 
     With e = w' - w the intended perturbation of the clean weights w and c(.) the cast to low precision,
-    the realised one is c(w + e) - c(w). `cosine` is the smallest cos(e, c(w + e) - c(w)) among the
-    evaluations of the step, over the weights that are multiplied (two dimensions or more); None if the
-    step perturbed nothing.
+    the realised perturbation is c(w + e) - c(w). `cosine` is the smallest cos(e, c(w + e) - c(w)) among the
+    evaluations of the step, over the weights used in products (two dimensions or more); None if the step
+    perturbed no weight.
     """
 
     def __init__(self, objective: Objective, model: nn.Module, cast: Callable[[Tensor], Tensor]) -> None:
@@ -126,7 +127,7 @@ class PerturbationProbe(ObservedObjective):
         self._cast = cast
 
     def look(self) -> None:
-        """Compare the perturbation of this evaluation with what the cast leaves of it."""
+        """Compare the intended perturbation of this evaluation with the realised one."""
         intended = self._flat(p.detach() - w for p, w in zip(self._weights, self._clean, strict=True))
         if bool(intended.any()):
             realised = self._flat(

@@ -1,4 +1,4 @@
-"""What a finished run leaves: final evaluation, sharpness, cost and provenance, as one record."""
+"""The record of a finished run: final evaluation, sharpness, cost and provenance."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ from suite.spec import cost_of
 from suite.store.lines import finite
 
 BN_EXAMPLES = 10_000
-"""Training examples, about, that BatchNorm is re-estimated on; a smaller set is passed once."""
+"""Approximate number of training examples in a BatchNorm re-estimation; a smaller set is passed once."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Where training ended, and what it cost up to there."""
+    """The state at the end of training, and the cost up to there."""
 
     model: nn.Module
-    """With the weights that are evaluated and measured."""
+    """The model with the weights that are evaluated and measured."""
     meter: Meter
     step: int
     seconds: Mapping[str, float]
     """`train_s`, `evaluate_s` and `measure_s`, over all attempts."""
     diverged: bool
     cosines: Mapping[str, float]
-    """Realised against intended perturbation in low precision, at the first and the last step."""
+    """Cosine of realised and intended perturbation in low precision, at the first and the last step."""
     attempts: int
     fingerprints: Sequence[str]
-    """Of the attempts whose steps are in the weights."""
+    """Fingerprints of the attempts whose steps are in the weights."""
     measured: Mapping[str, Estimate]
-    """Those of the measures that were taken at the final weights already."""
+    """Measures already taken at the final weights."""
     rows: Sequence[Mapping[str, Any]]
-    """The rows of its epochs."""
+    """The rows of all epochs."""
 
 
 def build_record(context: Context, trained: Trained) -> Record:
-    """Evaluate, measure and describe a run that ended; its model is left with re-estimated statistics."""
+    """Evaluate, measure and describe a finished run; its model keeps the re-estimated statistics."""
     seconds = dict(trained.seconds)
     failure = None
     results: dict[str, SplitResult] = {}
@@ -87,7 +87,7 @@ def build_record(context: Context, trained: Trained) -> Record:
         if failure is None and context.task.measures:
             measured = _sharpness(context, trained.model, trained.measured)
         concluding = clock()
-        if failure is None:  # last, so that nothing is evaluated or measured after code of the task's own
+        if failure is None:  # last: the task's own code must not affect an evaluation or a measure
             conclusion = concluded(context.problem, trained.model.eval(), trained.rows)
         seconds["evaluate_s"] += evaluated - started + clock() - concluding
         seconds["measure_s"] += concluding - evaluated
@@ -127,13 +127,13 @@ def build_record(context: Context, trained: Trained) -> Record:
 
 
 def _number(value: float) -> float | None:
-    """Write a number of a task as plain JSON has it, also one of numpy; None where it is not finite."""
+    """Convert a number of a task, also one of numpy, to a plain float; None if it is not finite."""
     found: float | None = finite(float(value))
     return found
 
 
 def _results(context: Context, model: nn.Module, meter: Meter) -> dict[str, SplitResult]:
-    """Evaluate every split with re-estimated statistics; the one reading of the test splits."""
+    """Evaluate every split with re-estimated statistics; only here are the test splits read."""
     task, problem = context.task, context.problem
     problem.setting.splits.unseal()
 
@@ -161,7 +161,7 @@ def _results(context: Context, model: nn.Module, meter: Meter) -> dict[str, Spli
 
 
 def _failure(context: Context, results: Mapping[str, SplitResult], step: int) -> Failure | None:
-    """A run whose primary metric is not a number has failed, whatever its losses were."""
+    """Return a failure if the primary metric is not finite, even if the losses are."""
     description = context.task.description
     if results[description.scored].metrics[description.primary.name] is not None:
         return None
@@ -170,7 +170,7 @@ def _failure(context: Context, results: Mapping[str, SplitResult], step: int) ->
 
 
 def concluded(problem: Problem, model: nn.Module, rows: Sequence[Mapping[str, Any]]) -> Conclusion:
-    """Return the facts and profiles of a whole run, just those that the task declares."""
+    """Return the facts and profiles of a whole run; SteppeError unless they are those declared."""
     task = problem.task
     found = problem.conclude(model, rows)
     for what, declared, given in (
@@ -195,12 +195,12 @@ def concluded(problem: Problem, model: nn.Module, rows: Sequence[Mapping[str, An
 
 
 def statistics_batches(context: Context, step: int | None = None) -> Iterator[Batch]:
-    """The pass over training data that BatchNorm is re-estimated on (rule 18) after `step` steps, or all.
+    """Yield the training batches for BatchNorm re-estimation (rule 18) after `step` steps; None: after all.
 
-    It is the head of the epoch that would come next, with its augmentation: for one seed the same for
-    every optimizer. Without the augmentation the statistics are those of images that the weights never
-    saw; with padded crops that cost 2.2 points of test accuracy on cifar10-resnet8-5k. The smaller batch
-    at the end of an epoch is left out, as batches weigh the same.
+    They are the first batches of the next epoch, with augmentation: for one seed the same for every
+    optimizer. Without augmentation the statistics would be those of images that the weights were not trained
+    on; with padded crops that cost 2.2 points of test accuracy on cifar10-resnet8-5k. The smaller batch at
+    the end of an epoch is left out, because batches have equal weight.
     """
     problem = context.problem
     done = context.total_steps if step is None else step
@@ -211,7 +211,7 @@ def statistics_batches(context: Context, step: int | None = None) -> Iterator[Ba
 
 
 def measure_point(context: Context, model: nn.Module, n_examples: int | None = None) -> sharpness.Point:
-    """The point at which all measures of a task are taken (rule 26): fixed seeded subset, eval mode, fp32."""
+    """Return the point at which all measures are taken (rule 26): fixed seeded subset, eval mode, fp32."""
     problem = context.problem
     return sharpness.Point(
         model=model.eval(),
@@ -224,7 +224,7 @@ def measure_point(context: Context, model: nn.Module, n_examples: int | None = N
 
 def _sharpness(context: Context, model: nn.Module, known: Mapping[str, Estimate]) -> Sharpness:
     with _buffers_kept(model):
-        if context.autocast is not None:  # measures compute in fp32, and so must their statistics
+        if context.autocast is not None:  # measures compute in fp32, so the statistics must be of fp32 too
             reestimate_batchnorm(model, statistics_batches(context), context.problem.forward)
         point = measure_point(context, model)
         base = sharpness.subset_loss(point)
@@ -239,7 +239,7 @@ def _sharpness(context: Context, model: nn.Module, known: Mapping[str, Estimate]
 
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Give a model its statistics back after the block: what is concluded is of those that were evaluated."""
+    """Restore a model's buffers after the block, so that `conclude` sees the statistics as evaluated."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     yield
     with torch.no_grad():
@@ -250,9 +250,9 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
 def measure_along(
     context: Context, model: nn.Module, step: int, names: Sequence[str]
 ) -> tuple[dict[str, Estimate], sharpness.SubsetLoss]:
-    """Measure in the midst of training, after `step` steps, at the point at which the record measures.
+    """Measure during training, after `step` steps, on the same examples as the record.
 
-    A copy of the model takes the re-estimated statistics: the one that trains stays as it is.
+    A copy of the model gets the re-estimated statistics; the model in training does not change.
     """
     copied = copy.deepcopy(model)
     reestimate_batchnorm(copied, statistics_batches(context, step), context.problem.forward)
@@ -261,7 +261,7 @@ def measure_along(
 
 
 def curve_columns(measured: Mapping[str, Estimate], loss: sharpness.SubsetLoss) -> dict[str, float | None]:
-    """Write measures as columns of a row of metrics, the loss on their examples beside them (rule 27)."""
+    """Return measures as columns of a row of metrics, with the loss on the same examples (rule 27)."""
     row: dict[str, float | None] = {}
     for name, estimate in measured.items():
         row[name] = estimate.value
@@ -272,9 +272,9 @@ def curve_columns(measured: Mapping[str, Estimate], loss: sharpness.SubsetLoss) 
 
 
 def watched(problem: Problem, model: nn.Module, row: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the columns that the task adds to the row of an epoch, just those that it declares.
+    """Return the task's columns for the row of an epoch; SteppeError unless they are those declared.
 
-    It sees the model as evaluation does, and a row of its own: training goes on from both.
+    The task gets the model in eval mode and a copy of the row.
     """
     declared: tuple[Metric, ...] = problem.task.columns
     if not declared:

@@ -1,4 +1,4 @@
-"""Measures of a finished run, taken again from its kept weights."""
+"""New estimates of sharpness measures for a finished run, from its stored final weights."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def remeasure(
     n_examples: int | None = None,
     write: bool = False,
 ) -> dict[str, Estimate]:
-    """Estimate the named measures at the final point of a run that has this record.
+    """Estimate the named measures at the final point of a run with this record.
 
     Args:
         run: the run.
         record: its record.
         names: the measures.
-        n_examples: training examples; None is the task's own number.
-        write: whether the estimates go into the record, each with what made it.
+        n_examples: number of training examples; None: the task's number.
+        write: whether to write the estimates into the record, each with its origin.
 
     Raises:
-        SteppeError: its final weights are not kept, or the entries or the data are others now.
+        SteppeError: the final weights are not stored, or the entries or the data changed since.
 
     """
     point = _final_point(run, n_examples)
@@ -54,7 +54,7 @@ def remeasure(
 
 
 def with_measures(record: Record, blank: Sharpness, found: Mapping[str, Estimate]) -> Record:
-    """Put estimates among those that the record has; `blank` takes them where it has none."""
+    """Add estimates to those of the record; `blank` receives them if the record has none."""
     known = record.sharpness or blank
     whole = replace(known, measures={**known.measures, **found})
     return replace(record, sharpness=whole)

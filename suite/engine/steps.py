@@ -1,4 +1,4 @@
-"""The training steps of a run: model, optimizer and objective, and what the next step depends on."""
+"""The training steps of a run: model, optimizer and objective, and the state of the next step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from suite.spec import BuildContext
 
 
 class Steps:
-    """Takes the steps of one run, in each of its processes alike."""
+    """Takes the steps of one run, identically in each of its processes."""
 
     def __init__(self, context: Context, ranks: ProcessGroup) -> None:
         self.context, self._ranks = context, ranks
@@ -51,25 +51,25 @@ class Steps:
             ranks=ranks,
         )
         self.step = 0
-        """Steps taken."""
+        """Number of steps taken."""
         self.cosines: dict[str, float] = {}
-        """Realised against intended perturbation in low precision, at the first and the last step."""
+        """Cosine of realised and intended perturbation in low precision, at the first and the last step."""
         self.reset_sums()
 
     def reset_sums(self) -> None:
-        """Begin the sums of another epoch: the loss over units, scores by name, units."""
+        """Reset the sums at the start of an epoch: the loss over units, scores by name, units."""
         zero = torch.zeros((), dtype=torch.float64, device=self.context.device)
         self.sums = {"loss": zero, "units": zero.clone()}
         self.sums |= {f"score:{name}": zero.clone() for name in self.context.problem.score_names}
 
     def means(self) -> dict[str, float]:
-        """Return the mean loss and the mean scores of the epoch so far, at the weights of each step."""
+        """Return the mean loss and mean scores of the epoch so far, each step's at its own weights."""
         units = float(self.sums["units"])
         names = {"loss": "loss"} | {f"score:{name}": name for name in self.context.problem.score_names}
         return {name: float(self.sums[key]) / units for key, name in names.items()}
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain data."""
+        """Return everything that the next step depends on, as tensors and plain data."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -81,7 +81,7 @@ class Steps:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore the output of `state`."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -90,10 +90,10 @@ class Steps:
         self.cosines = dict(state["cosines"])
 
     def evaluated(self) -> tuple[nn.Module, bool]:
-        """Return the model that is evaluated and recorded, and whether it is another than that trained.
+        """Return the model to evaluate and record, and whether it differs from the model in training.
 
-        An optimizer that averages weights names them by a method `evaluation_weights`; they are then those of
-        a copy, whose BatchNorm statistics are those of the trained weights until they are re-estimated.
+        An optimizer that averages weights returns them from a method `evaluation_weights`; a copy of the
+        model then holds them, with the BatchNorm statistics of the trained weights until re-estimation.
         """
         weights = self._other_weights()
         return (self.model, False) if weights is None else (with_weights(self.model, weights), True)
@@ -113,7 +113,7 @@ class Steps:
         """Take the next step."""
         context, step = self.context, self.step
         batch = context.problem.batch(step)
-        if not batch.units:  # a mean over none of them
+        if not batch.units:  # the mean over units would divide by zero
             raise SteppeError(
                 f"task {context.task.name}: the {len(batch)} examples of the mini-batch of step {step} have "
                 "no units; valid: a weight of at least 1 for each example"
@@ -123,6 +123,7 @@ class Steps:
             group["lr"] = lr * factor
         objective = self.objective
         objective.load(step, batch)
+        # The probe copies all weights, so the cosine is measured at the first and the last step only.
         cast = low_precision_cast(context.spec) if step in (0, context.total_steps - 1) else None
         if cast is not None and context.entry.perturbs:
             loss = self._probed_step("first" if step == 0 else "last", cast)
@@ -137,7 +138,7 @@ class Steps:
             sums[f"score:{name}"] += score
         sums["units"] += batch.units
         self.step += 1
-        if self.step % context.problem.steps_per_epoch == 0:
+        if self.step % context.problem.steps_per_epoch == 0:  # unlike processors round differently
             self._ranks.check(list(self.model.parameters()))
 
     def _probed_step(self, name: str, cast: Callable[[Tensor], Tensor]) -> Tensor:
@@ -155,9 +156,9 @@ class Steps:
 
 
 def whole_weights(parameters: Sequence[nn.Parameter], given: object) -> list[Tensor]:
-    """Return a tensor for each parameter, from one for each that is trained; those that are frozen stay.
+    """Return one tensor per parameter, given one for every parameter or one for every trained parameter.
 
-    Of tensors for all parameters it takes each. ValueError says what is given instead.
+    In the second case frozen parameters keep their values. ValueError describes any other input.
     """
     if not isinstance(given, Sequence) or not all(isinstance(one, Tensor) for one in given):
         raise ValueError(f"a {type(given).__name__}: return a list of tensors, or None")
@@ -175,7 +176,7 @@ def whole_weights(parameters: Sequence[nn.Parameter], given: object) -> list[Ten
 
 
 def with_weights(model: nn.Module, weights: Sequence[Tensor]) -> nn.Module:
-    """Return a copy of the model with other weights, one for each of its parameters in their order."""
+    """Return a copy of the model with the given weights, one tensor per parameter in order."""
     other = copy.deepcopy(model)
     with torch.no_grad():
         for p, weight in zip(other.parameters(), weights, strict=True):

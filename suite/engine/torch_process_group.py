@@ -1,6 +1,6 @@
-"""Several processes of one run, see `suite.process_group`; what each of them does with the others.
+"""Process group of several ranks on torch.distributed, see `suite.process_group`.
 
-Gradients travel by NCCL between GPUs, else by gloo; all else by gloo, without a wait for the GPU.
+NCCL reduces gradients between GPUs, gloo on CPUs; all other data uses gloo, without waiting for the GPU.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from suite.errors import RankLostError, SteppeError
 from suite.process_group import ProcessGroup, slice_bounds
 
 JOIN_S = 900.0
-"""Seconds within which all processes of a run must have come: they load torch, perhaps over a network."""
+"""Seconds within which all ranks of a run must join: they load torch, perhaps over a network."""
 
 _SILENCE = timedelta(days=2)
-"""How long a process waits for the others while rank 0 evaluates or measures; a lost one is known at once."""
+"""Timeout of collectives while rank 0 evaluates or measures; the loss of a rank is detected at once."""
 
 _STORE_S = 60.0
-"""For an answer of rank 0's process, which listens before it is announced."""
+"""Timeout in seconds for an answer of rank 0, which listens before its port is announced."""
 
 _TURN_S = 0.05
 _JOINED = "joined"
 
 
 class TorchProcessGroup(ProcessGroup):
-    """One of several processes.
+    """One of several ranks.
 
-    What `.grad` held before an evaluation is the same in all processes, so rank 0 alone carries it into the
-    sum. A parameter that no process's loss reaches gets a gradient of zeros, where one process leaves None.
+    The content of `.grad` before an evaluation is equal in all ranks, so only rank 0 adds it to the sum. A
+    parameter that no rank's loss reaches gets a gradient of zeros; a group of one leaves None.
     """
 
     def __init__(self, rank: int, n: int, store: dist.TCPStore, device: str) -> None:  # type: ignore[name-defined]
-        """Meet the others, all of whom have joined `store`; at most one group of a process at a time."""
+        """Initialise the group after all ranks joined `store`; a process has at most one group at a time."""
         self.rank, self.n = rank, n
         self._flag = torch.zeros(1, dtype=torch.uint8)
         self._flat: Tensor | None = None
@@ -50,14 +50,14 @@ class TorchProcessGroup(ProcessGroup):
             dist.init_process_group(backend, store=store, rank=rank, world_size=n, timeout=_SILENCE)
 
     def agreed(self, flag: bool = False) -> bool:
-        """See `ProcessGroup`; a byte from rank 0 to the others."""
+        """See `ProcessGroup`; broadcasts one byte from rank 0."""
         self._flag[0] = flag
         with _others():
             dist.broadcast(self._flag, src=0)
         return bool(self._flag[0])
 
     def share(self, state: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """See `ProcessGroup`; the state travels as torch saves it and is read back as weights only."""
+        """See `ProcessGroup`; the state is serialised by `torch.save` and loaded with `weights_only`."""
         buffer = io.BytesIO()
         if self.rank == 0:
             torch.save(state, buffer)
@@ -74,16 +74,16 @@ class TorchProcessGroup(ProcessGroup):
         return shared
 
     def bounds(self, low: int, high: int) -> tuple[int, int]:
-        """See `ProcessGroup`: one of `n` consecutive slices, whose sizes differ by one where they must.
+        """See `ProcessGroup`: one of `n` consecutive slices, whose sizes differ by at most one.
 
-        They are dealt out from the end: where there are too few examples, rank 0 has one, as the running
-        statistics of BatchNorm are its own.
+        Rank 0 gets the last slice, which has an example even if there are fewer examples than ranks: the
+        running statistics of BatchNorm are those of rank 0.
         """
         first, last = slice_bounds(high - low, self.n - 1 - self.rank, self.n)
         return low + first, low + last
 
     def begin(self, params: Sequence[nn.Parameter]) -> None:
-        """See `ProcessGroup`."""
+        """See `ProcessGroup`; ranks other than 0 drop their gradients, which rank 0 adds to the sum."""
         if self.rank:
             for p in params:
                 p.grad = None
@@ -95,6 +95,7 @@ class TorchProcessGroup(ProcessGroup):
                 dist.all_reduce(numbers)
             return numbers
         views, tail = self._views(params, len(numbers))
+        # All ranks must reduce the same vector, also where this rank's examples reached no loss.
         for p in params:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
@@ -104,13 +105,15 @@ class TorchProcessGroup(ProcessGroup):
             assert self._flat is not None
             with _others():
                 dist.all_reduce(self._flat)
-            torch._foreach_copy_(grads, views)  # whoever keeps a gradient keeps it from the next sum
+            # Copied out of the buffer, so that the next sum does not overwrite a gradient in use.
+            torch._foreach_copy_(grads, views)
         return tail.clone()
 
     def check(self, params: Sequence[nn.Parameter]) -> None:
-        """See `ProcessGroup`; compares sums over the bits."""
+        """See `ProcessGroup`; compares sums of the weights' bit patterns."""
         bits = sum(p.detach().reshape(-1).view(torch.int32).sum(dtype=torch.int64) for p in params)
         found = int(bits)
+        # One all-reduce by maximum gives both extremes: the sums are equal if the largest is the smallest.
         extremes = torch.tensor([found, -found])
         with _others():
             dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
@@ -121,7 +124,7 @@ class TorchProcessGroup(ProcessGroup):
             )
 
     def _views(self, params: Sequence[nn.Parameter], k: int) -> tuple[list[Tensor], Tensor]:
-        """One vector with room for every gradient, in its parameter's memory order, and k numbers."""
+        """Return views of one vector: every gradient in its parameter's memory order, and k numbers."""
         size = sum(p.numel() for p in params)
         if self._flat is None or len(self._flat) != size + k:
             self._flat = params[0].new_empty(size + k, requires_grad=False)
@@ -136,15 +139,15 @@ class TorchProcessGroup(ProcessGroup):
 def coordinate(
     n: int, device: str, address: str, announce: Callable[[int], None], stop: Callable[[], bool]
 ) -> Iterator[ProcessGroup | None]:
-    """Be rank 0 of `n` processes while the block runs; None where a stop was asked for before all had come.
+    """Act as rank 0 of `n` processes during the block; yields None if a stop is requested before all joined.
 
-    `device` is the device kind of the run. `announce` is told the port at `address`, which is this machine's,
-    on which the others `join` this process. Raises RankLostError where they do not come within `JOIN_S`.
+    `device` is the device kind of the run. `announce` receives the port at `address`, an address of this
+    machine, at which the other ranks `join`. Raises RankLostError if they do not join within `JOIN_S`.
     """
     if n == 1:
         yield ProcessGroup()
         return
-    listener = socket.create_server((address, 0))  # torch's own would listen to every network
+    listener = socket.create_server((address, 0))  # torch's own listener would bind to every network
     port = listener.getsockname()[1]
     store = _store(address, port, master=listener.detach())
     announce(port)
@@ -162,7 +165,7 @@ def coordinate(
 
 @contextmanager
 def join(rank: int, n: int, device: str, address: str, port: int) -> Iterator[TorchProcessGroup]:
-    """Be a further process of the run whose rank 0 is at this place, while the block runs."""
+    """Act as rank `rank` of a run during the block; rank 0 listens at `address` and `port`."""
     with _others():
         store = _store(address, port)
         store.add(_JOINED, 1)
@@ -186,7 +189,7 @@ def _present(group: TorchProcessGroup) -> Iterator[TorchProcessGroup]:
     try:
         yield group
     except RankLostError:
-        raise  # an orderly end of the group would wait for who is lost; the process ends instead
+        raise  # destroying the group would wait for the lost rank; the process ends instead
     except BaseException:
         dist.destroy_process_group()
         raise
@@ -195,7 +198,7 @@ def _present(group: TorchProcessGroup) -> Iterator[TorchProcessGroup]:
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """Say of torch's errors here what they mean: these calls fail where another process does not answer."""
+    """Convert torch's errors in the block to RankLostError: these calls fail if a rank does not answer."""
     try:
         yield
     except RuntimeError as error:

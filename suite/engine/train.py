@@ -1,8 +1,8 @@
-"""The loop that turns one run spec into one record.
+"""The training loop of one run, from its spec to its record.
 
-A run is a pure function of its spec: batches, noise and dropout come from named streams at the step's
-counters, so a run resumed from any checkpoint equals the uninterrupted one bit for bit (same device kind,
-same thread count, no compile).
+A run is a pure function of its spec: batches, noise and dropout come from named streams with the step as
+counter, so a run resumed from any checkpoint equals the uninterrupted run bit for bit (same device kind, same
+thread count, no compile).
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from suite.store.lease import RunDone, RunFenced
 from suite.store.lines import finite
 
 PROGRESS_S = 0.5
-"""Seconds between progress messages inside an epoch."""
+"""Seconds between progress messages within an epoch."""
 
 
 def run_one(run: StoredRun, host: Host) -> str:
-    """Train, evaluate and measure one run as its rank 0, resuming what an earlier attempt left.
+    """Train, evaluate and measure one run as its rank 0, resuming from an earlier attempt's checkpoint.
 
-    Returns "done" (a record stands, also if another attempt wrote it), "failed" (the record says that
-    the run diverged) or "interrupted" (`stop` asked, or a newer attempt owns the run; it can be resumed).
-    Raises RunBusy if a live attempt is at work, RankLostError if another process of the run is lost,
-    SteppeError on a mistake in the input.
+    Returns "done" (a record exists, perhaps from another attempt), "failed" (the record reports a failure) or
+    "interrupted" (`stop` returned True, or a newer attempt owns the run; it can be resumed). Raises RunBusy
+    if a live attempt owns the run, RankLostError if another process of the run is lost, SteppeError on a
+    mistake in the input.
     """
     folder, spec = run.folder, run.spec
     if folder.record() is not None:
@@ -65,7 +65,7 @@ def run_one(run: StoredRun, host: Host) -> str:
                 trainer = Trainer(context, attempt, host, ranks)
                 if not trainer.train():
                     return "interrupted"
-            return trainer.finish()  # alone: the others are free meanwhile
+            return trainer.finish()  # on rank 0 alone; the other ranks are free by then
         except RunFenced as error:
             print(error, file=sys.stderr, flush=True)
             return "interrupted"
@@ -83,13 +83,13 @@ class Trainer:
         self.diverged = False
         self._fingerprints = [fingerprint(context.spec)]
         self._score: float | None = None
-        """The primary metric on the validation split, at the last look at it."""
+        """The primary metric at the last evaluation of the validation split."""
         self._last_loss = float("nan")
 
     # -- checkpoint ------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, as tensors and plain data."""
+        """Return everything that the rest of the run depends on, as tensors and plain data."""
         return {
             **self.steps.state(),
             "seconds": dict(self.seconds),
@@ -98,7 +98,7 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Restore the output of `state`."""
         self.steps.load(state)
         self.seconds.update(state["seconds"])
         self._score = state["score"]
@@ -107,7 +107,7 @@ class Trainer:
     # -- the loop --------------------------------------------------------------------------------
 
     def train(self) -> bool:
-        """Train from the newest checkpoint to the end; False if the run must stop before that."""
+        """Train from the newest checkpoint to the end; False if the run must stop earlier."""
         state = self._ranks.share(self.attempt.resume())
         if state is not None:
             self.load(state)
@@ -115,7 +115,7 @@ class Trainer:
         return self._train()
 
     def finish(self) -> str:
-        """Evaluate, measure and publish; return "done", or "failed" if the run diverged."""
+        """Evaluate, measure and publish the record; return "done", or "failed" if the record is a failure."""
         self._report("measuring")
         steps = self.steps
         record = build_record(
@@ -139,13 +139,14 @@ class Trainer:
         return outcome
 
     def _train(self) -> bool:
-        """Run the remaining steps; False if the run must stop before its end."""
+        """Take the remaining steps; False if the run must stop before its end."""
         context, steps = self.context, self.steps
         total, per_epoch = context.total_steps, context.problem.steps_per_epoch
         steps.model.train()
         clock = time.perf_counter
         started = last_saved = last_told = clock()
         stopping = False
+        # Rank 0 decides before each step whether to go on; the other ranks get its decision from `agreed`.
         while self._ranks.agreed(steps.step < total and not (self.diverged or stopping)):
             steps.take()
             at_end = steps.step == total
@@ -191,6 +192,7 @@ class Trainer:
         measures = context.task.measure_every and (at_end or epoch % context.task.measure_every == 0)
         if (looks or measures or context.task.columns) and not self.diverged:
             model, other = steps.evaluated()
+        # Averaged weights have no BatchNorm statistics of their own; measures re-estimate on a copy anyway.
         if other and (looks or context.task.columns):
             self._reestimate(model)
         if looks and not self.diverged:
@@ -206,7 +208,7 @@ class Trainer:
         self._report("running")
 
     def _training_columns(self, means: dict[str, float]) -> dict[str, float | None]:
-        """Write the means of an epoch as columns: the loss, and those metrics that follow from means."""
+        """Return the means of an epoch as columns: the loss, and the metrics that follow from means."""
         task = self.context.task
         found = self.context.problem.metrics(means) if math.isfinite(means["loss"]) else means
         wanted = ["loss", *(metric.name for metric in task.metrics if metric.name != "loss")]
@@ -216,13 +218,13 @@ class Trainer:
         return {name: finite(float(value)) for name, value in columns.items()}
 
     def _reestimate(self, model: nn.Module) -> None:
-        """Give weights that are not those trained BatchNorm statistics of their own."""
+        """Re-estimate the BatchNorm statistics of a model that does not hold the weights in training."""
         batches = statistics_batches(self.context, self.steps.step)
         meter = self.steps.objective.meter
         meter.forward_only += reestimate_batchnorm(model, batches, self.context.problem.predict)
 
     def _validate(self, model: nn.Module) -> dict[str, float | None]:
-        """Look at the validation split."""
+        """Evaluate the validation split; return its metrics as columns."""
         context, meter = self.context, self.steps.objective.meter
         split = context.task.validation
         result = evaluate(context.problem, model, split)
@@ -236,7 +238,7 @@ class Trainer:
         return {f"{split}_{name}": value for name, value in found.items()}
 
     def _measure(self, model: nn.Module) -> dict[str, float | None]:
-        """Take the measures that are due at the end of an epoch, as columns of its row."""
+        """Take the measures due at the end of an epoch; return them as columns of its row."""
         self._report("measuring")
         started = time.perf_counter()
         names = self.context.task.curve_measures
@@ -244,7 +246,7 @@ class Trainer:
         self.seconds["measure_s"] += time.perf_counter() - started
         return curve_columns(self._measured, loss)
 
-    # -- telling ---------------------------------------------------------------------------------
+    # -- reporting -------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         if self.context.device.type == "cuda":

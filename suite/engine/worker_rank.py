@@ -1,4 +1,4 @@
-"""What the processes of a run do that do not lead it: the same steps, nothing else."""
+"""Entry point of ranks 1 to n - 1 of a run: they take the same steps as rank 0, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from suite.entries.stored_run import StoredRun
 
 
 def run_worker_rank(run: StoredRun, *, rank: int, address: str, port: int) -> str:
-    """Take the steps of a run that rank 0, at address and port, leads, until it says that all is done.
+    """Take the steps of a run until rank 0, at address and port, announces the end.
 
-    Writes nothing of the run. Raises RankLostError where rank 0 or another process is lost.
+    Writes no file of the run. Raises RankLostError if rank 0 or another process is lost.
     """
     context = prepare(run)
     with join(rank, run.spec.ranks, run.spec.device, address, port) as ranks:

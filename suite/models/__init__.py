@@ -1,1 +1,1 @@
-"""Thin adaptors over timm and torchvision, and the few models that neither has."""
+"""Models: thin adaptors over timm and torchvision, and small networks that neither has."""

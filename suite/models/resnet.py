@@ -1,4 +1,4 @@
-"""ResNets for 32 x 32 images from the blocks of timm and torchvision, imported when one is built."""
+"""ResNets for 32 x 32 images from the blocks of timm and torchvision, which are imported inside functions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def cifar_resnet(depth: int, width: int = 16, n_classes: int = 10) -> nn.Module:
-    """ResNet of depth 6n + 2 with three stages of n basic blocks, `width`, 2 and 4 times `width` channels.
+    """Build a ResNet of depth 6n + 2: three stages of n basic blocks with `width`, 2 and 4 `width` channels.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2, except that the shortcuts that change shape are
     1 x 1 convolutions with BatchNorm (their option B) where the paper pads with zeros (option A): ResNet-20
-    has 272,474 parameters in place of 269,722. Initialised as there: normal, fan out.
+    has 272,474 parameters instead of 269,722. Initialised as in the paper: normal, fan out.
     """
     import torch
     from timm.models.resnet import BasicBlock
@@ -50,9 +50,9 @@ def cifar_resnet(depth: int, width: int = 16, n_classes: int = 10) -> nn.Module:
 
 
 def resnet18(n_classes: int = 10) -> nn.Module:
-    """ResNet-18 of torchvision for small images: a 3 x 3 first convolution of stride 1, no max-pooling.
+    """Build torchvision's ResNet-18 for small images: a 3 x 3 first convolution of stride 1, no max-pooling.
 
-    11,173,962 parameters for ten classes. Initialised as torchvision does.
+    It has 11,173,962 parameters for ten classes. Initialised as in torchvision.
     """
     import torchvision
     from torch import nn

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def digits_cnn(width: int = 16, n_classes: int = 10) -> nn.Module:
-    """Two 3 x 3 convolutions with BatchNorm on 8 x 8 grey images, the second of stride 2, then linear."""
+    """Build two 3 x 3 convolutions with BatchNorm for 8 x 8 grey images, and a linear layer.
+
+    The second convolution has stride 2.
+    """
     from torch import nn
 
     return nn.Sequential(

@@ -1,1 +1,1 @@
-"""Numerics of the objective: dropout by counters, passes to differentiate twice, counted operations."""
+"""Numerics of the objective: counter-based dropout, twice-differentiable passes, operation counts."""

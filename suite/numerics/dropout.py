@@ -1,9 +1,8 @@
 """Dropout with one mask per example and step, shared by every gradient evaluation of that step.
 
-A two-point method such as NSO needs +u and -u to see the same mask, else the first-order terms do not
-cancel; a method that splits the batch needs the rows of the mask that belong to its slice. The layer
-draws the mask of the whole mini-batch once from the run's `dropout` stream, at a counter
-of (step, layer), keeps it for the step and hands out rows.
+A two-point method (NSO) needs the same mask at +u and -u, otherwise the first-order terms do not cancel; a
+method that splits the batch needs the mask rows of its slice. The layer draws the mask of the whole
+mini-batch once per step from the run's `dropout` stream, at counters (step, layer, call), and applies rows.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from suite.seeds import Streams
 class SharedDropout(nn.Module):
     """Drop-in for `nn.Dropout*` (and timm's DropPath): keep with probability 1 - p, scale by 1 / (1 - p).
 
-    `feature_dims` is how many leading dimensions the mask varies over: all of them for `nn.Dropout`, two
-    (example, channel) for Dropout1d/2d/3d, one (example) for DropPath.
+    `feature_dims` is the number of leading dimensions over which the mask varies: None (all) for
+    `nn.Dropout`, 2 (example, channel) for Dropout1d/2d/3d, 1 (example) for DropPath.
     """
 
     def __init__(self, p: float, feature_dims: int | None, index: int) -> None:
@@ -33,7 +32,7 @@ class SharedDropout(nn.Module):
         self._calls = 0
 
     def begin_step(self, n: int) -> None:
-        """Forget the masks of the last step; the next mini-batch has n examples."""
+        """Discard the masks of the last step; the next mini-batch has n examples."""
         self._n = n
         self._masks = []
 
@@ -46,7 +45,7 @@ class SharedDropout(nn.Module):
         if not self.training or self.p == 0.0:
             return x
         call, self._calls = self._calls, self._calls + 1
-        if call == len(self._masks):  # the layer's call-th use in one forward pass, met for the first time
+        if call == len(self._masks):  # first pass of this step that uses the layer for the call-th time
             self._masks.append(self._draw(x, call))
         low, high = self._rows
         return x * self._masks[call][low:high]
@@ -60,10 +59,10 @@ class SharedDropout(nn.Module):
 
 
 def share_dropout(model: nn.Module) -> list[SharedDropout]:
-    """Replace every dropout layer of `model` in place by a `SharedDropout`; return those."""
+    """Replace every dropout layer of `model` in place by a `SharedDropout`; return the new layers."""
     layers: list[SharedDropout] = []
     for module in list(model.modules()):
-        # Not named_children, which passes over the second name of a layer that has two.
+        # Not named_children, which skips the second name of a layer registered under two names.
         for name, child in list(module._modules.items()):
             if child is not None and (shared := _shared(child, len(layers))) is not None:
                 shared.train(child.training)
@@ -76,7 +75,7 @@ def _shared(layer: nn.Module, index: int) -> SharedDropout | None:
     if isinstance(layer, SharedDropout):
         return layer
     if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):
-        return None  # not a plain mask; the re-seeded global generator keeps it the same in every evaluation
+        return None  # not a plain mask; the re-seeded global generator repeats it in every evaluation
     if isinstance(layer, _DropoutNd):
         return SharedDropout(layer.p, None if isinstance(layer, nn.Dropout) else 2, index)
     if type(layer).__name__ == "DropPath":

@@ -1,7 +1,7 @@
 """Forward passes that can be differentiated more than once, in any mix of reverse and forward mode.
 
 torch's own kernels of some layers cannot: a reverse pass through a forward-mode derivative of its LayerNorm,
-BatchNorm or InstanceNorm is silently wrong (0.1 to 0.4 of the Hessian product in torch 2.11 and 2.15); its
+BatchNorm or InstanceNorm is silently wrong (by 0.1 to 0.4 of the Hessian product in torch 2.11 and 2.15); its
 fused attention has no second derivative. Inside `smooth()` these layers are computed from plain operations:
 
     LayerNorm, BatchNorm and InstanceNorm on their input:   y = w (x - mean) / sqrt(var + eps) + b
@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def smooth() -> Iterator[None]:
-    """Compute the layers named above from plain operations inside the block."""
+    """Compute LayerNorm, BatchNorm, InstanceNorm and attention from plain operations inside the block."""
     with _PlainNorms(), sdpa_kernel(SDPBackend.MATH):
         yield
 
@@ -53,7 +53,7 @@ def _batch_norm(
 ) -> Tensor:
     shape = (1, -1, *(1 for _ in range(input.dim() - 2)))
     if training:
-        if running_mean is not None:  # it takes up the batch: not a pure function of its input
+        if running_mean is not None:  # the layer updates its statistics: not a pure function of the input
             return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         dims = (0, *range(2, input.dim()))
         return _normalised(input, dims, eps, _shaped(weight, shape), _shaped(bias, shape))
@@ -90,7 +90,7 @@ def _instance_norm(
 ) -> Tensor:
     if not use_input_stats:
         return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
-    if running_mean is not None:  # it takes up the batch, as above
+    if running_mean is not None:  # the layer updates its statistics, as above
         return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     shape = (1, -1, *(1 for _ in range(input.dim() - 2)))
     dims = tuple(range(2, input.dim()))

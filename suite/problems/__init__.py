@@ -1,1 +1,1 @@
-"""Kinds of problem that several tasks share: image classification."""
+"""Kinds of problem shared by several tasks: image classification."""

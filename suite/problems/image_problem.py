@@ -17,21 +17,21 @@ from suite.seeds import TASK_SEED, Streams
 
 
 class Images(Draw, Protocol):
-    """What an `ImageTask`, whose file imports this one, says of its images."""
+    """The fields of an `ImageTask` used here; a protocol because the file of `ImageTask` imports this one."""
 
     @property
     def data(self) -> tuple[Dataset, ...]:
-        """The data sets that may serve."""
+        """The admissible data sets."""
         ...
 
     @property
     def model(self) -> Callable[[], nn.Module]:
-        """What builds the network."""
+        """The function that builds the network."""
         ...
 
 
 class ImageClassification(ClassificationLoss, Problem):
-    """uint8 images on the device, cropped, flipped and normalised there."""
+    """Classification of uint8 images, which are cropped, flipped and normalised on the device."""
 
     memory_format = torch.channels_last
 

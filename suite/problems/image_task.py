@@ -1,4 +1,4 @@
-"""Classification of images that fit in memory, as a declaration. Loads no torch."""
+"""Declaration of a task that classifies images that fit in memory. Loads no torch."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ def _problem(setting: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTask(Task):
-    """A network that gives logits (n, C) for images (n, C, H, W), trained by cross-entropy on one label each.
+    """A network that maps images (n, C, H, W) to logits (n, classes), trained by cross-entropy.
 
-    `model` is called without arguments after the global generator was seeded with the run's `init` stream.
+    Each image has one label. `model` is called without arguments after the global generator is seeded from
+    the run's `init` stream.
     """
 
     data: tuple[Dataset, ...]
     model: Callable[[], nn.Module]
     n_validation: int
     n_drawn: int | None = None
-    """Training images drawn from the set, the same number of each class, validation included; None is all."""
+    """Training images drawn from the set, equally many per class, validation included; None: all."""
     augment: tuple[str, ...] = ()
     """Batched augmentations in order, for instance ("crop:4", "flip")."""
     label_noise: float = 0.0
-    """Share of the training and validation labels that are flipped."""
+    """Fraction of the training and validation labels that are corrupted."""
     label_noise_kind: str = "incorrect"
     problem: Callable[[Any], Any] = _problem
     metrics: tuple[Metric, ...] = (ACCURACY, LOSS)
 
     def __post_init__(self) -> None:
-        """Raise SteppeError where the declaration does not fit together."""
+        """Raise SteppeError if the declaration is inconsistent."""
         if self.label_noise and CLEAN not in self.extras:
             object.__setattr__(self, "extras", (*self.extras, CLEAN))
         if self.n_validation < 1:
@@ -50,7 +51,7 @@ class ImageTask(Task):
         super().__post_init__()
 
     def training_examples(self, data: str) -> int | None:
-        """Return what is drawn, or all of the data set, less the validation images."""
+        """Return the number of images drawn, or of all images, minus the validation images."""
         whole = next((one.n_train for one in self.data if one.name == data), None)
         drawn = whole if self.n_drawn is None else self.n_drawn
         return None if drawn is None else drawn - self.n_validation

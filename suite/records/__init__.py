@@ -1,1 +1,1 @@
-"""Records: the schema of what a finished run leaves, and where its numbers come from."""
+"""Records of finished runs: their schema, and the provenance of their numbers."""

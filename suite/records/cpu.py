@@ -1,7 +1,7 @@
-"""What decides which bits a CPU computes: its exact model, its instruction set, and what limits their use.
+"""Properties that determine the bits a CPU computes: its exact model, instruction set, and limits on its use.
 
-Libraries choose their kernels by these, and kernels differ in the order in which they add and in whether they
-round between a product and a sum. So the same spec gives other bytes elsewhere. Nothing here loads torch.
+Libraries choose their kernels by these, and kernels differ in the order of summation and in the rounding
+between a product and a sum. The same spec thus gives other bytes on another CPU. Loads no torch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ VARIABLES = (
     "OPENBLAS_CORETYPE",
 )
 """Environment variables by which oneDNN (which reads both of its prefixes), MKL, NumPy, its OpenBLAS and the
-C library's mathematical functions choose kernels. ATEN_CPU_CAPABILITY shows in ATen's own answer;
-MKL_DEBUG_CPU_TYPE is gone since MKL 2020.1."""
+C library's mathematical functions choose kernels. ATen itself reports the effect of ATEN_CPU_CAPABILITY;
+MKL 2020.1 removed MKL_DEBUG_CPU_TYPE."""
 
 _IDENTITY = {
     "cpu family": "family",
@@ -41,7 +41,7 @@ _IDENTITY = {
     "CPU variant": "variant",
     "CPU revision": "revision",
 }
-"""Lines of /proc/cpuinfo that tell processors of one name apart, of x86 and of ARM."""
+"""Lines of /proc/cpuinfo that distinguish processors of the same name, on x86 and on ARM."""
 
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -61,24 +61,24 @@ _LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("avx512+amx", (*_AVX512, "amx_tile", "amx_int8", "amx_bf16")),
     ("avx512+amx+fp16", (*_AVX512, "amx_tile", "amx_int8", "amx_bf16", "amx_fp16")),
 )
-"""The levels between which oneDNN distinguishes, the best last, with the flags that each asks for."""
+"""The instruction set levels of oneDNN, the best last, with the CPU flags that each requires."""
 
 _MOST_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """A processor as far as it decides about bits."""
+    """The properties of a processor that determine its bits."""
 
     model: str
-    """Its name, and the numbers that tell it from others of that name."""
+    """Its name, and the numbers that distinguish it from others of the same name."""
     level: str
-    """The best instruction set that oneDNN takes if nothing limits it."""
+    """The best instruction set level that oneDNN uses without limits."""
 
 
 @cache
 def this_cpu() -> Cpu:
-    """Return the processor of this machine."""
+    """Describe the processor of this machine."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -87,10 +87,10 @@ def this_cpu() -> Cpu:
 
 
 def read_cpu(cpuinfo: str, machine: str, processor: str = "") -> Cpu:
-    """Read the text of /proc/cpuinfo.
+    """Parse the text of /proc/cpuinfo.
 
-    `machine` is the architecture's name, which stands for the model's where the text has none (ARM), and
-    `processor` what the system calls it, where the text says nothing at all. Unlike cores are all named.
+    `machine` is the architecture's name, used if the text has no model name (ARM); `processor` is the
+    system's name of the processor, used if the text is empty. If cores differ, all models are listed.
     """
     cores = [dict(_lines(block)) for block in re.split(r"\n\s*\n", cpuinfo)]
     models = dict.fromkeys(model for core in cores if (model := _model(core, machine)))
@@ -114,12 +114,12 @@ def _model(core: Mapping[str, str], machine: str) -> str:
 
 
 def settings(environment: Mapping[str, str], names: tuple[str, ...] = VARIABLES) -> dict[str, str]:
-    """Those of the variables that are set, with values that fit on a line and name no place."""
+    """Return the variables that are set, with values that fit on a line and contain no path."""
     return {name: value for name in names if (value := _value(name, environment.get(name, "")))}
 
 
 def _value(name: str, text: str) -> str:
-    if name == "GLIBC_TUNABLES":  # what it says of memory changes no bits
+    if name == "GLIBC_TUNABLES":  # tunables of memory change no bits
         text = ":".join(part for part in text.split(":") if part.startswith("glibc.cpu."))
     value = ",".join(text.split())
     if len(value) > _MOST_CHARACTERS or re.search(r"[^\w.,:=+-]", value, re.ASCII):

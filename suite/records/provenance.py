@@ -1,8 +1,8 @@
-"""Where a run's numbers come from: code, versions, hardware and numerical settings.
+"""Provenance of a run's numbers: code, versions, hardware and numerical settings.
 
-The full account (`attempt_provenance`: with the git diff) stays in the run's folder. What goes into a record
-(`record_provenance`) names no path, no host and no diff. What cannot change while the process lives is
-looked up once.
+The full provenance (`attempt_provenance`, with the git diff) stays in the run's folder. The part in a record
+(`record_provenance`) contains no path, host name or diff. Values that cannot change during the process are
+cached.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MAX_DIFF = 256 * 1024
 
 
 def origin(spec: RunSpec) -> Origin:
-    """Return the code and the machine of this process, as a record names them."""
+    """Return the code and the machine of this process in the form of a record."""
     commit = git_commit()
     return Origin(
         source_tree=source_tree(),
@@ -62,10 +62,10 @@ def origin(spec: RunSpec) -> Origin:
 
 
 def record_provenance(spec: RunSpec, attempts: int, fingerprints: Sequence[str]) -> Provenance:
-    """Return the part of the provenance that a record carries and that may be published.
+    """Return the part of the provenance that a record holds and that may be published.
 
-    `fingerprints` are those of the attempts whose steps are in the weights. `bit_exact` says whether the same
-    spec must give the same bytes on the same fingerprint: not where a run went from one to another.
+    `fingerprints` are those of the attempts whose steps are in the weights. `bit_exact` states whether the
+    same spec must give the same bytes on the same fingerprint; it is false if the fingerprints differ.
     """
     several = tuple(fingerprints) if len(fingerprints) > 1 else ()
     return Provenance(
@@ -80,13 +80,13 @@ def record_provenance(spec: RunSpec, attempts: int, fingerprints: Sequence[str])
 
 
 def _bit_exact(spec: RunSpec) -> bool:
-    """The order of sums over several GPUs is that of how they are wired."""
+    """Whether the spec determines the bytes; sums over several GPUs depend on their interconnect."""
     several_gpus = spec.device == "cuda" and spec.ranks > 1
     return torch.are_deterministic_algorithms_enabled() and not spec.compile and not several_gpus
 
 
 def attempt_provenance(spec: RunSpec, task: Description) -> dict[str, Any]:
-    """Return the full account of this process and of its task's results: provenance.json."""
+    """Return the full provenance of this process and its task's results: the content of provenance.json."""
     return {
         "protocol": spec.protocol,
         "engine": spec.engine,
@@ -104,9 +104,9 @@ def attempt_provenance(spec: RunSpec, task: Description) -> dict[str, Any]:
 
 
 def fingerprint(spec: RunSpec) -> str:
-    """Name in one line the hardware, the software and the settings that bits and wall-clock depend on.
+    """Describe in one line the hardware, software and settings that determine bits and wall-clock time.
 
-    On another fingerprint the same spec may give other bytes, and seconds do not compare (rule 5).
+    On another fingerprint the same spec may give other bytes, and times are not comparable (rule 5).
     """
     machine = hardware(spec.device)
     steered = "".join(f", {name}={value}" for name, value in settings(spec.device).items())
@@ -119,14 +119,14 @@ def fingerprint(spec: RunSpec) -> str:
 
 @cache
 def source_tree() -> str:
-    """SHA-256 of the Python files of the suite, the tasks and the baselines: their names and their lines."""
+    """Return the SHA-256 of the Python files of suite, tasks and baselines: their names and lines."""
     paths = (path for package in SOURCE for path in (ROOT / package).rglob("*.py"))
     return tree_digest({path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths})
 
 
 @cache
 def git_commit() -> dict[str, str] | None:
-    """Commit and uncommitted changes of the code, None outside a clone; a huge diff is cut short."""
+    """Return commit and uncommitted changes of the code; None outside a clone. A large diff is truncated."""
     commit, top = _git("rev-parse", "HEAD"), _git("rev-parse", "--show-toplevel")
     if commit is None or top is None or Path(top.rstrip("\n")) != ROOT:  # installed inside another project
         return None
@@ -161,15 +161,15 @@ def _installed(package: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Version of this suite, of Python and of every package that touches a number."""
+    """Return the versions of the suite, of Python and of every package that affects numbers."""
     found = {package: version for package in _PACKAGES if (version := _installed(package))}
     return {"steppe": __version__, "python": platform.python_version(), **found}
 
 
 def hardware(device: str) -> dict[str, str | int | None]:
-    """Models, instruction sets and counts of the processors; nothing names the machine.
+    """Return models, instruction sets and counts of the processors, without the name of the machine.
 
-    `instructions` is the set that torch's own kernels use, `onednn` the best that oneDNN takes from the CPU.
+    `instructions` is the set that torch's own kernels use, `onednn` the best that oneDNN uses on the CPU.
     """
     this_cpu = cpu.this_cpu()
     return {
@@ -183,15 +183,15 @@ def hardware(device: str) -> dict[str, str | int | None]:
 
 
 def settings(device: str) -> dict[str, str]:
-    """Name what makes a library, or torch on its behalf, choose other kernels than it does by itself."""
+    """Return the settings that make a library, or torch on its behalf, choose other than default kernels."""
     names = (*cpu.VARIABLES, *(_GPU_VARIABLES if device == "cuda" else ()))
     return cpu.settings(os.environ, names) | _mkldnn_settings()
 
 
 def _mkldnn_settings() -> dict[str, str]:
-    """Name the settings of torch's oneDNN that code may have changed.
+    """Return the settings of torch's oneDNN that differ from their defaults.
 
-    That of matrix products is left out: `suite.engine.precision` sets it as the run's precision says.
+    The precision of matrix products is omitted: `suite.engine.precision` sets it from the run's precision.
     """
     mkldnn = torch.backends.mkldnn
     found = {
@@ -221,13 +221,13 @@ def _driver() -> str:
 
 
 def driver_version(text: str) -> str:
-    """Read the version of NVIDIA's driver from /proc/driver/nvidia/version."""
+    """Parse the version of NVIDIA's driver from the text of /proc/driver/nvidia/version."""
     found = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text, re.MULTILINE)
     return found[1] if found else "unknown"
 
 
 def torch_flags() -> dict[str, Any]:
-    """Return the settings of torch that change numbers or their order of summation, as they are now."""
+    """Return the present settings of torch that change numbers or their order of summation."""
     return {
         "threads": torch.get_num_threads(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),

@@ -1,6 +1,6 @@
-"""The record of a finished run: the one definition of what it holds.
+"""Schema of the record of a finished run.
 
-A record is JSON, read and written by msgspec. Its version is `VERSION`; nothing reads another one. Loads no
+A record is JSON, read and written by msgspec. Its version is `VERSION`; other versions are rejected. Loads no
 torch.
 """
 
@@ -22,29 +22,33 @@ from suite.spec import RunSpec
 VERSION = 2
 
 LARGEST = 2**53
-"""Whole numbers up to it are exact as floating-point numbers, which is what they are used as."""
+"""Largest count; whole numbers up to it are exact when they are converted to floating point."""
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
 Positive = Annotated[int, Meta(gt=0, le=LARGEST)]
 Amount = Annotated[float, Meta(ge=0)]
 Number = float | None
-"""A finite number; null where it was not finite."""
+"""A finite number; null if it was not finite."""
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class _Part(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """Part of a record: immutable, without unknown fields; defaults are left out of the JSON."""
+    """Part of a record: immutable, without unknown fields; defaults are omitted from the JSON."""
 
 
 def pack_right(packed: bytes) -> str:
-    """Write packed bits, the most significant first, as base64 of zlib."""
+    """Encode packed bits, the most significant first, as base64 of zlib.
+
+    >>> list(unpack_right(pack_right(bytes([0b10100000])), n=3))
+    [160]
+    """
     return base64.b64encode(zlib.compress(packed, 9)).decode()
 
 
 def unpack_right(text: str, n: int) -> bytes:
-    """Return the packed bits of n examples; ValueError where they are not whole, zlib.error if damaged."""
+    """Return the packed bits of n examples; ValueError if they are incomplete, zlib.error if damaged."""
     unpacker, size = zlib.decompressobj(), -(-n // 8)
-    packed = unpacker.decompress(base64.b64decode(text, validate=True), size + 1)  # a bomb ends there
+    packed = unpacker.decompress(base64.b64decode(text, validate=True), size + 1)  # limits a zlib bomb
     whole = unpacker.eof and not unpacker.unused_data
     if len(packed) != size or not whole or int.from_bytes(packed, "big") % (1 << 8 * size - n):
         raise ValueError(f"it does not hold {n} examples")
@@ -55,53 +59,53 @@ class SplitResult(_Part, frozen=True, gc=False):
     """Evaluation of one split at the final weights."""
 
     n: Positive
-    """Examples."""
+    """Number of examples."""
     metrics: dict[str, Number]
     as_trained: dict[str, Number] = {}
-    """The same with BatchNorm's statistics as training left them, of test splits of a model that has any."""
+    """The metrics with BatchNorm's statistics of training; only for test splits of models with BatchNorm."""
     right: dict[str, str] = {}
-    """Evidence of test splits: by metric, which examples were right, as `pack_right` writes it.
+    """Evidence of test splits: by metric, the correct examples, encoded by `pack_right`.
 
-    Left out where a record would grow beyond what may be published; empty texts in the slim records of an
+    Omitted if a record would exceed the size limit for publishing; empty texts in the slim records of an
     index.
     """
 
 
 class CurveResult(_Part, frozen=True, gc=False):
-    """A profile: a curve as a result of the run."""
+    """The curve of a profile."""
 
     x: tuple[float, ...]
     y: tuple[Number, ...]
 
 
 class Origin(_Part, frozen=True, gc=False):
-    """The code and the machine that made a number."""
+    """The code and the machine that computed a number."""
 
     source_tree: Sha256
     """SHA-256 over the Python files of suite, tasks and baselines."""
     git_commit: str | None
-    """With `-dirty` where files differed from it; null outside a clone."""
+    """With `-dirty` if files differed from the commit; null outside a clone."""
     fingerprint: str
-    """Hardware and software in one line: bytes and seconds compare within one."""
+    """Hardware and software in one line: bytes and times are comparable within one fingerprint."""
 
 
 class Estimate(_Part, frozen=True, gc=False):
-    """A sharpness measure: its value, its errors and how it came about (`suite.sharpness.Estimate`)."""
+    """The estimate of a sharpness measure (see `suite.sharpness`): value, errors and estimator."""
 
     value: Number
     se_probes: Number
     se_examples: Number
     n: Positive
-    """Examples of the subset."""
+    """Number of examples in the subset."""
     probes: Count
     estimator: str
-    """Its settings; empty in the slim records of an index."""
+    """Settings of the estimator; empty in the slim records of an index."""
     version: Positive
-    """Of the estimator: numbers of different versions share no column."""
+    """Version of the estimator: numbers of different versions share no column."""
     reason: str = ""
-    """Why there is no value."""
+    """Reason for a missing value."""
     origin: Origin | None = None
-    """What made it; null: what made the record."""
+    """Origin of the estimate; null: that of the record."""
 
 
 class Sharpness(_Part, frozen=True, gc=False):
@@ -114,21 +118,21 @@ class Sharpness(_Part, frozen=True, gc=False):
 
 
 class Cost(_Part, frozen=True, gc=False):
-    """What a run cost."""
+    """Cost of a run."""
 
     sample_gradients: float
-    """What the optimizer is charged (PROTOCOL, rule 1)."""
+    """Total charged to the optimizer (PROTOCOL, rule 1)."""
     gradients: Count
-    """Of that: examples through forward and backward."""
+    """Charged: examples through forward and backward."""
     losses: Count
-    """Examples through forward alone, a third of a sample-gradient each."""
+    """Charged: examples through forward alone, a third of a sample-gradient each."""
     function: Amount
-    """Sample-gradients of the loss as a function, by their operations."""
+    """Charged: sample-gradients of the loss as a function, by its operations."""
     forward_only: Count
-    """Examples of evaluation and re-estimation, not charged."""
+    """Not charged: examples of evaluation and re-estimation."""
     steps: Count
     n_train: Positive
-    """Examples of an epoch."""
+    """Examples per epoch."""
     declared: Amount
     """Sample-gradients per example and step, as the entry declares them."""
     train_s: Amount
@@ -137,16 +141,16 @@ class Cost(_Part, frozen=True, gc=False):
 
 
 class Failure(_Part, frozen=True, gc=False):
-    """How a run failed."""
+    """Failure of a run."""
 
     kind: Literal["diverged", "metric"]
-    """diverged: a loss was not finite along training; metric: a test result is not."""
+    """diverged: a loss was not finite during training; metric: the final primary metric is not finite."""
     step: Count
     reason: str
 
 
 class Provenance(_Part, frozen=True, gc=False):
-    """Where a record comes from; nothing that names a machine, a path or a person."""
+    """Provenance of a record, without the name of a machine, a path or a person."""
 
     origin: Origin
     versions: dict[str, str]
@@ -155,20 +159,20 @@ class Provenance(_Part, frozen=True, gc=False):
     """Whether the same spec must give the same bytes on the same fingerprint."""
     attempts: Positive
     settings: dict[str, str] = {}
-    """What made a library choose other kernels than it does by itself."""
+    """Settings that made a library choose other than its default kernels."""
     fingerprints: tuple[str, ...] = ()
-    """Of all attempts whose steps are in the weights, where these are several."""
+    """Fingerprints of all attempts whose steps are in the weights, if there are several."""
 
 
 class Sources(_Part, frozen=True, gc=False):
-    """Hashes of the code of the run's two entries."""
+    """Hashes of the code of the task entry and the optimizer entry."""
 
     task: Sha256
     optimizer: Sha256
 
 
 class Record(_Part, frozen=True, gc=False, tag_field="record_version", tag=VERSION):
-    """What a finished run leaves."""
+    """The record of a finished run."""
 
     protocol: str
     engine: Positive
@@ -179,7 +183,7 @@ class Record(_Part, frozen=True, gc=False, tag_field="record_version", tag=VERSI
     cost: Cost
     sources: Sources
     data: dict[str, str]
-    """Checksums of what was drawn from the data set: records of one table agree in them."""
+    """Checksums of the draws from the data set: records of one table must agree in them."""
     provenance: Provenance
     failure: Failure | None = None
     results: dict[str, SplitResult] = {}
@@ -188,9 +192,9 @@ class Record(_Part, frozen=True, gc=False, tag_field="record_version", tag=VERSI
     profiles: dict[str, CurveResult] = {}
     sharpness: Sharpness | None = None
     digests: dict[str, Sha256] = {}
-    """SHA-256 of generated splits, which may differ in the last digits between machines."""
+    """SHA-256 of generated splits, whose values may differ in the last digits between machines."""
     perturbation_cosine: dict[str, float] = {}
-    """Realised against intended perturbation in low precision, at the first and the last step."""
+    """Cosine of realised and intended perturbation in low precision, at the first and the last step."""
 
     @property
     def failed(self) -> bool:
@@ -198,32 +202,32 @@ class Record(_Part, frozen=True, gc=False, tag_field="record_version", tag=VERSI
         return self.status == "failed"
 
     def score(self) -> float | None:
-        """Return what rows are compared by: the primary metric on the scored split."""
+        """Return the number by which rows are compared: the primary metric on the scored split."""
         result = self.results.get(self.task.scored)
         return None if result is None else result.metrics.get(self.task.primary.name)
 
 
 class _Retired(Struct, tag_field="record_version", tag=1):
-    """A record of protocol 0.1, of which nothing is read."""
+    """A record of protocol 0.1, whose content is not read."""
 
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER: msgspec.json.Decoder[Record | _Retired] = msgspec.json.Decoder(Record | _Retired)
-"""Of a union: for one type alone, msgspec does not ask that a record says its version."""
+"""Decodes a union, because for a single type msgspec does not require the record to state its version."""
 
 
 def to_line(record: Record) -> bytes:
-    """Write a record as a line of canonical JSON."""
+    """Encode a record as a line of canonical JSON."""
     return _ENCODER.encode(record) + b"\n"
 
 
 def to_document(record: Record) -> bytes:
-    """Write a record as JSON for people."""
+    """Encode a record as indented JSON for human readers."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def decode(raw: bytes) -> Record:
-    """Read a record without a word about what is wrong with it: msgspec.MsgspecError."""
+    """Decode a record; raises msgspec.MsgspecError, which `read` explains."""
     found = _DECODER.decode(raw)
     if isinstance(found, _Retired):
         raise msgspec.ValidationError("it is retired")
@@ -231,13 +235,13 @@ def decode(raw: bytes) -> Record:
 
 
 def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
-    """Read a record; SteppeError says in one line what is wrong with it.
+    """Decode a record; SteppeError describes the first fault in one line.
 
     Args:
         raw: its JSON.
-        where: the file, or file:line, that it comes from.
-        hint: what to do about a record that is wrong.
-        run_id: the run that it must be of; empty where its spec says so alone.
+        where: the file, or file:line, of the record.
+        hint: the action to take on a faulty record.
+        run_id: the run to which the record must belong; empty: the run of its spec.
 
     """
     try:
@@ -257,7 +261,8 @@ def read(raw: bytes, where: object, hint: str, run_id: str = "") -> Record:
 
 
 def _explained(raw: bytes, error: str) -> str:
-    """Say of an error of msgspec which field it is, what was found there, and what is valid."""
+    """Describe an error of msgspec: the field, the value found there, and the valid values."""
+    # msgspec's message gives type and path only: follow the path in the JSON for the value found there.
     found: Any = msgspec.json.decode(raw)
     if isinstance(found, dict) and found.get("record_version") != VERSION:
         version = f"{found['record_version']!r:.60}" if "record_version" in found else "missing"
@@ -287,9 +292,9 @@ def _explained(raw: bytes, error: str) -> str:
 
 
 def _inside(value: Any, kind: Any, piece: str) -> tuple[str | int, Any]:
-    """Return the key or index that a piece of a path of msgspec leads to, and the type of what is there.
+    """Return the key or index for one piece of an msgspec path, and the type of the value there.
 
-    It names no key of a mapping: that is the first whose value does not have the type.
+    msgspec gives no key of a mapping: it is the first key whose value does not have the type.
     """
     while get_origin(kind) in (Union, UnionType, Annotated):
         kind = next(one for one in get_args(kind) if one is not type(None))
@@ -310,5 +315,5 @@ def _has_type(value: Any, kind: Any) -> bool:
 
 
 def printable(text: str) -> str:
-    """Put text on one line, with what cannot be printed written as its code."""
+    """Return text on one line, with unprintable characters as escape codes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""What the code of the suite as a whole is known by. Loads no torch."""
+"""Digest of the source code of the suite as a whole. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 SOURCE = ("baselines", "suite", "tasks")
-"""Packages whose files are part of it."""
+"""Packages whose files are part of the digest."""
 
 DIRTY = "-dirty"
-"""Ending of a commit's name where files differed from it."""
+"""Suffix of a commit's name if files differ from the commit."""
 
 
 def tree_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 of the Python files among those given, by their paths from the root: names and lines."""
+    """Return the SHA-256 of the Python files among those given by path from the root: names and lines."""
     digest = hashlib.sha256()
     for package in SOURCE:
         inside = (name for name in files if name.startswith(f"{package}/") and name.endswith(".py"))

@@ -1,8 +1,8 @@
-"""Sharpness of a trained model: one measure a file, found by name without importing torch.
+"""Sharpness measures of a trained model: one file per measure, found by name without importing torch.
 
-A module of this package is a measure if it assigns `MEASURES`, a literal dict from the names of the
-estimates that it gives to one line about each, and `VERSION`, a whole number that rises where its numbers
-change, and defines `estimate(point) -> dict[str, Estimate]`.
+A module of this package is a measure if it assigns `MEASURES`, a literal dict from the names of its
+estimates to a one-line description, and `VERSION`, a whole number that rises when its numbers change, and
+defines `estimate(point) -> dict[str, Estimate]`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Found(NamedTuple):
 
 
 def _find() -> dict[str, _Found]:
-    """Find every estimate by name, in the source of the modules here."""
+    """Find every estimate by name in the source of the modules of this package."""
     found: dict[str, _Found] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         literals = {}
@@ -58,28 +58,28 @@ def _find() -> dict[str, _Found]:
 _FOUND = _find()
 
 MEASURES: dict[str, str] = {name: one.line for name, one in sorted(_FOUND.items())}
-"""Every measure that can be asked for by name, with one line about it."""
+"""One-line description of every measure by name."""
 
 VERSIONS: dict[str, int] = {name: one.version for name, one in sorted(_FOUND.items())}
-"""The version of every measure's estimator: numbers of different versions do not compare."""
+"""Version of every measure's estimator by name: numbers of different versions are not comparable."""
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise SteppeError for a name that is no measure."""
+    """Raise SteppeError if a name is not a measure."""
     for name in names:
         if name not in _FOUND:
             raise unknown("measure", name, _FOUND, hint="`steppe list measures` describes them")
 
 
 def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:
-    """Estimate the named measures at `point`, in the order given; the model is left bit for bit as found.
+    """Estimate the named measures at `point`, in the given order; the model does not change, bit for bit.
 
-    Computes in the model's own dtype without autocast or tf32. Measures of one module are estimated
-    together and once. A measure that cannot be had (a layer without a second derivative, no memory) has no
-    value, and says why.
+    Computes in the model's own dtype without autocast or tf32. Measures of one module are estimated together,
+    once. A measure that fails (a layer without a second derivative, too little memory) has no value and
+    states the reason.
 
     Raises:
-        SteppeError: a name that is no measure.
+        SteppeError: a name that is not a measure.
         ValueError: the model, or a part of it, is in training mode.
 
     """
@@ -91,7 +91,7 @@ def measure(point: Point, names: Sequence[str]) -> dict[str, Estimate]:
         for module in dict.fromkeys(_FOUND[name].module for name in names):
             try:
                 found = importlib.import_module(f"{__name__}.{module}").estimate(point)
-            except RuntimeError as error:  # torch's own, whatever it lacks
+            except RuntimeError as error:  # from torch: a missing second derivative, too little memory
                 found = _none(point, module, error)
             estimates |= found
     return {name: _finite(estimates[name]) for name in names}
@@ -107,7 +107,7 @@ def _none(point: Point, module: str, error: RuntimeError) -> dict[str, Estimate]
 
 
 def _finite(estimate: Estimate) -> Estimate:
-    """Write None for numbers that are not finite."""
+    """Replace numbers that are not finite by None."""
     numbers = {key: getattr(estimate, key) for key in ("value", "se_probes", "se_examples")}
     kept = {key: x if x is not None and math.isfinite(x) else None for key, x in numbers.items()}
     reason = estimate.reason or ("" if kept["value"] is not None else "it is not finite")

@@ -1,4 +1,4 @@
-"""What every measure needs: losses at given weights, full precision, groups of examples, their errors."""
+"""Functions shared by all measures: losses at given weights, full precision, groups, standard errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from suite.sharpness.point import Point, SubsetLoss
 
 @contextmanager
 def exact(point: Point) -> Iterator[None]:
-    """Compute without autocast and tf32 inside the block; raise ValueError on a model in training mode."""
+    """Disable autocast and tf32 inside the block; ValueError if the model is in training mode."""
     if any(module.training for module in point.model.modules()):
         raise ValueError("measures are taken in eval mode: call model.eval() first")
     cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -34,23 +34,22 @@ def exact(point: Point) -> Iterator[None]:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights that measures are about, by name: the parameters that require a gradient."""
+    """Return the weights to which measures refer, by name: the parameters that require a gradient."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def flat_copy(model: nn.Module) -> FlatParams:
-    """Copy the trainable weights into a flat buffer, which may be perturbed without touching the model."""
+    """Copy the trainable weights into a flat buffer, which can be perturbed without changing the model."""
     weights = FlatParams(nn.Parameter(p.detach().clone()) for p in trainable(model).values())
     weights.save()
     return weights
 
 
 def groups(point: Point, size: int) -> list[Batch]:
-    """Cut the examples into consecutive random groups of at most `size`, sizes differing by at most one.
+    """Split the examples into random groups of at most `size`, whose sizes differ by at most one.
 
-    The order is a fixed permutation, the same for every run, because a subset may come sorted by class
-    and errors over examples need groups that are random samples. The groups of a joint loss are whole
-    batches.
+    The order is a fixed permutation, the same for every run: a subset may be sorted by class, but errors over
+    examples require groups that are random samples. The groups of a joint loss are whole batches.
     """
     n = len(point.batch)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(point.problem.device)
@@ -70,7 +69,7 @@ def mean_loss(point: Point, outputs: Any, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def losses_at(point: Point, weights: FlatParams, batch: Batch) -> Tensor:
-    """Losses in float64 at `weights.theta`: of each example, summed over its units; a joint loss is one."""
+    """Return float64 losses at `weights.theta`: one per example, summed over its units; one if joint."""
     model: Any = ModelAt(point.model, dict(zip(trainable(point.model), weights.params, strict=True)))
     if not point.separable:
         return point.problem.loss(point.problem.forward(model, batch), batch).double()[None]
@@ -82,12 +81,16 @@ def losses_at(point: Point, weights: FlatParams, batch: Batch) -> Tensor:
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over the last dimension: sum / sum of `weight`, where there is one."""
+    """Return the mean over the last dimension; with `weight` the ratio sum(values) / sum(weight).
+
+    >>> weighted_mean(torch.tensor([2.0, 7.0]), torch.tensor([1.0, 2.0]))
+    tensor(3.)
+    """
     return values.mean(-1) if weight is None else values.sum(-1) / weight.sum()
 
 
 def weights_of(point: Point, batch: Batch) -> Tensor | None:
-    """Return the units of each number of `losses_at`, in float64; None where each is one."""
+    """Return the units of each loss of `losses_at` in float64; None if each is one."""
     if batch.weight is None or not point.separable:
         return None
     return batch.weight.double().to(point.problem.device)
@@ -95,7 +98,7 @@ def weights_of(point: Point, batch: Batch) -> Tensor | None:
 
 @torch.no_grad()
 def subset_metrics(point: Point) -> SubsetLoss:
-    """Mean loss and mean scores over the whole subset at the model's own weights."""
+    """Return mean loss and mean scores over the whole subset at the model's own weights."""
     problem, n_units, loss = point.problem, 0, 0.0
     sums = dict.fromkeys(problem.score_names, 0.0)
     for batch in _passes(point.batch, point.batch_size):
@@ -119,16 +122,20 @@ def _passes(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def pooled(values: Tensor, sizes: Sequence[int]) -> tuple[float, float | None, float | None]:
-    """Mean over groups of examples, each with K probes of its own, and its two standard errors.
+    """Return the mean over groups of examples with K probes each, and its two standard errors.
 
-    With x_gk the value of group g (n_g of n examples) under its k-th probe, w_g = n_g / n, x_g its mean
-    over k and s_g its standard deviation over k:
+    With x_gk the value of group g (n_g of n examples) under its k-th probe, w_g = n_g / n, x_g the mean of
+    x_gk over k and s_g its standard deviation over k:
 
         mean x = sum_g w_g x_g,   se_probes^2 = sum_g w_g^2 s_g^2 / K,
         se_groups^2 = G / (G - 1) * sum_g w_g^2 (x_g - x)^2.
 
-    The second is the error for the distribution that the examples come from; as every group has its own
-    probes it contains the first. Shape of `values`: (G, K). None for K = 1 or G = 1.
+    The second is the error with respect to the distribution of the examples; it contains the first, because
+    every group has its own probes. Shape of `values`: (G, K). An error is None for K = 1 or G = 1.
+
+    >>> mean, se_probes, se_groups = pooled(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), sizes=[1, 1])
+    >>> mean, round(se_probes**2, 6), round(se_groups**2, 6)
+    (4.0, 0.5, 4.0)
     """
     values = values.double().cpu()
     n_groups, n_probes = values.shape

@@ -1,15 +1,16 @@
-"""Trace of the Hessian of the training loss: Hutchinson's estimator, fresh probes for every few examples.
+"""Trace of the Hessian of the training loss: Hutchinson's estimator, fresh probes for every small group.
 
-For z with independent entries +-1, E z' H z = tr H. The Hessian of the mean loss is the mean of those of
-groups g of examples, H = sum_g (n_g / n) H_g, so that
+For z with independent entries +-1, E z' H z = tr H. The Hessian of the mean loss is the mean over groups g of
+examples, H = sum_g (n_g / n) H_g, so that
 
     tr H ~ sum_g (n_g / n) (1/K) sum_k z_gk' H_g z_gk
 
-is unbiased too. Fresh probes z_gk for every group cost as many products as K probes shared by all, but give
-G K independent draws; Var z'Hz = 2 (||H||_F^2 - sum_i H_ii^2) is larger for a small group, by far less.
+is unbiased too. Fresh probes z_gk for every group cost as many products as K probes shared by all groups, but
+give G K independent draws. Var z'Hz = 2 (||H||_F^2 - sum_i H_ii^2) is larger for a small group, but by much
+less than the factor G that the draws gain.
 
-`se_probes`: from the spread of the K probes within each group, for this very subset. `se_examples`: from the
-spread between the groups, for the distribution of the examples; it contains the probes' error.
+`se_probes`: from the spread of the K probes within each group, for this subset. `se_examples`: from the
+spread between the groups, for the distribution of the examples; it contains the error of the probes.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ MEASURES = {"hessian_trace": "trace of the Hessian of the training loss (Hutchin
 VERSION = 1
 
 GROUP = 25
-"""Examples that share their probes: as few as a convolution still handles without loss of speed."""
+"""Examples that share their probes: the fewest that a convolution handles without loss of speed."""
 
 PROBES = 2
-"""Probes of a group, the least that show their own spread."""
+"""Probes per group: the fewest that have a spread."""
 
 STREAM = 2
 """First counter of this measure's draws in stream `measure`."""
 
 
 def estimate(point: Point, group: int = GROUP, probes: int = PROBES) -> dict[str, Estimate]:
-    """Estimate tr H with `probes` products for every `group` examples."""
+    """Estimate tr H with `probes` products per `group` examples."""
     hessian, noise = Hessian(point), NormalStream(point.seed, "measure")
     size = point.group(group)
     parts = groups(point, size)

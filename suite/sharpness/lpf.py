@@ -4,18 +4,18 @@
     lpf_difference = E_n L(theta + n) - L(theta)
 
 with s the norm of each weight's filter (`FlatParams.scales`, kind `filter`) and sigma = 0.01. The released
-code balances the network and adds isotropic noise, which is this for filters without a bias. Parameters of
-one dimension have the norm of the whole vector here, as in the training noise of the released LPF-SGD, where
-its measure has |gamma_c| + |beta_c| for each BatchNorm channel: sqrt(C) less, so that published values of
-networks with BatchNorm are lower.
+code balances the network and adds isotropic noise, which is equivalent for filters without a bias. For
+parameters of one dimension s is the norm of the whole vector here, as in the training noise of the released
+LPF-SGD. Its released measure uses |gamma_c| + |beta_c| for each BatchNorm channel, a factor sqrt(C) less, so
+that published values of networks with BatchNorm are lower.
 
 Estimated by Monte Carlo over antithetic pairs (L(theta + n) + L(theta - n)) / 2, in which the first order of
-the noise cancels, fresh for every batch of examples. The same seed gives every optimizer the same z, and
-L(theta) is taken on the same examples.
+the noise cancels, with fresh noise for every batch of examples. The same seed gives every optimizer the same
+z, and L(theta) is taken on the same examples.
 
-`se_probes`: from the spread of the pairs within each batch; L(theta) has no such error, so both estimates
-share it. `se_examples`: standard deviation over examples of the smoothed loss, or of its difference to the
-clean loss of the same example, over sqrt(n).
+`se_probes`: from the spread of the pairs within each batch; both estimates share it, because L(theta) has no
+noise. `se_examples`: standard deviation over examples of the smoothed loss, or of its difference to the clean
+loss of the same example, over sqrt(n).
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ SIGMA = 0.01
 SCALE = "filter"
 
 BATCH = 50
-"""Examples that share their noise; fewer would spend more on drawing it than on the forward passes."""
+"""Examples that share their noise; with fewer, drawing it would take longer than the forward passes."""
 
 PAIRS = 4
-"""Antithetic pairs of a batch."""
+"""Antithetic pairs per batch."""
 
 STREAM = 3
 """First counter of this measure's draws in stream `measure`."""
 
 
 def estimate(point: Point, batch: int = BATCH, pairs: int = PAIRS) -> dict[str, Estimate]:
-    """Estimate both with `pairs` antithetic pairs for every `batch` examples."""
+    """Estimate both measures with `pairs` antithetic pairs per `batch` examples."""
     weights, noise = flat_copy(point.model), NormalStream(point.seed, "measure")
     z = torch.empty_like(weights.theta)
     size = point.group(batch)
@@ -88,7 +88,7 @@ def estimate(point: Point, batch: int = BATCH, pairs: int = PAIRS) -> dict[str, 
 
 
 def noisy_losses(point: Point, weights: FlatParams, z: Tensor, part: Batch, sigma: float = SIGMA) -> Tensor:
-    """`losses_at` theta + sigma s z for standard normals z (P,); `weights` is left perturbed."""
+    """Return `losses_at` theta + sigma s z for standard normals z (P,); `weights` stays perturbed."""
     noise = weights.scale_noise_(z.clone(), SCALE)
     weights.restore()
     weights.theta.add_(noise, alpha=sigma)
@@ -96,12 +96,12 @@ def noisy_losses(point: Point, weights: FlatParams, z: Tensor, part: Batch, sigm
 
 
 def antithetic_losses(point: Point, weights: FlatParams, z: Tensor, part: Batch) -> Tensor:
-    """Mean of the losses at +z and -z."""
+    """Return the mean of the losses at +z and -z."""
     return (noisy_losses(point, weights, z, part) + noisy_losses(point, weights, z, part, -SIGMA)) / 2
 
 
 def _se(values: Tensor, weight: Tensor | None) -> float | None:
-    """Standard error of the mean over n examples; with weights, of the ratio r = sum v / sum w.
+    """Return the standard error of the mean over n examples; with weights, of the ratio r = sum v / sum w.
 
     se^2 = n / (n - 1) sum_i (v_i - r w_i)^2 / (sum_i w_i)^2,       which is s^2 / n at w = 1
     """

@@ -1,4 +1,4 @@
-"""Where sharpness is measured. Loads no torch."""
+"""The point at which sharpness is measured. Loads no torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Point:
 
     `model` holds the final weights and re-estimated BatchNorm statistics, in eval mode; `batch` is the fixed
     seeded subset of the training examples without augmentation, on the model's device and in its dtype. The
-    loss is that of `problem`, without weight decay. `seed` is the run's: probes and noise come from its
-    stream `measure`. A pass takes at most `batch_size` examples at a time. The groups of a joint loss are of
-    just that size.
+    loss is that of `problem`, without weight decay. `seed` is that of the run: probes and noise come from its
+    stream `measure`. A forward pass has at most `batch_size` examples; the groups of a joint loss have
+    exactly that size.
     """
 
     model: nn.Module
@@ -36,13 +36,13 @@ class Point:
         return self.problem.task.separable
 
     def group(self, size: int) -> int:
-        """Return the size of groups of examples that a measure may ask for."""
+        """Return the size of groups of examples for a measure that requests `size`."""
         return min(size, self.batch_size) if self.separable else self.batch_size
 
 
 @dataclass(frozen=True)
 class SubsetLoss:
-    """The metrics on the n examples that the measures use, the loss among them (rule 27)."""
+    """The metrics on the n examples that the measures use, including the loss (rule 27)."""
 
     metrics: Mapping[str, float]
     n: int

@@ -1,4 +1,4 @@
-"""Measures as a record holds them: what cannot be true of them. Loads no torch."""
+"""Consistency checks of the measures in a record. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from suite.sharpness import MEASURES
 
 
 def contradictions(found: Sharpness) -> Iterator[str]:
-    """Yield what is false in the measures of a record, as far as they can be held against each other."""
+    """Yield the contradictions within the measures of a record."""
     for name, estimate in found.measures.items():
         where = f"sharpness.measures.{name}"
         if name not in MEASURES:
@@ -26,7 +26,7 @@ def contradictions(found: Sharpness) -> Iterator[str]:
     loss = found.metrics.get("loss")
     if smooth is None or rise is None or smooth.value is None or rise.value is None or loss is None:
         return
-    # Means over the same examples, in float32 and in another order; on another machine in other bytes.
+    # Means over the same examples, but in float32 and in another order; another machine rounds differently.
     slack = (1e-5 if smooth.origin is None else 1e-3) * max(1.0, abs(smooth.value))
     if abs(smooth.value - rise.value - loss) > slack:
         yield (

@@ -1,4 +1,4 @@
-"""What the sources of image files share: digests and decoding into one array."""
+"""Decoding of image files into one array, shared by the sources of image files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def stack_images(
     """Decode n images of `where` into one uint8 array (n, C, H, W).
 
     With `resize` an image is scaled until it just covers (H, W) and cropped at the centre; without it
-    an image of another size is a SteppeError.
+    an image of another size raises SteppeError.
     """
     from PIL import Image, ImageOps
 

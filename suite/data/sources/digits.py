@@ -1,4 +1,4 @@
-"""The built-in source: handwritten digits that come with scikit-learn."""
+"""The built-in source: the handwritten digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DigitsSource:
     """The 1,797 handwritten digits of scikit-learn (UCI optdigits), grey 8 x 8, offline.
 
     Values 0..16 are stored as multiples of 15. `n_test_per_class` of each class are the test set, a fixed
-    draw from the task stream `split`; the rest is there to train and validate on.
+    draw from the task stream `split`; the rest is for training and validation.
     """
 
     checksum: str
@@ -28,7 +28,7 @@ class DigitsSource:
         return True
 
     def load(self, root: Path | None) -> Arrays:
-        """Read, verify and split; SteppeError where scikit-learn ships other digits than those declared."""
+        """Read, verify and split; SteppeError if scikit-learn's digits do not match the checksum."""
         import torch
         from sklearn.datasets import load_digits
 

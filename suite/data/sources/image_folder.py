@@ -1,4 +1,4 @@
-"""Images in one folder a class."""
+"""Images in one folder per class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 @dataclass(frozen=True)
 class ImageFolderSource:
-    """Images in `folder`/train/<class>/ and `folder`/val/<class>/; classes are numbered by the alphabet.
+    """Images in `folder`/train/<class>/ and `folder`/val/<class>/; classes are numbered alphabetically.
 
     Each image is scaled so that it just covers the declared (H, W) and cropped at the centre.
     """
@@ -40,11 +40,11 @@ class ImageFolderSource:
         )
 
     def verify(self, root: Path | None) -> None:
-        """Check every image; SteppeError where the folder is missing or holds other images than declared."""
+        """Check every image; SteppeError if the folder is missing or its images do not match the checksum."""
         self._verified(root)
 
     def load(self, root: Path | None) -> Arrays:
-        """Verify and decode; SteppeError where the folder is missing or holds other images than declared."""
+        """Verify and decode; SteppeError if the folder is missing or its images do not match the checksum."""
         base = self._verified(root)
         classes = sorted(path.name for path in (base / self.train).iterdir() if path.is_dir())
         train_x, train_y = self._decode(base / self.train, classes)
@@ -52,7 +52,7 @@ class ImageFolderSource:
         return Arrays(train_x, train_y, test_x, test_y)
 
     def prepare(self, root: Path) -> None:
-        """Verify; an image folder is brought by its user."""
+        """Verify; the user provides the image folder."""
         self.verify(root)
 
     def _verified(self, root: Path | None) -> Path:
@@ -86,7 +86,7 @@ class ImageFolderSource:
 
 
 def folder_digest(base: Path, parts: Iterable[str] = ("train", "val")) -> str:
-    """Return the SHA-256 over path and content of every image: what an `ImageFolderSource` declares."""
+    """Return the SHA-256 over path and content of every image, the checksum of an `ImageFolderSource`."""
     total = hashlib.sha256()
     for part in parts:
         for path in _images(base / part):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeclaredFile:
-    """A file of a data set, known by the SHA-256 of its content."""
+    """A file of a data set, identified by the SHA-256 of its content."""
 
     name: str
     sha256: str
@@ -40,7 +40,7 @@ class ParquetSource:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the declared checksums of the two files."""
+        """The SHA-256 over the declared checksums of the two files."""
         return hashlib.sha256(f"{self.train.sha256} {self.test.sha256}".encode()).hexdigest()
 
     def available(self, root: Path | None) -> bool:
@@ -62,7 +62,7 @@ class ParquetSource:
             self._verified(root, declared)
 
     def prepare(self, root: Path) -> None:
-        """Verify; this source has no public address, so missing files must be put in place by hand."""
+        """Verify; this source has no public address, so the user must copy missing files."""
         self.verify(root)
 
     def _verified(self, root: Path | None, declared: DeclaredFile) -> Path:

@@ -25,10 +25,10 @@ class TorchvisionSource:
     folder: str
     base_folder: str
     checksum: str
-    """MD5 of the archive, from which those of the files follow."""
+    """MD5 sum of the archive; torchvision knows those of its files."""
 
     def available(self, root: Path | None) -> bool:
-        """Whether the extracted archive is there."""
+        """Whether the extracted archive exists."""
         return root is not None and (root / self.folder / self.base_folder).is_dir()
 
     def verify(self, root: Path | None) -> None:
