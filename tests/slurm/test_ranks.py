@@ -20,7 +20,9 @@ from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
 from suite.store.folders import Store
 from suite.workers import network
-from suite.workers.pool import Place, _Pool, run_pool
+from suite.workers.event_loop import EventLoop
+from suite.workers.network import Place
+from suite.workers.pool import run_pool
 from suite.workers.process import RemoteWorker, environment, worker_command
 from suite.workers.rank_group import RankGroup
 from tests.slurm.campaign import processes
@@ -160,7 +162,11 @@ def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> N
         make_run(tmp_path, spec)
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
         line = network.connect("127.0.0.1", listener.getsockname()[1], 1, "key")
-        arguments = (line, worker_command([PLUGIN], None), environment(None, network.towards("127.0.0.1")))
+        arguments = (
+            line,
+            worker_command([PLUGIN], None),
+            environment(None, network.gloo_interface("127.0.0.1")),
+        )
         work = threading.Thread(target=worker_rank._work, args=arguments)
         work.start()
         place = Place(2, "127.0.0.1", listener, "key")
@@ -174,15 +180,15 @@ def test_what_a_new_remote_worker_says_is_not_read_as_an_old_ones(tmp_path: Path
     """One look at all lines may find an old one and its successor."""
     command = ["none"]
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
-        pool = _Pool(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, listener=listener))
-        team = RankGroup()
+        pool = EventLoop(Store(tmp_path), deque(), command, lambda _: None, "", Place(2, listener=listener))
+        group = RankGroup()
         pairs = [network.socket.socketpair() for _ in range(2)]
         old, new = (RemoteWorker(ours) for ours, _ in pairs)
-        pool._enter(team, 1, old)
-        pool._bury(team, 1, old)
-        pool._enter(team, 1, new)
+        pool._add(group, 1, old)
+        pool._remove(group, 1, old)
+        pool._add(group, 1, new)
         pairs[1][1].sendall(b"unread")
-        pool._listen(team, 1, old)
+        pool._read(group, 1, old)
         assert new.channel.recv(9, network.socket.MSG_PEEK) == b"unread"
         pool.close()
         for ours, theirs in pairs:
@@ -205,8 +211,8 @@ def test_a_worker_that_does_not_notice_that_its_line_is_cut_is_ended(
 
 
 def test_gloo_takes_the_network_of_the_first_process() -> None:
-    assert network.towards("127.0.0.1") == {"GLOO_SOCKET_IFNAME": "lo"}
-    assert network.towards("nowhere.invalid") == {}
+    assert network.gloo_interface("127.0.0.1") == {"GLOO_SOCKET_IFNAME": "lo"}
+    assert network.gloo_interface("nowhere.invalid") == {}
 
 
 def test_calls_that_say_nothing_sensible_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
