@@ -31,7 +31,8 @@ from suite.store.heartbeat import STALE_S
 from suite.store.lease import latest_lease
 from suite.terminal.display import Display
 from suite.terminal.screen import Screen
-from suite.workers.pool import Place, run_pool
+from suite.workers.network import Place
+from suite.workers.pool import run_pool
 from suite.workers.process import Event
 from suite.workers.serve import ENTRY
 from suite.workers.signals import held
@@ -221,7 +222,7 @@ class TaskRun:
             entry=self.entry,
             job=self.task.job,
             restart_count=self.task.restart_count,
-            asked=self._asked,
+            stop_requests=self._asked,
             place=self.place,
         )
 

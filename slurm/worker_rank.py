@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from slurm.submission import Submission
 from suite.errors import SteppeError
-from suite.workers.network import connect, towards
+from suite.workers.network import connect, gloo_interface
 from suite.workers.process import environment, visible_gpus, worker_command
 from suite.workers.signals import held
 
@@ -86,7 +86,7 @@ def serve(step: Step, submission: Submission, over: Callable[[], bool]) -> int:
     """
     config, key = submission.config, submission.key
     gpus = visible_gpus()
-    env = environment(gpus[step.local % len(gpus)] if gpus else None, towards(step.address))
+    env = environment(gpus[step.local % len(gpus)] if gpus else None, gloo_interface(step.address))
     command = worker_command(config.plugins, config.data)
     patience_s = ARRIVAL_S
     while (connection := _connect(step, key, patience_s)) is not None:

@@ -24,7 +24,9 @@ from suite.store.folders import Store
 from suite.terminal.display import Display
 from suite.terminal.message import say
 from suite.track import launch, mode
-from suite.workers.pool import Place, PoolResult, run_pool
+from suite.workers.event_loop import PoolResult
+from suite.workers.network import Place
+from suite.workers.pool import run_pool
 from suite.workers.process import Event, visible_gpus
 
 INTERRUPTED = 130

@@ -1,4 +1,4 @@
-"""Connections between the pool of a run's rank 0 and the worker processes of other nodes."""
+"""TCP connections between a pool and its remote workers, the worker processes of other nodes."""
 
 from __future__ import annotations
 
@@ -8,64 +8,78 @@ import hmac
 import socket
 import struct
 import time
+from dataclasses import dataclass
 
 from suite.workers.process import RemoteWorker
 
 _HELLO_S = 1.0
 _HELLO_BYTES = 128
-_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
-"""Seconds and tries after which a node that says nothing more counts as lost."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""Seconds and probes after which a silent node counts as lost."""
 _SIOCGIFADDR = 0x8915
 
 
-def connect(address: str, port: int, rank: int, key: str) -> socket.socket:
-    """Connect a worker process to the pool that listens there; raises OSError where none does.
+@dataclass(frozen=True)
+class Place:
+    """Number and location of the ranks of a run."""
 
-    `key` is the secret that lets it in.
+    ranks: int = 1
+    address: str = "127.0.0.1"
+    """Address of this node, at which the other ranks reach rank 0."""
+    listener: socket.socket | None = None
+    """Socket to which remote workers connect, for one run at a time; None if all ranks are local."""
+    key: str = ""
+    """Secret that a remote worker must send."""
+
+
+def connect(address: str, port: int, rank: int, key: str) -> socket.socket:
+    """Connect a remote worker to the pool that listens at `address`; `key` is the pool's secret.
+
+    Raises OSError if no pool listens.
     """
-    line = socket.create_connection((address, port), timeout=5 * _HELLO_S)
-    line.sendall(f"{key} {rank}\n".encode())
-    return _kept(line)
+    connection = socket.create_connection((address, port), timeout=5 * _HELLO_S)
+    connection.sendall(f"{key} {rank}\n".encode())
+    return _with_keepalive(connection)
 
 
 def accept(listener: socket.socket, key: str) -> tuple[RemoteWorker, int] | None:
-    """Accept a waiting connection; return its worker and rank, or None where it does not know the key."""
+    """Accept a waiting connection; return its worker and rank, or None if the key is wrong."""
     try:
-        line, _ = listener.accept()
+        connection, _ = listener.accept()
     except OSError:
         return None
-    word, _, rank = _hello(line).partition(" ")
+    word, _, rank = _read_hello(connection).partition(" ")
     if not hmac.compare_digest(word.encode(), key.encode()) or not rank.isdecimal():
-        line.close()
+        connection.close()
         return None
-    return RemoteWorker(_kept(line)), int(rank)
+    return RemoteWorker(_with_keepalive(connection)), int(rank)
 
 
-def _hello(line: socket.socket) -> str:
-    """Return the first line that is said, within a moment; nothing where none is."""
-    until, said = time.monotonic() + _HELLO_S, b""
+def _read_hello(connection: socket.socket) -> str:
+    """Return the first line of a connection, or an empty string if none arrives in time."""
+    deadline, hello = time.monotonic() + _HELLO_S, b""
     with contextlib.suppress(OSError):
-        while not said.endswith(b"\n") and len(said) < _HELLO_BYTES:
-            line.settimeout(max(0.01, until - time.monotonic()))
-            byte = line.recv(1)  # not one more, which would be the first of an event
-            if not byte or time.monotonic() > until:
+        while not hello.endswith(b"\n") and len(hello) < _HELLO_BYTES:
+            connection.settimeout(max(0.01, deadline - time.monotonic()))
+            byte = connection.recv(1)  # a larger read could take the start of the first event
+            if not byte or time.monotonic() > deadline:
                 return ""
-            said += byte
-    return said.decode(errors="replace").strip() if said.endswith(b"\n") else ""
+            hello += byte
+    return hello.decode(errors="replace").strip() if hello.endswith(b"\n") else ""
 
 
-def _kept(line: socket.socket) -> socket.socket:
-    line.settimeout(None)
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _ALIVE.items():
-        line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return line
+def _with_keepalive(connection: socket.socket) -> socket.socket:
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return connection
 
 
-def towards(address: str) -> dict[str, str]:
-    """Return the variable that has gloo use the network on which `address` is reached.
+def gloo_interface(address: str) -> dict[str, str]:
+    """Return the environment variable that makes gloo use the interface that reaches `address`.
 
-    By itself it takes what the host's name resolves to, which on Debian is no address at all (127.0.1.1).
+    By default, gloo uses the address of the host's name, which on Debian is the loopback address 127.0.1.1.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -1,4 +1,4 @@
-"""Messages between processes of the suite: JSON objects, one a line of a pipe or a socket."""
+"""Messages between processes of the suite: JSON objects, one per line, through a pipe or a socket."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import IO, Any
 
 
 class Messages:
-    """Reads the messages that arrive at one end; `select` takes it as it takes a file."""
+    """Reader of messages; `select` accepts it like a file."""
 
-    def __init__(self, end: IO[Any] | socket.socket) -> None:
-        self._end = end
-        self._rest = b""
+    def __init__(self, source: IO[Any] | socket.socket) -> None:
+        self._source = source
+        self._partial = b""
 
     def fileno(self) -> int:
-        """Return the descriptor of the end."""
-        return self._end.fileno()
+        """Return the file descriptor of the source."""
+        return self._source.fileno()
 
     def read(self) -> list[dict[str, Any]] | None:
-        """Return what has arrived, None at the end; waits where nothing has arrived at all."""
+        """Return the messages that have arrived, None at the end of the stream; block if there is no data."""
         try:
             chunk = os.read(self.fileno(), 1 << 16)
         except OSError:  # a connection that was cut
             chunk = b""
         if not chunk:
             return None
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
         return [json.loads(line) for line in lines]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -40,9 +40,9 @@ class Messages:
 
 
 def reserve_stdout() -> Callable[[Mapping[str, Any]], None]:
-    """Keep the real stdout for messages, and return what writes one; all that is printed goes to stderr.
+    """Reserve stdout for messages and return the function that writes one; redirect all prints to stderr.
 
-    A reader that died is noticed otherwise: by the end of stdin, or by the change of the parent.
+    The function ignores a closed reader: the caller detects it by the end of stdin or by a change of parent.
     """
     private = os.dup(1)
     os.dup2(2, 1)

@@ -1,6 +1,6 @@
-"""The far end of a worker: a process of this machine, or a connection to one of another.
+"""Handles to worker processes: a local process, or a connection to a process of another node.
 
-Either takes lines of JSON and gives events, see `suite.workers.serve`.
+Both take JSON lines and return events, see `suite.workers.serve`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from suite.workers.signals import held
 Event = dict[str, Any]
 _EXIT_S = 20.0
 _SAME_KILL_S = 1.0
-"""Whoever kills a whole job may strike a worker first: only one who outlives it by so much can say why."""
+"""Seconds before a killed worker is reported: if the whole job is being killed, this process dies, too."""
 
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Tensors in huge pages: without, 12 % of a ResNet's step on a CPU are page faults. The bits are the same."""
+"""Puts tensors in huge pages (else page faults take 12 % of a ResNet's step on a CPU). The bits are the same."""
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs as CUDA_VISIBLE_DEVICES names them: those it lists, else all that the driver lists."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES lists, or, if it is not set, the indices of all GPUs."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         return [name.strip() for name in listed.split(",") if name.strip()]
@@ -48,7 +48,7 @@ def visible_gpus() -> list[str]:
 
 
 def environment(gpu: str | None, network: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a worker; what the caller has set wins, but for the GPU and the code."""
+    """Return a worker's environment: the caller's, with defaults added, and the GPU and the code path set."""
     out = {**HUGE_PAGES, **network, **os.environ}
     out["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     if gpu is not None:
@@ -57,29 +57,29 @@ def environment(gpu: str | None, network: Mapping[str, str]) -> dict[str, str]:
 
 
 def worker_command(plugins: Sequence[Path | str], data_root: Path | str | None) -> list[str]:
-    """Return the command of a worker process, but for what concerns rank 0 alone."""
+    """Return the command of a worker process, without the options that only rank 0 needs."""
     command = [sys.executable, "-P", "-m", "suite.workers.serve"]
     command += [f"--plugin={plugin}" for plugin in plugins]
     return command + ([] if data_root is None else [f"--data={data_root}"])
 
 
 class Worker:
-    """What a pool knows of a worker: the run that it has in hand, and how to talk with it."""
+    """Handle to a worker process: the run that it executes, and the channel to it."""
 
     def __init__(self, channel: IO[bytes] | socket.socket) -> None:
         self.run_id: str | None = None
         self.channel = channel
-        """What is to be watched for events."""
+        """Source of events, for `select`."""
         self._events = Messages(channel)
 
     def give(self, run_id: str, message: Mapping[str, Any]) -> None:
-        """Hand over a run; a worker that died meanwhile is noticed by the end of its events."""
+        """Send the worker a run. A dead worker raises nothing here: its events end."""
         self.run_id = run_id
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it was told that nothing more comes
+        with contextlib.suppress(OSError, ValueError):  # ValueError: stdin is closed by `release`
             self._write(json.dumps(message).encode() + b"\n")
 
     def read(self) -> list[Event] | None:
-        """Return the events that have arrived, None at the end of the process."""
+        """Return the events that have arrived, None once the worker has ended."""
         return self._events.read()
 
     @abstractmethod
@@ -87,28 +87,28 @@ class Worker:
 
     @abstractmethod
     def release(self) -> None:
-        """Tell the worker that nothing more comes."""
+        """Close the worker's input: it ends after its run."""
 
     @abstractmethod
     def signal(self, number: int) -> None:
-        """Send it a signal, where it can be reached by one."""
+        """Send the worker a signal."""
 
     @abstractmethod
     def cause_of_death(self) -> str:
-        """Describe its end in one line."""
+        """Return one line on how the worker ended."""
 
     @abstractmethod
     def close(self) -> None:
-        """End it, by force if it does not end by itself, and free what belongs to it."""
+        """Wait for the worker to end, kill it after a timeout, and free its resources."""
 
 
 class Process(Worker):
-    """A worker process of this machine, started by exec, never by fork."""
+    """A local worker process, started by exec, never by fork."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        # What is said outside a run, for instance by an import that fails.
+        # Output outside a run, for instance of a failing import.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        with held():  # until it handles them
+        with held():  # until the worker has its handlers
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=env
             )
@@ -132,16 +132,16 @@ class Process(Worker):
             self.process.send_signal(number)
 
     def cause_of_death(self) -> str:
-        """See `Worker`; waits for it."""
+        """See `Worker`; waits for the end of the process."""
         code = self.process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        errors = self._errors.read().decode(errors="replace").strip().splitlines()
         if code < 0:
             if code == -signal.SIGKILL:
                 time.sleep(_SAME_KILL_S)
             hint = "; out of memory?" if code == -signal.SIGKILL else ""
             return f"its worker process was killed by {signal.Signals(-code).name}{hint}"
-        return f"its worker process ended with exit code {code}" + (f": {said[-1]}" if said else "")
+        return f"its worker process ended with exit code {code}" + (f": {errors[-1]}" if errors else "")
 
     def close(self) -> None:
         """See `Worker`."""
@@ -156,31 +156,31 @@ class Process(Worker):
 
 
 class RemoteWorker(Worker):
-    """A worker process of another machine (`slurm.worker_rank`); it ends when its connection is cut."""
+    """A worker process of another node (`slurm.worker_rank`); it ends when its connection is cut."""
 
-    def __init__(self, line: socket.socket) -> None:
-        super().__init__(line)
-        self._line = line
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self._connection = connection
 
     def _write(self, line: bytes) -> None:
-        self._line.sendall(line)
+        self._connection.sendall(line)
 
     def release(self) -> None:
         """See `Worker`."""
         with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_WR)
+            self._connection.shutdown(socket.SHUT_WR)
 
     def signal(self, number: int) -> None:
-        """No signal reaches it, as it does what rank 0 of its run says; to kill it is to cut the line."""
+        """Cut the connection on SIGKILL; ignore other signals, as the worker stops when rank 0 does."""
         if number == signal.SIGKILL:
             with contextlib.suppress(OSError):
-                self._line.shutdown(socket.SHUT_RDWR)
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def cause_of_death(self) -> str:
-        """See `Worker`; waits a moment."""
+        """See `Worker`; waits `_SAME_KILL_S`."""
         time.sleep(_SAME_KILL_S)
         return "its worker process ended, or cannot be reached"
 
     def close(self) -> None:
         """See `Worker`."""
-        self._line.close()
+        self._connection.close()

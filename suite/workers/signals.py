@@ -1,8 +1,8 @@
-"""Signals that ask for an orderly end, and how not to lose one while a process starts.
+"""Signals that request an orderly stop, and how a process does not lose one while it starts.
 
-SIGTERM is anybody's request and a scheduler's last call, SIGUSR2 a scheduler's warning (of a time limit or a
-preemption). Schedulers send both to every process of a job, and a process that has not yet said what it does
-on SIGUSR2 dies of it. Started in a block of `held`, it begins with them held back, until it calls `release`.
+SIGTERM is a request of a user or the last warning of a scheduler; SIGUSR2 is a scheduler's warning of a time
+limit or a preemption. Schedulers send both to every process of a job, and SIGUSR2 kills a process that has no
+handler yet. A process that is started within `held` has the signals blocked until it calls `release`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 SAVE = (signal.SIGTERM, signal.SIGUSR2)
-"""Signals on which a run saves and stops, however often they come."""
+"""Signals on which a run saves and stops, however often they arrive."""
 
 _HELD = (signal.SIGINT, signal.SIGHUP, *SAVE)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold these signals back within the block, and in the processes that it starts until they `release`."""
+    """Block these signals within the context, and in the processes started there until they `release`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     try:
         yield
@@ -30,30 +30,31 @@ def held() -> Iterator[None]:
 
 
 def release() -> None:
-    """Take the signals that were held back when this process was started."""
+    """Unblock the signals that were blocked when this process started."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
 
 @contextlib.contextmanager
 def counted() -> Iterator[Callable[[], int]]:
-    """Count requests to stop instead of dying of them; outside the main thread they are not ours.
+    """Count stop requests instead of being killed by them; yield the function that returns the count.
 
-    Each Ctrl-C is one; all of `SAVE` together are one more, as schedulers repeat them.
+    Each Ctrl-C counts as one; all signals of `SAVE` together count as one, because schedulers repeat them.
+    Outside the main thread, which alone can set handlers, the count stays 0.
     """
     seen: Counter[int] = Counter()
 
     def note(number: int, _: object) -> None:
         seen[number] += 1
 
-    def asked() -> int:
+    def count() -> int:
         return seen[signal.SIGINT] + any(seen[number] for number in SAVE)
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield count
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, *SAVE)}
     try:
-        yield asked
+        yield count
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -20,7 +20,8 @@ from slurm.worker_rank import Step, serve
 from suite.errors import SteppeError
 from suite.store.folders import Store
 from suite.workers import network
-from suite.workers.pool import Place, run_pool
+from suite.workers.network import Place
+from suite.workers.pool import run_pool
 from suite.workers.process import environment, worker_command
 from tests.slurm.campaign import processes
 from tests.slurm.fates import Fate, fate
@@ -160,7 +161,11 @@ def test_a_worker_that_calls_serves_one_run_after_the_other(tmp_path: Path) -> N
         make_run(tmp_path, spec)
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
         line = network.connect("127.0.0.1", listener.getsockname()[1], 1, "key")
-        arguments = (line, worker_command([PLUGIN], None), environment(None, network.towards("127.0.0.1")))
+        arguments = (
+            line,
+            worker_command([PLUGIN], None),
+            environment(None, network.gloo_interface("127.0.0.1")),
+        )
         work = threading.Thread(target=worker_rank._run_worker, args=arguments)
         work.start()
         place = Place(2, "127.0.0.1", listener, "key")
@@ -223,8 +228,8 @@ def test_a_worker_that_does_not_notice_that_its_line_is_cut_is_ended(
 
 
 def test_gloo_takes_the_network_of_the_first_process() -> None:
-    assert network.towards("127.0.0.1") == {"GLOO_SOCKET_IFNAME": "lo"}
-    assert network.towards("nowhere.invalid") == {}
+    assert network.gloo_interface("127.0.0.1") == {"GLOO_SOCKET_IFNAME": "lo"}
+    assert network.gloo_interface("nowhere.invalid") == {}
 
 
 def test_calls_that_say_nothing_sensible_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

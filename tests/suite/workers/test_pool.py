@@ -15,7 +15,8 @@ import pytest
 
 from suite.files import StorageError
 from suite.store.folders import RunFolder, Store
-from suite.workers.pool import PoolResult, run_pool
+from suite.workers.event_loop import PoolResult
+from suite.workers.pool import run_pool
 from suite.workers.process import visible_gpus
 from tests.suite.fake_records import make_run, make_spec
 

@@ -16,7 +16,9 @@ from suite.entries.selection import Selection, arguments
 from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.folders import Store
-from suite.workers.pool import Place, PoolResult, run_pool
+from suite.workers.event_loop import PoolResult
+from suite.workers.network import Place
+from suite.workers.pool import run_pool
 from tests.plugins.tiny import SLOW
 from tests.suite.runner import PLUGIN, make_run, tiny_specs
 from tests.suite.workers.test_sweep import deterministic
