@@ -72,20 +72,14 @@ def _code(snapshot: Snapshot) -> int:
 
 def _plain(run: RunStatus) -> dict[str, Any]:
     """Return a run as data for --json."""
-    row, spec, placed = run.row, run.spec, run.placed
+    of_run = ("run_id", "status", "step", "steps", "failure", "reason", "log", "attempts")
+    of_row = ("epoch", "loss", "score", "metric", "unit", "sample_gradients")
     return {
-        **{name: getattr(spec, name) for name in ("seed", "data", "precision", "epochs")},
-        **{
-            name: getattr(row, name)
-            for name in ("epoch", "loss", "score", "metric", "unit", "sample_gradients")
-        },
-        **{
-            name: getattr(run, name)
-            for name in ("run_id", "status", "step", "steps", "failure", "reason", "log")
-        },
-        **{name: getattr(placed, name, "") for name in ("submission", "job", "node")},
-        "task": spec.task.name,
-        "optimizer": spec.optimizer.name,
-        "sample_gradients": row.sample_gradients,
-        "seconds_left": row.left_s,
+        **{name: getattr(run, name) for name in of_run},
+        **{name: getattr(run.row, name) for name in of_row},
+        **{name: getattr(run.spec, name) for name in ("seed", "data", "precision", "epochs")},
+        **{name: getattr(run.placed, name, "") for name in ("submission", "job", "node")},
+        "task": run.spec.task.name,
+        "optimizer": run.spec.optimizer.name,
+        "seconds_left": run.row.left_s,
     }

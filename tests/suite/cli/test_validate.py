@@ -179,4 +179,4 @@ def test_an_empty_file_is_refused_by_both(cli: Cli) -> None:
 def test_without_a_file_there_is_nothing_to_validate(cli: Cli) -> None:
     answer = cli("validate")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "`steppe publish` writes them" in answer.err
+    assert "write them with `steppe publish`" in answer.err
