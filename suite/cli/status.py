@@ -72,30 +72,14 @@ def _code(snapshot: Snapshot) -> int:
 
 def _plain(run: RunStatus) -> dict[str, Any]:
     """Return a run as data for --json."""
-    row, placed = run.row, run.placed
+    of_run = ("run_id", "status", "step", "steps", "failure", "reason", "log", "attempts")
+    of_row = ("epoch", "loss", "score", "metric", "unit", "sample_gradients")
     return {
-        "run_id": run.run_id,
-        "status": run.status,
+        **{name: getattr(run, name) for name in of_run},
+        **{name: getattr(run.row, name) for name in of_row},
+        **{name: getattr(run.spec, name) for name in ("seed", "data", "precision", "epochs")},
+        **{name: getattr(run.placed, name, "") for name in ("submission", "job", "node")},
         "task": run.spec.task.name,
         "optimizer": run.spec.optimizer.name,
-        "seed": run.spec.seed,
-        "data": run.spec.data,
-        "precision": run.spec.precision,
-        "epoch": row.epoch,
-        "epochs": run.spec.epochs,
-        "step": run.step,
-        "steps": run.steps,
-        "loss": row.loss,
-        "score": row.score,
-        "metric": row.metric,
-        "unit": row.unit,
-        "sample_gradients": row.sample_gradients,
-        "seconds_left": row.left_s,
-        "failure": run.failure,
-        "reason": run.reason,
-        "log": run.log,
-        "attempts": run.attempts,
-        "submission": placed.submission if placed else "",
-        "job": placed.job if placed else "",
-        "node": placed.node if placed else "",
+        "seconds_left": run.row.left_s,
     }

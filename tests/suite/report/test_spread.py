@@ -139,4 +139,4 @@ def test_the_command_writes_a_page_that_says_how_it_is_made(tmp_path, capsys):
     assert f"steppe spread {files[0]} {files[1]} -o {page}" in content
     assert "- [b] cpu b" in content
     assert main(["spread", files[0], str(tmp_path / "none")]) == 2
-    assert "none: give a file of published records" in capsys.readouterr().err
+    assert "none does not exist: give a file of published records" in capsys.readouterr().err
