@@ -39,4 +39,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_report_header() -> str:
     """Say which tests the default leaves out."""
-    return 'tests of services (slurm, browser, wandb) run by name, for example -m slurm; all of them: -m ""'
+    return 'tests marked slurm, browser, wandb or docs run by name, for example -m slurm; all of them: -m ""'

@@ -18,6 +18,9 @@ from tests.docs.transcript import LANGUAGES, OPTIONS, Desk
 ON_A_CLUSTER = {"slurm.md"}
 """Pages that tests/slurm follows, as they need a cluster."""
 
+TRAINING = {"add-a-task.md", "add-an-optimizer.md", "tutorial.md"}
+"""Pages that train for a minute or so: `pytest -m docs` follows them."""
+
 PAGES = [page for page in pages() if page.parent.name == "docs" and page.name not in ON_A_CLUSTER]
 BLOCKS = [block for page in pages() if page.parent.name == "docs" for block in blocks(page)]
 NOT_RUN = [block for block in BLOCKS if "no-run" in block.options]
@@ -47,7 +50,11 @@ def follow(page: Path, folder: Path) -> None:
             ends_in_the_leaderboard(desk)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.docs] * (page.name in TRAINING)) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_page(page: Path, followed: dict[Path, Future[None]]) -> None:
     followed[page].result()
 
@@ -80,5 +87,5 @@ def test_block_that_is_not_run(block: Block) -> None:
 
 
 def test_there_are_pages() -> None:
-    assert {"README.md", "tutorial.md"} <= {page.name for page in PAGES}
+    assert {"README.md", *TRAINING} <= {page.name for page in PAGES}
     assert all((ROOT / "docs" / page.name).is_file() for page in PAGES)
