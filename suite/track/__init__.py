@@ -1,13 +1,14 @@
-"""The mirror of the store on Weights & Biases: no run waits for it, and it may fail in any way.
+"""The mirror of the store on Weights & Biases. No run waits for it or fails because of it.
 
-    launch.py   what a process that runs runs holds of it: lines into a pipe, never blocking
-    sidecar.py  the detached process of a sweep: starts and kills the one below, tries again, gives up in time
-    mirror.py   the process that imports wandb and writes runs; table.py a leaderboard
-    process.py  how these processes start each other, and what they say to each other
-    reader.py   reads wandb's offline files back
-    mode.py     online, offline or off
-    content.py  what W&B gets of a run
-    state.py    the folder of a run: wandb's files, and what is mirrored already
+    launch.py             handle to the sidecar, with a non-blocking pipe
+    sidecar.py            detached process of a sweep; supervises the mirror process, with retries
+    mirror.py             process that imports wandb and writes runs
+    leaderboard_table.py  writes a leaderboard
+    wandb_process.py      start of these processes, and their messages
+    mirror_folder.py      folder of a run: wandb's files, markers of what is mirrored, a lock
+    reader.py             reads wandb's offline files
+    mode.py               online, offline or off
+    content.py            content of a run on W&B
 
 Only the process of mirror.py loads wandb.
 """

@@ -1,4 +1,4 @@
-"""What W&B gets of a run: its config, its curve, its summary and its labels, all read from the store."""
+"""Content of a run on W&B: config, curve, summary and labels, read from the store."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from suite.store.lease import attempt_numbers
 from suite.store.lines import finite, read_lines
 
 FORMAT = 2
-"""Raise it when what a run is mirrored as changes: every run is then mirrored again.
+"""Version of the mirrored content. A new version makes `steppe wandb sync` mirror every run again.
 
-Offline that is a new file. Online the summary is new and rows are added, but a server drops the steps that it
-has: rows that changed show in another project only.
+Offline this writes a new file. Online the summary is replaced and rows are added, but a server ignores steps
+that it already has, so changed rows appear only in another project.
 """
 
 NAME_CHARS, TAG_CHARS = 128, 64
-"""How long W&B takes names (groups, job types) and tags."""
+"""W&B's maximum length of names (groups, job types) and of tags."""
 
 _COLUMNS = {
     "epoch": "epoch",
@@ -42,16 +42,16 @@ _COLUMNS = {
         for error in ("", "_se_probes", "_se_examples")
     },
 }
-"""By the store's name of a column, W&B's; what stands before the slash is a section of its page.
+"""W&B's names of columns by the store's names. The part before the slash is a section of W&B's page.
 
-Measures are named as in the summary.
+Measures have the names of the summary.
 """
 
 
 def column(name: str, task: Description | None) -> str:
-    """Return W&B's name of a column: a metric under its split, a column of the task in the section `task`.
+    """Return W&B's name of a column: metrics in the section of their split, other columns in `task`.
 
-    Without what the task declares, only the loss of training is known to be a metric.
+    Without a task description, only the training loss is known to be a metric.
     """
     if name in _COLUMNS:
         return _COLUMNS[name]
@@ -65,7 +65,7 @@ def column(name: str, task: Description | None) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of a run's task and optimizer, and the task's tier; as short as W&B takes them."""
+    """Labels of a run's task and optimizer, and the task's tier, shortened to W&B's limits."""
 
     task: str
     optimizer: str
@@ -77,27 +77,27 @@ class Labels:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Put text on one line of at most `limit` characters; of longer ones a digest keeps two apart."""
+    """Put text on one line of at most `limit` characters; longer texts end in a digest."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else f"{line[: limit - 10].rstrip()}… #{sha256_text(repr(text))[:7]}"
 
 
 @dataclass(frozen=True)
 class Content:
-    """A run as it is in the store now."""
+    """Current content of a run in the store."""
 
     spec: RunSpec
     status: str
-    """completed, failed, or, while there is no record, interrupted."""
+    """completed or failed; interrupted without a record."""
     rows: tuple[dict[str, Any], ...]
-    """One an epoch under W&B's names, each with its `step`."""
+    """One row per epoch under W&B's names, each with its `step`."""
     summary: Mapping[str, Any]
     digest: str
-    """Of all that is mirrored."""
+    """Digest of everything that is mirrored."""
 
 
 def read(folder: RunFolder) -> Content | None:
-    """Read a run; None where nothing of it was ever made. SteppeError where spec or record is damaged."""
+    """Read a run; None if it has neither rows nor a record. SteppeError if spec or record is damaged."""
     spec, record = folder.spec(), folder.record()
     rows = _rows(folder, record.task if record else folder.description())
     if record is None and not rows:
@@ -109,7 +109,7 @@ def read(folder: RunFolder) -> Content | None:
 
 
 def _rows(folder: RunFolder, task: Description | None) -> list[dict[str, Any]]:
-    """The curve of the attempt that counts; the seconds of steps before it are those of earlier attempts."""
+    """Return the curve of the attempt that counts, with the seconds of earlier attempts for earlier steps."""
     path = folder.attempt_path()
     if path is None:
         return []
@@ -128,7 +128,7 @@ def _rows(folder: RunFolder, task: Description | None) -> list[dict[str, Any]]:
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    """Results, facts, sharpness and cost, flat, errors next to the numbers they belong to."""
+    """Return results, facts, sharpness and cost with their errors as one flat mapping."""
     out: dict[str, Any] = {}
     for split, result in record.results.items():
         out[f"{split}/n"] = result.n
@@ -153,9 +153,9 @@ def _summary(record: Record) -> dict[str, Any]:
 
 
 def settings_of(spec: RunSpec, labels: Labels | None) -> dict[str, Any]:
-    """Return what `wandb.init` takes: id, group, job type, name, tags and config.
+    """Return the arguments of `wandb.init`: id, group, job type, name, tags and config.
 
-    Without labels, all parameters are shown.
+    Without labels, names show all parameters.
     """
     labels = labels or Labels(spec.task.label(), spec.optimizer.label())
     tags = [labels.tier, spec.precision, spec.device, spec.data, spec.protocol]
@@ -165,6 +165,6 @@ def settings_of(spec: RunSpec, labels: Labels | None) -> dict[str, Any]:
         "job_type": labels.optimizer,
         "name": shorten(f"{labels.optimizer} seed {spec.seed}", NAME_CHARS),
         "tags": list(dict.fromkeys(shorten(tag, TAG_CHARS) for tag in tags if tag)),
-        # Every text of it is such that UTF-8 can write it.
+        # Texts may hold lone surrogates, which UTF-8 cannot encode.
         "config": json.loads(json.dumps(spec.to_dict(), ensure_ascii=False).encode("utf-8", "replace")),
     }

@@ -1,7 +1,7 @@
-"""What a process that runs runs holds of the mirror: a sidecar, which gets lines in a pipe that never blocks.
+"""Handle to the W&B sidecar. Events go through a non-blocking pipe; only `close` waits, with a time limit.
 
-A pool's parent makes one for its sweep, and so may a scheduler's worker. Nothing here raises for what W&B,
-the sidecar or the disk do, and only `close` takes time, at most what it is given.
+A pool's parent process makes one for its sweep, as does the first process of an array task. Failures of W&B,
+the sidecar or the disk raise no exception here.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from suite.track.mode import Target, has_key, login
 from suite.track.wandb_process import Child, Command, State, encode
 
 WAIT_S = 0.5
-"""Seconds that `close` waits for the sidecar."""
+"""Default seconds that `close` waits for the sidecar."""
 
 
 class Mirror:
-    """Mirrors the runs of one sweep in a process of its own.
+    """Mirrors the runs of one sweep through a sidecar process.
 
     Args:
         store_root: the store.
-        target: where to, from `suite.track.mode.choose`.
-        labels: by run id, the labels of each run; one without labels shows all its parameters.
-        sync: the command that repairs a mirror, for what `close` says.
+        target: the target, from `suite.track.mode.choose`.
+        labels: labels by run id; names of other runs show all parameters.
+        sync: the command that completes a mirror, for the message of `close`.
 
     """
 
@@ -61,24 +61,24 @@ class Mirror:
             self._problem = str(error)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Take up an event of `suite.workers.pool.run_pool`: a run started or ended."""
+        """Handle an event of `suite.workers.pool.run_pool`; starts and ends of runs are sent."""
         if event["event"] in ("started", "ended"):
             self.send(event["run_id"], ended=event["event"] == "ended")
 
     def send(self, run_id: str, *, ended: bool) -> None:
-        """Say that a run started, or that it ended for whatever reason."""
+        """Tell the sidecar that a run started or ended."""
         if self._process is None or self._process.stdin.closed:
             return
         line = encode(Command(run_id, self._labels.get(run_id), ended))
         try:
-            # Below PIPE_BUF a write is whole or refused, so a full pipe loses a line and never half of one.
+            # Writes below PIPE_BUF are atomic, so a full pipe loses a whole line and never part of one.
             os.write(self._process.stdin.fileno(), line)
             self._sent.add(run_id)
         except OSError as error:
             self._problem = f"its sidecar does not listen ({error.strerror}): see {self._folder / LOG}"
 
     def close(self, wait_s: float = WAIT_S) -> str:
-        """Say that nothing more comes, wait up to `wait_s` for what is outstanding, and say how it stands."""
+        """Close the pipe, wait up to `wait_s` for outstanding runs, and return a summary for the user."""
         state = State(left=len(self._sent))
         if self._process is not None:
             self._process.stdin.close()
@@ -90,7 +90,7 @@ class Mirror:
                     break
                 state = State(**arrived[-1]) if arrived else state
             self._process.stdout.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on; else no zombie of it stays
+            with contextlib.suppress(subprocess.TimeoutExpired):  # reap it if it ended, else it continues
                 self._process.wait(max(0.0, until - time.monotonic()))
         return self._sentence(state)
 
@@ -114,7 +114,7 @@ class Mirror:
 def start(
     store: Store, target: Target | None, specs: Iterable[RunSpec], registry: Registry, plugins: Sequence[Path]
 ) -> Mirror | None:
-    """Start the mirror of a sweep; None where runs are mirrored nowhere."""
+    """Start the mirror of a sweep; None without a target."""
     if target is None:
         return None
     labels = {spec.run_id: labels_of(spec, registry) for spec in specs}
@@ -124,7 +124,7 @@ def start(
 
 
 def labels_of(spec: RunSpec, registry: Registry) -> Labels:
-    """Label a run as the leaderboards do; entries that the registry does not know show all parameters."""
+    """Return the labels that leaderboards use; those of unknown entries show all parameters."""
     task, optimizer = registry.tasks.get(spec.task.name), registry.optimizers.get(spec.optimizer.name)
     return Labels(
         entry_label(spec.task, task.entry.params if task else None),

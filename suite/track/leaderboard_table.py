@@ -1,4 +1,4 @@
-"""A leaderboard on W&B: a table, and online an artifact, in a run of job type leaderboard."""
+"""A leaderboard on W&B: a run of job type leaderboard with a table, and online an artifact."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _STAGING = "WANDB_DATA_DIR"
 
 
 def run_id(digest: str) -> str:
-    """Name the run of a leaderboard: another one for other content."""
+    """Return the id of a leaderboard's run, which depends on the content."""
     return f"{LEADERBOARD}-{digest[:16]}"
 
 
 def publish(store_root: Path, name: str, path: str, target: Target) -> None:
     """Write the table of the JSON file `path`: {"columns", "rows", "files": {name: text}}.
 
-    Offline there is no artifact: it would hold the path of its files, which `wandb sync` sends to the server.
-    So wandb stages files in a folder whose name says nothing; TMPDIR may lie in a home folder, so it is used
-    only where there is no other place.
+    Offline there is no artifact: `wandb sync` would send the paths of its files to the server. For the same
+    reason wandb stages files in a folder with a neutral name, in /tmp if possible, as TMPDIR may lie in a
+    home folder.
     """
     import wandb
 
@@ -42,7 +42,7 @@ def publish(store_root: Path, name: str, path: str, target: Target) -> None:
             run = folder.begin(target, settings)
             shown = wandb.Table(columns=given["columns"], data=given["rows"])
             if target.mode == "offline":
-                # `log` makes an artifact of a table that is not bound.
+                # `log` would turn an unbound table into an artifact.
                 shown.bind_to_run(run, LEADERBOARD, 0)  # type: ignore[no-untyped-call]
             run.log({"step": 0, LEADERBOARD: shown}, step=0, commit=True)
             if target.mode == "online":
@@ -57,5 +57,5 @@ def publish(store_root: Path, name: str, path: str, target: Target) -> None:
 
 
 def digest_of(path: str | Path) -> str:
-    """Digest of a table's file, for its marker."""
+    """Return the digest of a table's file, for its marker."""
     return sha256_text(Path(path).read_text(encoding="utf-8"))

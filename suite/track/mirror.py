@@ -1,7 +1,7 @@
-"""The process that imports wandb and writes runs to it; it may be killed at any time.
+"""The process that imports wandb and writes runs; it may be killed at any time.
 
-Each line of stdin is a command, which is answered by a report on stdout before the next one comes. After a
-failure of wandb's the process ends, as its state is then anybody's guess.
+Each line of stdin is a command; a report on stdout answers it before the next one arrives. After a failure of
+wandb the process ends, because its state is then undefined.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REFUSALS = ("error 401", "error 403", "AuthenticationError", "api_key not confi
 
 
 class _Run:
-    """One run on W&B, begun anew: what the store has of it is written from its first step on."""
+    """One run on W&B, written from its first step on."""
 
     def __init__(self, store: Store, command: Command, target: Target) -> None:
         self._stored, self._labels, self._target = store.run(command.run), command.labels, target
@@ -38,7 +38,7 @@ class _Run:
         self._last_step = -1
 
     def write(self, *, ended: bool) -> Outcome:
-        """Write the rows that came since; of a run that ended all, unless it is mirrored already."""
+        """Write new rows; complete a run that ended, unless it is already mirrored."""
         now = content.read(self._stored)
         if now is None:
             return "nothing" if ended else "again"
@@ -46,7 +46,7 @@ class _Run:
             if now.status != "completed":
                 self._write(now)
             return "again"
-        # A run that was followed must be ended, whether or not it is all there.
+        # An open run of wandb must be ended, even if its content is already mirrored.
         if self._run is not None or not self._folder.holds(self._target, now.digest):
             self._write(now)
             self._run.summary.update(now.summary)
@@ -66,22 +66,22 @@ class _Run:
 
 
 class _Session:
-    """The runs that are followed."""
+    """The open runs of this process."""
 
     def __init__(self, store: Store, target: Target) -> None:
         self._store, self._target = store, target
         self._open: dict[str, _Run] = {}
 
     def report(self, command: Command) -> Report:
-        """Carry a command out, and say what became of it."""
+        """Execute a command and return its report."""
         try:
             return Report(self._outcome(command))
         except MirrorBusy:
             return Report("again")
-        except SteppeError as error:  # the store's fault or the disk's: wandb can go on
+        except SteppeError as error:  # an error of the store or the disk; wandb's state is intact
             self._close(command)
             return Report("lost", shorten(str(error), 200))
-        except Exception as error:  # noqa: BLE001 - wandb raises anything
+        except Exception as error:  # noqa: BLE001 - wandb may raise anything
             print(without_secrets(traceback.format_exc()), file=sys.stderr, flush=True)
             return self._failure(error)
 
@@ -103,25 +103,25 @@ class _Session:
             run.lock.close()
 
     def _failure(self, error: Exception) -> Report:
-        said, server = without_secrets(f"{type(error).__name__}: {error}"), self._target.server
-        message = shorten(said, 160)
+        text, server = without_secrets(f"{type(error).__name__}: {error}"), self._target.server
+        message = shorten(text, 160)
         if "wandb" not in sys.modules:
             return Report("hopeless", f"wandb cannot be imported ({message})")
-        if any(word in said for word in _REFUSALS):
+        if any(words in text for words in _REFUSALS):
             return Report("hopeless", f"key refused by {server}")
         online = message.startswith(("CommError", "TimeoutError"))
         return Report("failed", f"{server} did not take a run ({message})" if online else message)
 
 
 def main() -> None:
-    """Serve the store and target of the arguments."""
+    """Execute commands for the store and target of the command line."""
     session, emit = _Session(*arguments()), reserve_stdout()
     for message in Messages(sys.stdin):
         report = session.report(msgspec.convert(message, Command))
         emit(asdict(report))
         if report.outcome in ("failed", "hopeless"):
             break
-    os._exit(0)  # at the usual end wandb would wait for its process, which may be dead
+    os._exit(0)  # at a normal exit wandb would wait for its service process, which may be dead
 
 
 if __name__ == "__main__":

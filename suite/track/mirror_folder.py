@@ -1,7 +1,7 @@
-"""The folder of a run's mirror: wandb's files, a marker a target of what is mirrored already, and a lock.
+"""The folder of a run's mirror: wandb's files, a marker of the mirrored content per target, and a lock.
 
 wandb/RUN_ID/   mirror.json   wandb/ (wandb's own files)   lock
-wandb/sidecar.log             all that wandb prints
+wandb/sidecar.log             wandb's output
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ LOG = "sidecar.log"
 _LOG_BYTES = 1 << 20
 
 INIT_S, FINISH_S = 30.0, 30.0
-"""Seconds that W&B gets to take a run up, and to take the rest of it at the end."""
+"""Timeouts of W&B for the start and for the end of a run, in seconds."""
 
 _WRITTEN_S = 10.0
-"""Seconds in which an offline file must be whole after wandb ended it: it writes the end a moment later."""
+"""Seconds to wait for a complete offline file, as wandb writes its end shortly after `finish` returns."""
 
 
 class MirrorBusy(Exception):  # noqa: N818 - a state of the mirror, not a mistake
-    """Another process mirrors the run just now."""
+    """Another process holds the lock of this run's mirror."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What was mirrored, and where to; written once it is whole there."""
+    """Digest of the content and its target, written once the mirror there is complete."""
 
     target: Target
     digest: str
@@ -53,26 +53,26 @@ class MirrorFolder:
         self.path = store_root / FOLDER / run_id
 
     def markers(self) -> list[Marker]:
-        """Read what is mirrored, one marker a target; none where they cannot be read."""
+        """Read one marker per target; none if they cannot be read."""
         try:
-            found = read_json(self.path / "mirror.json", "delete it")
-            return msgspec.convert(found.get("markers"), list[Marker])
+            stored = read_json(self.path / "mirror.json", "delete it")
+            return msgspec.convert(stored.get("markers"), list[Marker])
         except (FileNotFoundError, SteppeError, msgspec.ValidationError):
             return []
 
     def holds(self, target: Target, digest: str) -> bool:
-        """Whether just this was mirrored there."""
+        """Whether the content with this digest was mirrored to the target."""
         same = [marker.target for marker in self.markers() if marker.digest == digest]
-        if target.mode == "offline":  # a file may be uploaded anywhere, but it must still be there
+        if target.mode == "offline":  # offline files serve any server, but they must still exist
             return any(known.mode == "offline" for known in same) and any(self.segments())
         return target in same
 
     def segments(self) -> list[Path]:
-        """Folders that wandb made for this run, in order."""
+        """Return wandb's folders of this run, in order."""
         return sorted((self.path / "wandb").glob("*run-*"))
 
     def begin(self, target: Target, settings: dict[str, Any]) -> Any:
-        """Begin a run of wandb's: offline a fresh file; online the server drops the steps that it has."""
+        """Start a run of wandb: offline in a new file; online the server ignores steps that it has."""
         import wandb
 
         return wandb.init(
@@ -101,9 +101,9 @@ class MirrorFolder:
         )
 
     def end(self, run: Any, target: Target, digest: str, steps: list[int], code: int = 0) -> None:
-        """End a run of wandb's; once it is whole, write the marker and remove offline files of before.
+        """End a run of wandb; once it is complete, write the marker and delete older offline files.
 
-        Online wandb says that all arrived; an offline file is read back.
+        Online wandb confirms that all data arrived; an offline file is read back.
         """
         run.finish(code)
         segment, file = Path(run.settings.sync_dir), Path(run.settings.sync_file)
@@ -124,7 +124,7 @@ class MirrorFolder:
                 shutil.rmtree(path, ignore_errors=True)
 
     def lock(self) -> BinaryIO:
-        """Own the mirror of this run until the file is closed; MirrorBusy where another process owns it."""
+        """Lock the mirror of this run until the file is closed; MirrorBusy if another process holds it."""
         path = self.path / "lock"
         make_folder(self.path)
         with storing(path):
@@ -138,7 +138,7 @@ class MirrorFolder:
 
 
 def open_log(store_root: Path) -> BinaryIO:
-    """Open the log for appending; one that grew large starts anew."""
+    """Open the log for appending; a large log is truncated."""
     path = store_root / FOLDER / LOG
     make_folder(path.parent)
     with storing(path):

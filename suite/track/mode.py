@@ -1,6 +1,6 @@
-"""Where runs are mirrored: online where there is a key, else offline, or nowhere.
+"""Target of the mirror: online with a key, else offline, or none.
 
-Nothing is asked of the network and wandb is not imported. The key is looked for where wandb looks for it.
+This module neither uses the network nor imports wandb. It searches for the key in the same places as wandb.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _OTHER_RUNS = frozenset((
     "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_RUN_GROUP",
     "WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_TAGS",
 ))  # fmt: skip
-"""Variables by which wandb would take up another run than ours."""
+"""Variables that would make wandb write to another run."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where runs go: `mode` is online or offline; server, entity and project are W&B's.
+    """Target of a mirror: `mode` is online or offline; server, entity and project are W&B's.
 
-    It is shown and stored, so it has no secret: those are handed on in the environment only.
+    It is printed and stored, so it contains no secrets; these are passed in the environment only.
     """
 
     mode: str
@@ -48,7 +48,7 @@ class Target:
     entity: str = ""
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of the processes of the mirror, without the runs of others."""
+        """Return the environment of the mirror's processes, without variables that select another run."""
         kept = {key: value for key, value in os.environ.items() if key not in _OTHER_RUNS}
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
         address = _address()
@@ -61,11 +61,11 @@ class Target:
 
 
 def choose(requested: str | None) -> Target | None:
-    """Return where to mirror, None for nowhere: as requested, else by WANDB_MODE, else online with a key.
+    """Return the target, or None for no mirror: as requested, else by WANDB_MODE, else online with a key.
 
-    Raises SteppeError where online is requested and there is no key, or WANDB_MODE is not known.
+    Raises SteppeError if online is requested without a key, or if WANDB_MODE is unknown.
     """
-    mode = requested or _asked()
+    mode = requested or _mode_of_environment()
     if mode == "off":
         return None
     server = without_secrets(_address())
@@ -81,16 +81,16 @@ def choose(requested: str | None) -> Target | None:
     )
 
 
-def _asked() -> str | None:
-    """Return the mode that the environment asks for, None where it asks for none."""
+def _mode_of_environment() -> str | None:
+    """Return the mode in the environment; None if it sets none."""
     if os.environ.get("WANDB_DISABLED", "").strip().lower() not in _NOT_DISABLED:
         return "off"
-    said = os.environ.get("WANDB_MODE", "")
+    value = os.environ.get("WANDB_MODE", "")
     try:
-        return _WANDB_MODES[said.strip().lower()]
+        return _WANDB_MODES[value.strip().lower()]
     except KeyError:
         raise SteppeError(
-            f"WANDB_MODE={said!r} is not known here: online, offline or disabled, or say it by --wandb"
+            f"WANDB_MODE={value!r} is not known here: online, offline or disabled, or give --wandb"
         ) from None
 
 
@@ -100,12 +100,12 @@ def login(server: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Take `user:password@` out of every address in the text."""
+    """Remove `user:password@` from every address in the text."""
     return re.sub(r"//[^/?#\s]*@", "//", text)
 
 
 def _address() -> str:
-    """Return the server's address: WANDB_BASE_URL, else the one that `wandb login --host` stored."""
+    """Return the server's address: WANDB_BASE_URL, else the address stored by `wandb login --host`."""
     return (os.environ.get("WANDB_BASE_URL") or _stored_address() or SAAS).rstrip("/")
 
 

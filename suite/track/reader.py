@@ -1,8 +1,8 @@
-"""Reads wandb's offline file back: what is on the disk, not what wandb said that it wrote.
+"""Reads wandb's offline files, to verify what is on disk.
 
-The file is a LevelDB log: after a header of 7 bytes, blocks of 32 KiB hold chunks, each headed by a
-checksum (4 bytes), a length (2) and a kind (1: whole, 2: first, 3: middle, 4: last of a record); a record is
-a `Record` of wandb's protocol buffers. A tail torn off by a kill ends the reading.
+The file is a LevelDB log: a header of 7 bytes, then blocks of 32 KiB of chunks. A chunk has a header of
+checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last of a record); a record is a
+`Record` of wandb's protocol buffers. Reading ends at a truncated tail, left by a kill.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _WHOLE, _LAST = 1, 4
 
 
 def is_whole(path: Path, steps: list[int]) -> bool:
-    """Whether the run of a .wandb file was ended and holds just these steps, each once and in order."""
-    found, ended = [], False
+    """Whether a .wandb file contains the run's end and exactly these steps, in order."""
+    stored, ended = [], False
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "history":
-            found.append(values(record.history.item)["step"])
+            stored.append(values(record.history.item)["step"])
         ended |= kind == "exit"
-    return ended and found == steps
+    return ended and stored == steps
 
 
 def records(path: Path) -> Iterator[Any]:
-    """Read a .wandb file up to its end or to where it is torn."""
+    """Yield the records of a .wandb file up to its end or a truncated tail."""
     from wandb.proto import wandb_internal_pb2
 
-    new_record: Any = wandb_internal_pb2.__dict__["Record"]  # made at import, so that no checker sees it
+    new_record: Any = wandb_internal_pb2.__dict__["Record"]  # created at import, unknown to type checkers
     for raw in _raw_records(path.read_bytes()):
         record = new_record()
         record.ParseFromString(raw)
@@ -48,7 +48,7 @@ def _raw_records(data: bytes) -> Iterator[bytes]:
     at, record = _START, b""
     while at + _HEAD <= len(data):
         left = _BLOCK - at % _BLOCK
-        if left < _HEAD:  # too small for a head: padding
+        if left < _HEAD:  # padding
             at += left
             continue
         length, kind = struct.unpack_from("<HB", data, at + 4)

@@ -1,8 +1,8 @@
-"""The detached process that mirrors one sweep: `python -m suite.track.sidecar`, one a sweep.
+"""The detached process that mirrors one sweep (`python -m suite.track.sidecar`).
 
-Each line of stdin is a command. At the end of stdin it has what is outstanding written, says its state in
-lines on stdout, and ends after `LINGER_S` at the latest. It has a session of its own, so that a Ctrl-C is not
-for it, and a low priority. It does not import wandb, which may hang or die: a process below does.
+Each line of stdin is a command. After the end of stdin it completes outstanding runs, writes its state to
+stdout in lines, and ends after at most `LINGER_S`. It runs in its own session, so Ctrl-C does not reach it,
+at low priority. A child process imports wandb, which may hang or die.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from suite.workers.pipe import Messages
 from suite.workers.signals import release
 
 GATHER_S, GATHER_RUNS = 120.0, 16
-"""Offline, so many runs share a process, as importing wandb takes longer than to write them; nobody waits."""
+"""Offline, runs are gathered up to this time and number: importing wandb takes longer than writing runs."""
 
 SILENCE_S = INIT_S + FINISH_S + 30.0
-"""Seconds that a command may take; after them the mirror process hangs."""
+"""Seconds without a report after which the mirror process counts as hung."""
 
 TRIES = 3
-"""Failures after which a run, or at the end everything, is left to `steppe wandb sync`."""
+"""Failures of a run, or at the end failures in a row, that leave the rest to `steppe wandb sync`."""
 
 LINGER_S = 120.0
-"""Seconds after the sweep in which the sidecar finishes; what is left then is for `steppe wandb sync`."""
+"""Seconds after the sweep in which the sidecar may finish; `steppe wandb sync` mirrors the rest."""
 
 NICE = 10
 _BACK_OFF_S, _LONGEST_BACK_OFF_S = 2.0, 300.0
 _AGAIN_S = 2.0
-"""Seconds until a run that is followed, or that another process mirrors, has its turn again."""
+"""Seconds between two commands for a live or locked run."""
 
 
 @dataclass
 class _Job:
-    """A run to be mirrored."""
+    """A run to mirror."""
 
     command: Command
     due: float = 0.0
@@ -56,13 +56,13 @@ class _Job:
 
 
 class Supervisor:
-    """Gives a mirror process one command at a time; kills it where it hangs, and starts it where it died.
+    """Sends a mirror process one command at a time; kills it if it hangs and restarts it if it died.
 
     Args:
         store: the store.
-        target: where to.
-        log: takes what wandb prints.
-        commands: where commands come from besides `take`.
+        target: the target.
+        log: file for wandb's output.
+        commands: source of commands besides `take`.
 
     """
 
@@ -70,44 +70,44 @@ class Supervisor:
         self, store: Store, target: Target, log: int | IO[bytes], commands: Messages | None = None
     ) -> None:
         self.problem = ""
-        """Why the last failure failed, in one line."""
+        """One-line reason of the last failure."""
         self.done: set[str] = set()
-        """Runs mirrored."""
+        """Mirrored runs."""
         self.lost: set[str] = set()
         """Runs given up."""
         self.closed = False
-        """Whether nothing more comes."""
+        """Whether no more commands arrive."""
         self._store, self._target, self._log, self._commands = store, target, log, commands
         # wandb's copies of artifacts and its debug logs.
         self._scratch = store.root.resolve() / FOLDER / f".scratch-{os.getpid()}"
         self._jobs: dict[str, _Job] = {}
         self._mirror: Child | None = None
-        self._given: Command | None = None  # to the mirror process, which did not report on it yet
+        self._given: Command | None = None  # the command that awaits a report
         self._given_at = self._not_before = 0.0
         self._failures = 0
         self._gave_up = False
 
     @property
     def left(self) -> int:
-        """Runs that are neither mirrored nor given up."""
+        """Number of runs that are neither mirrored nor given up."""
         return len(self._jobs)
 
     @property
     def state(self) -> State:
-        """What a sidecar says of it."""
+        """State for the handle of the sweep."""
         return State(len(self.done), self.left, len(self.lost), self.problem)
 
     def take(self, command: Command) -> None:
-        """Take up a run, and again, when it ended."""
+        """Accept a command for a run, which replaces an earlier one."""
         job = self._jobs.setdefault(command.run, _Job(command))
         job.command, job.due = command, time.monotonic()
 
     def close(self) -> None:
-        """Nothing more comes: write at once what was gathered."""
+        """Accept no more commands, and write gathered runs at once."""
         self.closed, self._commands = True, None
 
     def turn(self, timeout_s: float = 1.0) -> None:
-        """Do what is to be done now, then listen for so long."""
+        """Do the pending work, then wait for messages for at most this time."""
         now = time.monotonic()
         if self._given is not None and now - self._given_at > SILENCE_S:
             self._note(Report("failed", f"nothing heard of W&B for {SILENCE_S:.0f} s"))
@@ -135,7 +135,7 @@ class Supervisor:
                     self.close()
 
     def _end_orphans(self) -> None:
-        """Count the runs of a killed pool as ended; they save and stop at their next step."""
+        """Mark the runs of a killed pool as ended, once their lease is no longer alive."""
         for run_id, job in self._jobs.items():
             if not job.command.ended:
                 lease = latest_lease(self._store.run(run_id).path)
@@ -143,7 +143,7 @@ class Supervisor:
                     self.take(Command(run_id, job.command.labels))
 
     def _give(self, now: float) -> None:
-        """Give the mirror process the command that waits for longest, if any."""
+        """Send the mirror process the longest-waiting command, if any."""
         offline = self._target.mode == "offline"
         due = [job for job in self._jobs.values() if job.due <= now and (job.command.ended or not offline)]
         if not due:
@@ -161,13 +161,13 @@ class Supervisor:
                 "mirror", self._store.root, self._target, stderr=self._log, env=env, process_group=0
             )
         self._given, self._given_at = job.command, now
-        with contextlib.suppress(OSError):  # it died, as the end of its reports says
+        with contextlib.suppress(OSError):  # it died; the end of its reports shows that
             self._mirror.stdin.write(encode(job.command))
 
     def _note(self, report: Report) -> None:
-        """Note what became of the command in hand; a later one for its run is still to be given."""
+        """Process the report on the current command; a newer command for the same run stays pending."""
         given, self._given, now = self._given, None, time.monotonic()
-        if given is None:  # it died while it had nothing to do
+        if given is None:  # the process died while idle
             self.kill()
             return
         job = self._jobs[given.run]
@@ -180,12 +180,12 @@ class Supervisor:
             self._failures += 1
             self._not_before = now + min(_BACK_OFF_S * 2.0**self._failures, _LONGEST_BACK_OFF_S)
             self._gave_up |= report.outcome == "hopeless"
-            job.failures, job.due = job.failures + 1, now  # behind the others, which may fare better
+            job.failures, job.due = job.failures + 1, now  # other runs come first
             if job.failures < TRIES:
                 return
         if report.outcome in ("done", "nothing"):
             self._failures = 0
-            self.lost.discard(given.run)  # what could not be followed could be written in the end
+            self.lost.discard(given.run)  # a run with a failure while live may be complete in the end
             self.done |= {given.run} if report.outcome == "done" else set()
         else:
             self.lost.add(given.run)
@@ -193,7 +193,7 @@ class Supervisor:
             del self._jobs[given.run]
 
     def kill(self) -> None:
-        """End the mirror process, if there is one; wandb's own process follows it."""
+        """Kill the mirror process, if there is one; wandb's service process ends with it."""
         if self._mirror is not None:
             with self._mirror, contextlib.suppress(ProcessLookupError):
                 os.killpg(self._mirror.pid, signal.SIGKILL)
@@ -202,20 +202,20 @@ class Supervisor:
 
 
 def main() -> None:
-    """Mirror until stdin ended and nothing is left, or the time after it is over."""
+    """Mirror until stdin has ended and either no run is left or `LINGER_S` is over."""
     os.nice(NICE)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning, for the runs
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # `steppe wandb sync` mirrors what is missing
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning concerns only runs
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # `steppe wandb sync` mirrors the rest
     release()
     supervisor = Supervisor(*arguments(), log=2, commands=Messages(sys.stdin))
-    said, until = None, math.inf
+    reported, until = None, math.inf
     try:
         while until == math.inf or (supervisor.left and time.monotonic() < until):
             supervisor.turn()
-            if supervisor.closed and supervisor.state != said:
-                said, until = supervisor.state, min(until, time.monotonic() + LINGER_S)
-                with contextlib.suppress(OSError):  # nobody waits any more
-                    os.write(1, encode(said))
+            if supervisor.closed and supervisor.state != reported:
+                reported, until = supervisor.state, min(until, time.monotonic() + LINGER_S)
+                with contextlib.suppress(OSError):  # the sweep's process has ended
+                    os.write(1, encode(reported))
     finally:
         supervisor.kill()
 

@@ -1,4 +1,4 @@
-"""The processes of the mirror: how one starts the next, and what they say to each other.
+"""The processes of the mirror: their start and their messages.
 
     a sweep  -- Command ->  sidecar.py  -- Command ->  mirror.py, which imports wandb
              <-- State ---              <-- Report --
@@ -23,17 +23,17 @@ from suite.track.mode import Target
 from suite.workers.pipe import Messages
 
 Outcome = Literal["again", "done", "nothing", "lost", "failed", "hopeless"]
-"""again: it is followed, or another process mirrors it; nothing: the store has none of it; lost: it is
-damaged, or its disk is full; failed: wandb raised; hopeless: so it will for every run."""
+"""again: the run is live or locked; nothing: the store has no data of it; lost: it is damaged or the disk is
+full; failed: wandb raised an exception; hopeless: wandb will fail for every run."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Write what there is of a run; if it ended, write it to its end; with a table, write that instead."""
+    """Request to write the current rows of a run, a run that ended to its end, or a table."""
 
     run: str
     labels: Labels | None = None
-    """Without them, all parameters are shown."""
+    """Without labels, names show all parameters."""
     ended: bool = True
     table: str = ""
     """The file of a leaderboard, see `suite.track.leaderboard_table`."""
@@ -41,7 +41,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a command."""
+    """Outcome of a command."""
 
     outcome: Outcome
     message: str = ""
@@ -49,7 +49,7 @@ class Report:
 
 @dataclass(frozen=True)
 class State:
-    """How many runs are mirrored, outstanding and given up, and why the last failure failed."""
+    """Numbers of runs mirrored, outstanding and given up, and the reason of the last failure."""
 
     done: int = 0
     left: int = 0
@@ -58,12 +58,12 @@ class State:
 
 
 def encode(message: Command | State) -> bytes:
-    """Return a message as a line."""
+    """Encode a message as a line of JSON."""
     return json.dumps(asdict(message)).encode() + b"\n"
 
 
 class Child(subprocess.Popen[bytes]):
-    """A process of a module of `suite.track`, started with these options of `Popen`."""
+    """A process that runs a module of `suite.track`; `options` are those of `Popen`."""
 
     stdin: IO[bytes]
     stdout: IO[bytes]
@@ -75,6 +75,6 @@ class Child(subprocess.Popen[bytes]):
 
 
 def arguments() -> tuple[Store, Target]:
-    """Return the store and the target that `Child` gives its module."""
+    """Return the store and the target that `Child` passes on the command line."""
     root, target = sys.argv[1:]
     return Store(root), msgspec.convert(json.loads(target), Target)
