@@ -7,7 +7,7 @@ draws fresh noise for each (released code, `lpf_train.py`):
     gamma_t = gamma_0 (1 + (alpha - 1) (1 - cos(pi t / T)) / 2)      released `CosineInc`; alpha 1: constant
 
 Momentum and weight decay act at the clean w. Each example is used once: 1 gradient per step for any M.
-The scale s(w) is an explicit choice, see `suite.params.FlatParams.scales`: `filter` is that of the released
+The scale s(w) is an explicit choice, see `suite.flat_params.FlatParams.scales`: `filter` is that of the released
 code, `tensor` that of the runs behind the paper's ResNet tables (8 to 23 times more noise at equal gamma).
 
 Where code and paper disagree: gamma multiplies the standard deviation, while the paper's supplement
@@ -30,9 +30,9 @@ from torch.optim import Optimizer
 
 from baselines.bases import BASE_PARAMS, make_base
 from baselines.wrapper import Wrapper
+from suite.flat_params import NOISE_SCALES
 from suite.objective import Objective
 from suite.parameters import Parameters
-from suite.params import NOISE_SCALES
 from suite.seeds import NormalStream
 from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param

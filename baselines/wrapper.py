@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from suite.flat_params import FlatParams
 from suite.objective import Objective
-from suite.params import FlatParams
 
 
 class Wrapper(Optimizer):

@@ -25,10 +25,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from suite.batch import Batch
 from suite.errors import SteppeError
+from suite.flat_params import memory_strides
 from suite.numerics.dropout import SharedDropout, share_dropout
 from suite.numerics.flops import Flops
 from suite.numerics.smooth import smooth
-from suite.params import memory_strides
 from suite.problem import ModelAt, mapped, widened
 from suite.process_group import ProcessGroup, slice_bounds
 from suite.seeds import Streams

@@ -16,7 +16,7 @@ LAYERS = [
     layer.split()
     for layer in (
         "errors",
-        "files space seeds metric spec schedule process_group parameters params task batch code_hash",
+        "files space seeds metric spec schedule process_group parameters flat_params task batch code_hash",
         "numerics",
         "records",
         "models",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.batch import Batch
-from suite.params import FlatParams
+from suite.flat_params import FlatParams
 from suite.problem import ModelAt
 from suite.process_group import slice_bounds
 from suite.sharpness.point import Point, SubsetLoss

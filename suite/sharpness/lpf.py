@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from suite.batch import Batch
-from suite.params import FlatParams
+from suite.flat_params import FlatParams
 from suite.records.schema import Estimate
 from suite.seeds import NormalStream
 from suite.sharpness.evaluation import flat_copy, groups, losses_at, pooled, weighted_mean, weights_of

@@ -18,9 +18,9 @@ import torch
 from torch.func import grad, jvp
 
 from suite.batch import Batch
+from suite.flat_params import FlatParams
 from suite.models.resnet import cifar_resnet
 from suite.objective import BatchObjective
-from suite.params import FlatParams
 from suite.problem import ClassificationLoss
 from suite.seeds import Streams
 

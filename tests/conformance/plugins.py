@@ -62,7 +62,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suite.params import FlatParams
+from suite.flat_params import FlatParams
 from suite.schedule import SHARED
 from suite.space import LogUniform
 from suite.spec import OptimizerSpec, Param

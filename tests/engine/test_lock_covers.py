@@ -28,7 +28,7 @@ from tests.engine.edits import append, file_of, replace
         ("suite.engine.record", "from suite.store.lines import finite", "from suite.files import finite"),
         ("suite.engine.record", "from suite import sharpness\n", "from suite import space as sharpness\n"),
         ("suite.engine.record", "from suite import sharpness\n", "import suite.space as sharpness\n"),
-        ("suite.sharpness.lpf", "from suite.params import", "from suite.space import"),
+        ("suite.sharpness.lpf", "from suite.flat_params import", "from suite.space import"),
         # An import for what it does.
         ("suite.objective", "import warnings\n", "import warnings\nimport faulty\n"),
         ("suite.engine.steps", "import copy\n", "import copy\nfrom faulty import patches\n"),

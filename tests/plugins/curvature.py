@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, jvp
 
+from suite.flat_params import FlatParams
 from suite.objective import Objective
 from suite.parameters import Parameters
-from suite.params import FlatParams
 from suite.schedule import SHARED
 from suite.space import LogUniform
 from suite.spec import BuildContext, OptimizerSpec, Param

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from suite.batch import Batch
 from suite.errors import SteppeError
+from suite.flat_params import FlatParams
 from suite.objective import BatchObjective, StatsSwitch, as_objective
-from suite.params import FlatParams
 from suite.problem import ClassificationLoss
 from suite.process_group import ProcessGroup, slice_bounds
 from suite.seeds import Streams

@@ -11,8 +11,8 @@ from suite.batch import Batch
 from suite.conformance.promise import Broken, Faults, evidence, in_words
 from suite.conformance.tasks.case import TaskCase, unchanged
 from suite.conformance.tasks.model import calls
+from suite.flat_params import FlatParams
 from suite.objective import BatchObjective
-from suite.params import FlatParams
 from suite.problem import Problem
 from suite.process_group import slice_bounds
 from suite.seeds import Streams

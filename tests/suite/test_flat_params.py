@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.errors import SteppeError
-from suite.params import NOISE_SCALES, FlatParams
+from suite.flat_params import NOISE_SCALES, FlatParams
 
 
 def network(channels_last: bool = False) -> nn.Module:
