@@ -7,8 +7,9 @@ draws fresh noise for each (released code, `lpf_train.py`):
     gamma_t = gamma_0 (1 + (alpha - 1) (1 - cos(pi t / T)) / 2)      released `CosineInc`; alpha 1: constant
 
 Momentum and weight decay act at the clean w. Each example is used once: 1 gradient per step for any M.
-The scale s(w) is an explicit choice, see `suite.flat_params.FlatParams.scales`: `filter` is that of the released
-code, `tensor` that of the runs behind the paper's ResNet tables (8 to 23 times more noise at equal gamma).
+The scale s(w) is an explicit choice, see `suite.flat_params.FlatParams.scales`: `filter` is that of the
+released code, `tensor` that of the runs behind the paper's ResNet tables (8 to 23 times more noise at equal
+gamma).
 
 Where code and paper disagree: gamma multiplies the standard deviation, while the paper's supplement
 writes the covariance gamma diag(||w||); alpha gamma_0 is the last value. Where this file departs from the

@@ -209,7 +209,7 @@ def test_a_helper_belongs_to_the_code_of_those_that_import_it(tmp_path: Path, li
         ("from suite.data.catalog import DIGITS", "suite/data/catalog.py", True),
         ("from suite.data import catalog", "suite/data/catalog.py", True),
         ("from suite.data.splits import split", "suite/data/splits.py", False),
-        ("from suite.flat_params import FlatParams", "suite/params.py", False),
+        ("from suite.flat_params import FlatParams", "suite/flat_params.py", False),
         ("from suite.schedule import SHARED", "suite/schedule.py", False),
         ("from suite.schedule import SHARED", "suite/__init__.py", False),
         ("from slurm.state import x", "slurm/state.py", False),
