@@ -10,7 +10,8 @@ import argparse
 
 from suite.cli import options
 from suite.cli.arguments import Arguments
-from suite.report.run_text import gather, render
+from suite.report.known_run import gather
+from suite.report.run_text import render
 from suite.status.queue_poller import QueuePoller, QueueState, glance
 
 

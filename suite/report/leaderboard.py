@@ -173,6 +173,7 @@ class _Stratum:
                 examples[labels[key]] |= some.examples
         losses = [row.train_loss.mean for row in rows if row.train_loss is not None]
         completed = any(row.n > row.failed for row in rows)
+        keys = [column.key for column in self._columns]
         return Table(
             task=self._label,
             data=first.data,
@@ -196,11 +197,7 @@ class _Stratum:
             fingerprints=tuple(sorted({name for row in rows for name in row.fingerprints})),
             moved=sum(part.moved for part in parts),
             digests=len(set().union(*(part.digests for part in parts))),
-            evidence=tuple(
-                column.key
-                for column in self._columns
-                if completed and all(column.key in part.evidence for part in parts)
-            ),
+            evidence=tuple(key for key in keys if completed and all(key in part.evidence for part in parts)),
         )
 
     def _named(self, runs: Sequence[Run], place: Place) -> list[tuple[str, str, list[Run]]]:

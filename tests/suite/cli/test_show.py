@@ -11,7 +11,8 @@ import pytest
 
 from suite.metric import LOSS, Description, Metric, Profile
 from suite.records.schema import CurveResult, Estimate, Origin, Record, Sharpness, SplitResult
-from suite.report.run_text import KnownRun, render
+from suite.report.known_run import KnownRun
+from suite.report.run_text import render
 from suite.spec import EntryRef, RunSpec
 from suite.store.folders import Store
 from tests.suite.cli.conftest import Cli
