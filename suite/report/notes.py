@@ -33,7 +33,7 @@ def of_comparison(table: Table) -> Iterator[str]:
         yield (
             f"Its rows have a median training time within {100 * NEAR:g} % of {table.seconds:.3g} s: "
             f"{table.budget:g}x the fastest row of one gradient a step at {table.epochs:g} epochs, on one "
-            f"hardware and software. Labels show epochs other than {table.budget * table.epochs:g}. "
+            f"hardware and software. A label tells epochs other than {table.budget * table.epochs:g}. "
             f"Seconds compare only where the machine was otherwise idle, which no record shows."
         )
     metric, words = table.score.metric, table.score.words
