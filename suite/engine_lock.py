@@ -1,15 +1,15 @@
-"""Whether the engine still is the code that its number stands for.
+"""Check that the engine's code is the code that its number ENGINE stands for.
 
 `engine.lock` holds ENGINE with a hash of each module that can change what a run trains or scores, and for
-each measure its VERSION with a hash of its code. A change of such code either is another engine, or another
-version of a measure, or it is shown to change no number:
+each measure its VERSION with a hash of its code. A change of this code needs a new ENGINE, a new VERSION of
+the measure, or a proof by the battery of runs that it changes no number:
 
     python -m suite.engine_lock                    what differs from the lock; exit code 1 if anything does
     python -m suite.engine_lock --raise            write the lock after ENGINE or a VERSION was raised
     python -m suite.engine_lock --same-as COMMIT   write it if the battery of runs gives the same bits there
 
-Comments, docstrings and layout do not count, nor where in a module an import stands; what is imported from
-where does, so a module that moves is shown to change no number by the battery. Loads no torch.
+Comments, docstrings, layout and the position of an import within a module do not count. The module that a
+name is imported from does, so moving a module needs the proof. Loads no torch.
 """
 
 from __future__ import annotations
@@ -17,22 +17,18 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import json
 import sys
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from suite.code_hash import ROOT, code_hash, imports, is_helper, syntax_tree
 from suite.engine_battery import battery, checkout, compare, run_module
+from suite.engine_lock_diff import Difference, compare_locks
+from suite.engine_lock_file import NAME, Estimator, Lock, parse
 from suite.errors import SteppeError
 from suite.files import write_whole
-
-NAME = "suite/engine.lock"
-"""Place of the lock, from the folder that holds the packages."""
 
 UNLOCKED = {
     "suite": "names and numbers by which versions are known",
@@ -59,60 +55,9 @@ STARTS = ("suite.engine.train", "suite.engine.worker_rank", "suite.engine.remeas
 but for what is part of the code of those files, which has a hash of its own.
 What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""
 
-_HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """A module of measures: its version, the hash of its code, and the measures that it gives."""
-
-    version: int
-    code: str
-    measures: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Lock:
-    """The number of an engine and the code that it stands for."""
-
-    engine: int
-    modules: Mapping[str, str]
-    """Hash by module."""
-    estimators: Mapping[str, Estimator]
-    """By module of `MEASURES`."""
-
-    @property
-    def measures(self) -> dict[str, int]:
-        """Version of each measure by name."""
-        return {name: one.version for one in self.estimators.values() for name in one.measures}
-
-    def text(self) -> str:
-        """The content of `engine.lock`."""
-        modules = [f'"{name}" = "{code}"' for name, code in sorted(self.modules.items())]
-        estimators = [
-            f'"{name}" = {{ version = {one.version}, measures = {json.dumps(one.measures)}, '
-            f'code = "{one.code}" }}'
-            for name, one in sorted(self.estimators.items())
-        ]
-        parts = [f"engine = {self.engine}", "", "[modules]", *modules, "", "[estimators]", *estimators, ""]
-        return _HEAD + "\n".join(parts)
-
-
-def parse(raw: bytes) -> Lock:
-    """Read the content of an `engine.lock`; SteppeError where it is damaged."""
-    try:
-        found = tomllib.loads(raw.decode())
-        estimators = {
-            name: Estimator(int(one["version"]), str(one["code"]), tuple(one["measures"]))
-            for name, one in found["estimators"].items()
-        }
-        return Lock(int(found["engine"]), dict(found["modules"]), estimators)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SteppeError(f"{NAME} is damaged ({error}): restore it with `git checkout {NAME}`") from None
-
 
 def locked(root: Path = ROOT) -> Lock:
-    """Return the lock that is written below `root`; SteppeError where it is missing or damaged."""
+    """Return the written lock below `root`; SteppeError if it is missing or damaged."""
     try:
         return parse((root / NAME).read_bytes())
     except FileNotFoundError:
@@ -120,12 +65,12 @@ def locked(root: Path = ROOT) -> Lock:
 
 
 def current(root: Path = ROOT) -> Lock:
-    """Return the lock of the code as it is below `root`."""
+    """Return the lock of the code below `root`."""
     return _Tree(root).lock
 
 
 def differences(root: Path = ROOT) -> list[str]:
-    """Say in a line each what differs from the lock and what to do about it; none where nothing does."""
+    """Return a line per difference from the written lock, with the advice what to do."""
     return [one.line for one in _differences(_Tree(root), locked(root))]
 
 
@@ -230,96 +175,24 @@ def _whole(path: Path, name: str) -> int:
     return value
 
 
-# -- what differs --------------------------------------------------------------------------------------
+# -- comparing and writing -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Difference:
-    line: str
-    may_raise: bool = False
-    """Whether a number has risen for it, so that `--raise` may write the lock."""
-    may_be_same: bool = False
-    """Whether the battery can show that it changes nothing."""
-
-
-def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
-    yield from _misplaced(tree)
-    yield from _of_engine(tree.lock, then)
-    yield from _of_measures(tree.lock, then)
-
-
-def _misplaced(tree: _Tree) -> Iterator[_Difference]:
-    """Names in the list of what is not locked that are no modules."""
+def _differences(tree: _Tree, then: Lock) -> Iterator[Difference]:
     for module in sorted(UNLOCKED.keys() - tree.files.keys()):
-        yield _Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
-
-
-def _of_engine(now: Lock, then: Lock) -> Iterator[_Difference]:
-    rose = now.engine > then.engine
-    if now.engine < then.engine:
-        yield _Difference(f"ENGINE is {now.engine}, locked is {then.engine}: it never falls, set it back")
-    if rose:
-        yield _Difference(
-            f"ENGINE rose from {then.engine} to {now.engine}: run `python -m suite.engine_lock --raise`",
-            may_raise=True,
-        )
-    advice = (
-        "run `python -m suite.engine_lock --raise`"
-        if rose
-        else "raise ENGINE in suite/__init__.py and run `python -m suite.engine_lock --raise`, or show that "
-        "nothing moved with `python -m suite.engine_lock --same-as COMMIT`"
-    )
-    for module in sorted(now.modules.keys() | then.modules.keys()):
-        if module not in then.modules:
-            what = (
-                "can be reached by a run and is not locked (if it can change no number, add it to UNLOCKED)"
-            )
-        elif module not in now.modules:
-            what = "is no longer in the lock"
-        elif now.modules[module] != then.modules[module]:
-            what = "changed"
-        else:
-            continue
-        yield _Difference(f"{module} {what}: {advice}", may_raise=rose, may_be_same=True)
-
-
-def _of_measures(now: Lock, then: Lock) -> Iterator[_Difference]:
-    for module in sorted(now.estimators.keys() | then.estimators.keys()):
-        new, old = now.estimators.get(module), then.estimators.get(module)
-        if new == old:
-            continue
-        if new is None or old is None:
-            what = "is a new measure" if old is None else "is no measure any more"
-            advice = "run `python -m suite.engine_lock --raise`"
-            yield _Difference(f"{module} {what}: {advice}", may_raise=True, may_be_same=True)
-        elif new.version < old.version:
-            line = f"{module}: VERSION is {new.version}, locked is {old.version}: it never falls, set it back"
-            yield _Difference(line)
-        elif new.version > old.version:
-            line = f"{module}: VERSION rose from {old.version} to {new.version}"
-            yield _Difference(f"{line}: run `python -m suite.engine_lock --raise`", may_raise=True)
-        else:
-            file = f"{module.replace('.', '/')}.py"
-            yield _Difference(
-                f"{module}, or what it uses of {MEASURES}, changed: raise VERSION in {file} and run "
-                "`python -m suite.engine_lock --raise`, or show that nothing moved with "
-                "`python -m suite.engine_lock --same-as COMMIT`",
-                may_be_same=True,
-            )
-
-
-# -- writing the lock ----------------------------------------------------------------------------------
+        yield Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
+    yield from compare_locks(tree.lock, then)
 
 
 def write_raised(root: Path = ROOT) -> Lock:
-    """Write the lock anew; SteppeError where no number rose for something that changed."""
+    """Write the lock; SteppeError if code changed without a rise of its ENGINE or VERSION."""
     tree = _Tree(root)
     _refuse(one for one in _differences(tree, locked(root)) if not one.may_raise)
     write(tree.lock, root)
     return tree.lock
 
 
-def _refuse(differences: Iterable[_Difference]) -> None:
+def _refuse(differences: Iterable[Difference]) -> None:
     found = [one.line for one in differences]
     if found:
         more = f" ({len(found) - 1} more like this)" if len(found) > 1 else ""
@@ -327,15 +200,15 @@ def _refuse(differences: Iterable[_Difference]) -> None:
 
 
 def write(lock: Lock, root: Path = ROOT) -> None:
-    """Replace the file of the lock below `root`."""
+    """Replace the lock file below `root`."""
     write_whole(root / NAME, lock.text().encode())
 
 
 def write_same(commit: str, root: Path = ROOT, *, allow_new: bool = False) -> Lock:
-    """Write the lock anew if the battery gives the same bits at a commit and here; prints how it went.
+    """Write the lock if the battery gives the same bits at a commit and here; print the comparison.
 
-    The commit must be the code of the present lock, by its own account: else two commits of the same new
-    code would agree. `allow_new` lets pass what one side alone runs.
+    The commit's code must agree with the present lock: otherwise the new code could be compared with itself.
+    `allow_new` accepts runs that only one side has.
     """
     tree, then = _Tree(root), locked(root)
     _refuse(one for one in _differences(tree, then) if not one.may_be_same)
@@ -358,7 +231,7 @@ def write_same(commit: str, root: Path = ROOT, *, allow_new: bool = False) -> Lo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tell what differs from the lock, or write it; 0 if it agrees now, 1 if not."""
+    """Print the differences from the lock, or write it; return 0 if they agree, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m suite.engine_lock",
         description=__doc__,

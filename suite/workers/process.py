@@ -30,7 +30,7 @@ _SAME_KILL_S = 1.0
 """Seconds before a killed worker is reported: if the whole job is being killed, this process dies, too."""
 
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Puts tensors in huge pages (else page faults take 12 % of a ResNet's step on a CPU). The bits are the same."""
+"""Puts tensors in huge pages (page faults take 12 % of a ResNet's step on a CPU otherwise); same bits."""
 
 
 def visible_gpus() -> list[str]:
