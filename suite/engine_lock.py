@@ -1,15 +1,15 @@
-"""Checks that the engine's code is the code locked under its version number.
+"""Check that the engine's code is the code that its number ENGINE stands for.
 
-`engine.lock` holds ENGINE with a hash of each module that can change the numbers of training or evaluation,
-and for each measure its VERSION with a hash of its code. A change of locked code requires a new ENGINE, a new
-VERSION of the measure, or a demonstration that no number changed:
+`engine.lock` holds ENGINE with a hash of each module that can change what a run trains or scores, and for
+each measure its VERSION with a hash of its code. A change of this code needs a new ENGINE, a new VERSION of
+the measure, or a proof by the battery of runs that it changes no number:
 
-    python -m suite.engine_lock                    list the differences; exit code 1 if there are any
+    python -m suite.engine_lock                    what differs from the lock; exit code 1 if anything does
     python -m suite.engine_lock --raise            write the lock after ENGINE or a VERSION was raised
     python -m suite.engine_lock --same-as COMMIT   write it if the battery of runs gives the same bits there
 
-Comments, docstrings, layout and the position of an import in its module do not count. The module that a name
-is imported from does: after a module moved, the battery has to show that no number changed. Loads no torch.
+Comments, docstrings, layout and the position of an import within a module do not count. The module that a
+name is imported from does, so moving a module needs the proof. Loads no torch.
 """
 
 from __future__ import annotations
@@ -17,22 +17,18 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import json
 import sys
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from suite.code_hash import ROOT, code_hash, imports, is_helper, syntax_tree
 from suite.engine_battery import battery, checkout, compare, run_module
+from suite.engine_lock_diff import Difference, compare_locks
+from suite.engine_lock_file import NAME, Estimator, Lock, parse
 from suite.errors import SteppeError
 from suite.files import write_whole
-
-NAME = "suite/engine.lock"
-"""Path of the lock, relative to the folder that holds the packages."""
 
 UNLOCKED = {
     "suite": "names and numbers of versions",
@@ -52,67 +48,16 @@ UNLOCKED = {
 """Modules that a run loads and that cannot change a number, each with the reason. All others are locked."""
 
 MEASURES = "suite.sharpness"
-"""The package of the measures: each is locked together with the modules of this package that it imports."""
+"""The package of the measures: each is locked with the modules of the package that it runs through."""
 
 STARTS = ("suite.engine.train", "suite.engine.worker_rank", "suite.engine.remeasure", MEASURES)
-"""Entry points of a run. All modules that imports reach from here and from the files of tasks/ and baselines/
-are locked, except helpers of those files, which are part of the entries' own hashes.
-Hosts of runs are not included: `suite.engine.precision` sets every setting that a host may have changed."""
-
-_HEAD = "# The engine that ENGINE stands for. Written by `python -m suite.engine_lock`, never by hand.\n"
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """A module of measures: its version, the hash of its code, and the names of its measures."""
-
-    version: int
-    code: str
-    measures: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Lock:
-    """The version of an engine and the hashes of its code."""
-
-    engine: int
-    modules: Mapping[str, str]
-    """Hash by module."""
-    estimators: Mapping[str, Estimator]
-    """Estimator by module of the package `MEASURES`."""
-
-    @property
-    def measures(self) -> dict[str, int]:
-        """Version of each measure by name."""
-        return {name: one.version for one in self.estimators.values() for name in one.measures}
-
-    def text(self) -> str:
-        """The content of `engine.lock`."""
-        modules = [f'"{name}" = "{code}"' for name, code in sorted(self.modules.items())]
-        estimators = [
-            f'"{name}" = {{ version = {one.version}, measures = {json.dumps(one.measures)}, '
-            f'code = "{one.code}" }}'
-            for name, one in sorted(self.estimators.items())
-        ]
-        parts = [f"engine = {self.engine}", "", "[modules]", *modules, "", "[estimators]", *estimators, ""]
-        return _HEAD + "\n".join(parts)
-
-
-def parse(raw: bytes) -> Lock:
-    """Parse the content of an `engine.lock`; SteppeError if it is damaged."""
-    try:
-        found = tomllib.loads(raw.decode())
-        estimators = {
-            name: Estimator(int(one["version"]), str(one["code"]), tuple(one["measures"]))
-            for name, one in found["estimators"].items()
-        }
-        return Lock(int(found["engine"]), dict(found["modules"]), estimators)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SteppeError(f"{NAME} is damaged ({error}): restore it with `git checkout {NAME}`") from None
+"""Where a run starts. All that imports reach from here and from the files of tasks/ and baselines/ is locked,
+but for what is part of the code of those files, which has a hash of its own.
+What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""
 
 
 def locked(root: Path = ROOT) -> Lock:
-    """Read the lock below `root`; SteppeError if it is missing or damaged."""
+    """Return the written lock below `root`; SteppeError if it is missing or damaged."""
     try:
         return parse((root / NAME).read_bytes())
     except FileNotFoundError:
@@ -120,20 +65,20 @@ def locked(root: Path = ROOT) -> Lock:
 
 
 def current(root: Path = ROOT) -> Lock:
-    """Compute the lock of the present code below `root`."""
+    """Return the lock of the code below `root`."""
     return _Tree(root).lock
 
 
 def differences(root: Path = ROOT) -> list[str]:
-    """Return one line per difference from the lock, with the action to take."""
+    """Return a line per difference from the written lock, with the advice what to do."""
     return [one.line for one in _differences(_Tree(root), locked(root))]
 
 
-# -- the present code ----------------------------------------------------------------------------------
+# -- what code there is --------------------------------------------------------------------------------
 
 
 class _Tree:
-    """The modules of the suite below a folder. Files are parsed and never executed."""
+    """The modules of the suite below a folder. Reads files and executes none."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -141,11 +86,11 @@ class _Tree:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Path of every module."""
+        """File of every module."""
         found: dict[str, Path] = {}
         for path in sorted((self.root / "suite").rglob("[!.]*.py")):
             parts = path.relative_to(self.root).with_suffix("").parts
-            # Python prefers a package to a module of the same name; so does the sort order here.
+            # Python takes a package before a module of that name, and so does the order here.
             found.setdefault(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path)
         return found
 
@@ -163,7 +108,7 @@ class _Tree:
 
     @cached_property
     def _reached_by_runs(self) -> set[str]:
-        """Modules that a run can load, except measures and helpers that only entries import."""
+        """Modules that a run can load, without measures and what is part of the code of its entries alone."""
         entries = self._reached(name for path in self._entries for name in self._imports(path, ""))
         engine = self._reached([*STARTS, *self._measures])
         found = engine | {module for module in entries if not is_helper(module)}
@@ -171,7 +116,7 @@ class _Tree:
 
     @cached_property
     def _measures(self) -> dict[str, tuple[str, ...]]:
-        """Names of the measures in each module."""
+        """Names of its measures by module."""
         inside = {name: path for name, path in self.files.items() if name.startswith(f"{MEASURES}.")}
         found = {name: _literal(path, "MEASURES") for name, path in inside.items()}
         return {name: tuple(sorted(measures)) for name, measures in found.items() if measures is not None}
@@ -185,7 +130,7 @@ class _Tree:
         return code_hash(self.files[module], places=True)
 
     def _reached(self, starts: Iterable[str]) -> set[str]:
-        """Return the modules reachable from `starts` by imports, including imports inside functions."""
+        """Modules that run when these are used, followed from import to import, lazy ones included."""
         found: set[str] = set()
         waiting = list(starts)
         while waiting:
@@ -196,11 +141,11 @@ class _Tree:
         return found
 
     def _imports(self, path: Path, module: str) -> list[str]:
-        """Return the dotted names in a file's import statements: modules, and names that may be modules."""
+        """What a file's import statements name: modules, and names that may be modules."""
         if path not in self._imported:
             found = [one for one in imports(syntax_tree(path)) if one.runs]
             self._imported[path] = [
-                module.rpartition(".")[0],  # importing a module runs its parent packages too
+                module.rpartition(".")[0],  # importing a module runs its packages
                 *(one.module for one in found),
                 *(f"{one.module}.{one.name}" for one in found),
             ]
@@ -212,7 +157,7 @@ def _is_of_measures(module: str) -> bool:
 
 
 def _literal(path: Path, name: str) -> Any:
-    """Return the literal that a module assigns to a top-level name, or None."""
+    """The literal that a module assigns to a name at its top; None where it assigns none."""
     for node in syntax_tree(path).body:
         targets = [ast.unparse(target) for target in getattr(node, "targets", ())]
         if isinstance(node, ast.Assign) and targets == [name]:
@@ -230,96 +175,24 @@ def _whole(path: Path, name: str) -> int:
     return value
 
 
-# -- differences ---------------------------------------------------------------------------------------
+# -- comparing and writing -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Difference:
-    line: str
-    may_raise: bool = False
-    """Whether ENGINE or a VERSION was raised for it, so that `--raise` may write the lock."""
-    may_be_same: bool = False
-    """Whether the battery can show that it changes no number."""
-
-
-def _differences(tree: _Tree, then: Lock) -> Iterator[_Difference]:
-    yield from _misplaced(tree)
-    yield from _of_engine(tree.lock, then)
-    yield from _of_measures(tree.lock, then)
-
-
-def _misplaced(tree: _Tree) -> Iterator[_Difference]:
-    """Yield names in UNLOCKED that are not modules."""
+def _differences(tree: _Tree, then: Lock) -> Iterator[Difference]:
     for module in sorted(UNLOCKED.keys() - tree.files.keys()):
-        yield _Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
-
-
-def _of_engine(now: Lock, then: Lock) -> Iterator[_Difference]:
-    rose = now.engine > then.engine
-    if now.engine < then.engine:
-        yield _Difference(f"ENGINE is {now.engine}, locked is {then.engine}: it never falls, set it back")
-    if rose:
-        yield _Difference(
-            f"ENGINE rose from {then.engine} to {now.engine}: run `python -m suite.engine_lock --raise`",
-            may_raise=True,
-        )
-    advice = (
-        "run `python -m suite.engine_lock --raise`"
-        if rose
-        else "raise ENGINE in suite/__init__.py and run `python -m suite.engine_lock --raise`, or show that "
-        "no number changed with `python -m suite.engine_lock --same-as COMMIT`"
-    )
-    for module in sorted(now.modules.keys() | then.modules.keys()):
-        if module not in then.modules:
-            what = (
-                "can be reached by a run and is not locked (if it can change no number, add it to UNLOCKED)"
-            )
-        elif module not in now.modules:
-            what = "is no longer in the lock"
-        elif now.modules[module] != then.modules[module]:
-            what = "changed"
-        else:
-            continue
-        yield _Difference(f"{module} {what}: {advice}", may_raise=rose, may_be_same=True)
-
-
-def _of_measures(now: Lock, then: Lock) -> Iterator[_Difference]:
-    for module in sorted(now.estimators.keys() | then.estimators.keys()):
-        new, old = now.estimators.get(module), then.estimators.get(module)
-        if new == old:
-            continue
-        if new is None or old is None:
-            what = "is a new measure" if old is None else "is no measure any more"
-            advice = "run `python -m suite.engine_lock --raise`"
-            yield _Difference(f"{module} {what}: {advice}", may_raise=True, may_be_same=True)
-        elif new.version < old.version:
-            line = f"{module}: VERSION is {new.version}, locked is {old.version}: it never falls, set it back"
-            yield _Difference(line)
-        elif new.version > old.version:
-            line = f"{module}: VERSION rose from {old.version} to {new.version}"
-            yield _Difference(f"{line}: run `python -m suite.engine_lock --raise`", may_raise=True)
-        else:
-            file = f"{module.replace('.', '/')}.py"
-            yield _Difference(
-                f"{module}, or what it uses of {MEASURES}, changed: raise VERSION in {file} and run "
-                "`python -m suite.engine_lock --raise`, or show that no number changed with "
-                "`python -m suite.engine_lock --same-as COMMIT`",
-                may_be_same=True,
-            )
-
-
-# -- writing the lock ----------------------------------------------------------------------------------
+        yield Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
+    yield from compare_locks(tree.lock, then)
 
 
 def write_raised(root: Path = ROOT) -> Lock:
-    """Rewrite the lock; SteppeError if code changed and its version number was not raised."""
+    """Write the lock; SteppeError if code changed without a rise of its ENGINE or VERSION."""
     tree = _Tree(root)
     _refuse(one for one in _differences(tree, locked(root)) if not one.may_raise)
     write(tree.lock, root)
     return tree.lock
 
 
-def _refuse(differences: Iterable[_Difference]) -> None:
+def _refuse(differences: Iterable[Difference]) -> None:
     found = [one.line for one in differences]
     if found:
         more = f" ({len(found) - 1} more like this)" if len(found) > 1 else ""
@@ -332,10 +205,10 @@ def write(lock: Lock, root: Path = ROOT) -> None:
 
 
 def write_same(commit: str, root: Path = ROOT, *, allow_new: bool = False) -> Lock:
-    """Rewrite the lock if the battery gives the same bits at a commit and here; prints the comparison.
+    """Write the lock if the battery gives the same bits at a commit and here; print the comparison.
 
-    The commit must agree with the present lock; otherwise two commits with the same new code would pass.
-    `allow_new` permits runs that exist on one side only.
+    The commit's code must agree with the present lock: otherwise the new code could be compared with itself.
+    `allow_new` accepts runs that only one side has.
     """
     tree, then = _Tree(root), locked(root)
     _refuse(one for one in _differences(tree, then) if not one.may_be_same)
@@ -352,13 +225,13 @@ def write_same(commit: str, root: Path = ROOT, *, allow_new: bool = False) -> Lo
         raise SteppeError(f"not written: other bits in {', '.join(comparison.differing) or 'every run'}")
     if comparison.one_sided and not allow_new:
         what = ", ".join(comparison.one_sided)
-        raise SteppeError(f"not written: one side alone has some or all of {what}; --allow-new permits that")
+        raise SteppeError(f"not written: one side alone has some or all of {what}; --allow-new lets it pass")
     write(tree.lock, root)
     return tree.lock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Report differences from the lock, or write it; return 0 if it agrees in the end, else 1."""
+    """Print the differences from the lock, or write it; return 0 if they agree, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m suite.engine_lock",
         description=__doc__,
@@ -366,13 +239,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--raise", action="store_true", dest="raised", help="ENGINE or a VERSION was raised")
-    how.add_argument("--same-as", metavar="COMMIT", help="check that all numbers equal those of COMMIT")
+    how.add_argument("--same-as", metavar="COMMIT", help="show that the numbers are those of the commit")
     parser.add_argument(
-        "--allow-new", action="store_true", help="with --same-as: permit runs that one side lacks"
+        "--allow-new", action="store_true", help="with --same-as: runs that one side lacks pass"
     )
     args = parser.parse_args(argv)
     if args.allow_new and args.same_as is None:
-        parser.error("--allow-new requires --same-as COMMIT")
+        parser.error("--allow-new goes with --same-as COMMIT")
     try:
         if args.raised:
             lock = write_raised()

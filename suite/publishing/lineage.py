@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from suite import engine_lock
+from suite import engine_lock_file
 from suite.code_hash import ROOT
 from suite.publishing import commit_code
 from suite.publishing.commit_code import Code
@@ -114,10 +114,10 @@ def commit_of(name: str, root: Path = ROOT) -> Commit | None:
             if member.isfile() and (file := archive.extractfile(member)) is not None:
                 files[member.name] = file.read()
     tree, code = tree_digest(files), commit_code.read(files)
-    lock = files.get(engine_lock.NAME)
+    lock = files.get(engine_lock_file.NAME)
     if lock is None:
         return Commit(tree, None, {}, code)
-    known = engine_lock.parse(lock)
+    known = engine_lock_file.parse(lock)
     return Commit(tree, known.engine, known.measures, code)
 
 

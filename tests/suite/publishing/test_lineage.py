@@ -111,12 +111,12 @@ class Lock:
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Lock], None]:
     """Let every lock say this."""
-    return lambda lock: monkeypatch.setattr(lineage.engine_lock, "parse", lambda _: lock)
+    return lambda lock: monkeypatch.setattr(lineage.engine_lock_file, "parse", lambda _: lock)
 
 
 def test_engine_and_versions_are_those_of_the_commit(clone: Path, locked: Callable[[Lock], None]) -> None:
     locked(Lock(7, {"hessian_trace": 2}))
-    name = commit(clone, {**FILES, lineage.engine_lock.NAME: b"lock\n"})
+    name = commit(clone, {**FILES, lineage.engine_lock_file.NAME: b"lock\n"})
     origin = Origin(tree_digest(FILES), name, "cpu A")
     assert list(check_origin(of(origin, engine=7, measure_version=2), clone)) == []
     assert list(check_origin(of(origin, engine=8, measure_version=1), clone)) == [
@@ -204,7 +204,7 @@ def test_code_that_hashes_in_another_way_is_not_compared(clone: Path, content: b
 
 def test_what_was_compared_in_all(clone: Path, locked: Callable[[Lock], None]) -> None:
     locked(Lock(2, {}))
-    made = by_code(clone, commit(clone, {**CODE, lineage.engine_lock.NAME: b"lock\n"}))
+    made = by_code(clone, commit(clone, {**CODE, lineage.engine_lock_file.NAME: b"lock\n"}))
     assert compared(made, clone)
     assert not compared(with_spec(made, "task", plugin_source="0" * 64), clone)
     assert not compared(by_code(clone, f"{'0' * 40}"), clone)
