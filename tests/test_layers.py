@@ -26,7 +26,7 @@ LAYERS = [
         "sharpness",
         "store",
         "entries",
-        "engine_battery engine_lock_file engine_lock_diff engine_lock",
+        "engine_lock",
         "engine",
         "publishing",
         "workers",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from suite import engine_lock_file
 from suite.code_hash import ROOT
+from suite.engine_lock import file as engine_lock_file
 from suite.publishing import commit_code
 from suite.publishing.commit_code import Code
 from suite.records.schema import Origin, Record

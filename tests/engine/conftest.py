@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from suite import engine_lock
 from suite.code_hash import ROOT
-from suite.engine_lock import current, write
+from suite.engine_lock import check as engine_lock
+from suite.engine_lock.check import current, write
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from suite import ENGINE, engine_lock
+from suite import ENGINE
 from suite.code_hash import ROOT
-from suite.engine_battery import Digests, checkout, compare
-from suite.engine_lock import (
+from suite.engine_lock import check as engine_lock
+from suite.engine_lock.battery import Digests, checkout, compare
+from suite.engine_lock.check import (
     NAME,
     UNLOCKED,
     current,
@@ -75,7 +76,7 @@ def test_the_lock_has_a_line_for_each_module() -> None:
 
 
 def test_asking_loads_no_torch() -> None:
-    code = "import sys; from suite.engine_lock import main; main([]); assert 'torch' not in sys.modules"
+    code = "import sys; from suite.engine_lock.check import main; main([]); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == f"{NAME} agrees with the code\n"
 

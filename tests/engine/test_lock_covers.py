@@ -11,7 +11,7 @@ import pytest
 from suite.data.choose import choose_data
 from suite.engine.precision import configure
 from suite.engine.remeasure import remeasure
-from suite.engine_lock import differences, locked
+from suite.engine_lock.check import differences, locked
 from suite.entries.registry import Registry
 from suite.records.schema import pack_right, to_document
 from suite.store import checkpoint

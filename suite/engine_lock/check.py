@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from suite.code_hash import ROOT, code_hash, imports, is_helper, syntax_tree
-from suite.engine_battery import battery, checkout, compare, run_module
-from suite.engine_lock_diff import Difference, compare_locks
-from suite.engine_lock_file import NAME, Estimator, Lock, parse
+from suite.engine_lock.battery import battery, checkout, compare, run_module
+from suite.engine_lock.differences import Difference, compare_locks
+from suite.engine_lock.file import NAME, Estimator, Lock, parse
 from suite.errors import SteppeError
 from suite.files import write_whole
 
@@ -180,7 +180,7 @@ def _whole(path: Path, name: str) -> int:
 
 def _differences(tree: _Tree, then: Lock) -> Iterator[Difference]:
     for module in sorted(UNLOCKED.keys() - tree.files.keys()):
-        yield Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock.py")
+        yield Difference(f"{module} does not exist: take it out of UNLOCKED in suite/engine_lock/check.py")
     yield from compare_locks(tree.lock, then)
 
 
@@ -262,7 +262,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{NAME} is written: engine {lock.engine}, {len(lock.modules)} modules, {len(lock.measures)} measures"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from suite.engine_lock_file import Lock
+from suite.engine_lock.file import Lock
 
 
 @dataclass(frozen=True)
