@@ -101,7 +101,7 @@ def test_code_hash_tells_code_apart(tmp_path: Path, one: str, other: str) -> Non
         ("x = 1", "if TYPE_CHECKING:\n    from torch import Tensor\n    Kind = Tensor\nx = 1"),
         ("x = 1", "import typing\nif typing.TYPE_CHECKING:\n    import torch\nx = 1"),
         ("from suite.flat_params import NOISE\nx = NOISE", "from suite.vectors import NOISE\nx = NOISE"),
-        ("from suite import params as p\np.f()", "from suite.data import splits as p\np.f()"),
+        ("from suite import flat_params as p\np.f()", "from suite.data import splits as p\np.f()"),
         ("x = 'a' f'{b}' 'c'", 'x = f"a{b}c"'),
     ],
 )  # fmt: skip
@@ -129,7 +129,7 @@ def test_what_a_name_was_imported_as_counts(tmp_path: Path, one: str, other: str
     ("one", "other"),
     [
         ("from suite.flat_params import NOISE\nx = NOISE", "from suite.vectors import NOISE\nx = NOISE"),
-        ("from suite import params as p\np.f()", "from suite.data import splits as p\np.f()"),
+        ("from suite import flat_params as p\np.f()", "from suite.data import splits as p\np.f()"),
         ("import suite.flat_params\nsuite.f()", "import suite.vectors\nsuite.f()"),
         ("from .params import NOISE\nx = NOISE", "from ..params import NOISE\nx = NOISE"),
         ("x = 1", "import os\nx = 1"),
