@@ -1,7 +1,7 @@
 """Files that stay whole under `kill -9`: atomic replacement, one-line errors. Appends: `suite.store.lines`.
 
 A file is written under a temporary name in its folder, flushed to disk and renamed. If the file system
-refuses (full, read-only, over quota), one `SteppeError` is raised and the previous file is unchanged.
+refuses (full, read-only, over quota), a `StorageError` is raised and the previous file is unchanged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Convert an OSError raised in the block to the one-line error that names `path`."""
+    """Convert an OSError raised in the block to a StorageError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -56,7 +56,7 @@ def write_whole(path: Path, data: bytes, *, flush: bool = True, mode: int = 0o66
     """Create or replace `path` atomically: it holds the old bytes or all of `data`, never a part.
 
     `flush=False` skips the flush to disk, for files that can be regenerated. `mode` holds the permission bits
-    of a new file, from which the process's umask is removed.
+    of a new file before the umask applies.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with storing(path):
@@ -90,7 +90,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents; a one-line error if the file system refuses."""
+    """Create a folder and its parents; StorageError if the file system refuses."""
     with storing(path):
         path.mkdir(parents=True, exist_ok=True)
 
