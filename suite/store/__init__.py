@@ -1,1 +1,1 @@
-"""The store: folders of runs, attempts at them, leases, checkpoints, and the index of the records."""
+"""The store: run folders, attempts, leases, checkpoints, and the index of the records."""

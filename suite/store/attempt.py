@@ -1,10 +1,10 @@
-"""One attempt at a run: a folder of its own, kept by a heartbeat, fenced off from other attempts.
+"""One attempt at a run: a folder with a heartbeat, fenced once a newer attempt exists.
 
     attempts/N/  provenance.json  metrics.jsonl  timings.jsonl  events.jsonl
                  checkpoint.pt  checkpoint.prev.pt  heartbeat  result.json
 
-An attempt writes in its own folder only; what it leaves to the run is the atomic link of its result. The
-newest attempt owns the run: an older one that still works notices before it saves or publishes, and stops.
+An attempt writes only to its own folder and publishes its result by an atomic link. The newest attempt owns
+the run: an older one checks this before it saves or publishes, and stops.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
 
 
 class Attempt:
-    """The right to work on a run until somebody takes it over; use it as a context manager or `close` it.
+    """Ownership of a run until a newer attempt takes over; use it as a context manager or `close` it.
 
-    Files other than metrics hold what differs between two identical runs: times, events, hardware.
+    metrics.jsonl is equal in identical runs; times, events and hardware differ and go to other files.
     """
 
     def __init__(self, run: Path, number: int) -> None:
-        """Take up attempts/`number`, which this process has claimed."""
+        """Open attempts/`number`, which this process has claimed."""
         self.run_id = run.name
         self.number = number
         self.path = run / "attempts" / str(number)
         self._run = run
-        self._newest: Path | None = None  # checkpoint that this process wrote or loaded: it is sound
+        self._newest: Path | None = None  # newest checkpoint that this process wrote or loaded
         try:
             self._metrics = LineWriter(self.path / "metrics.jsonl")
             self._timings = LineWriter(self.path / "timings.jsonl")
         except SteppeError:
+            # A heartbeat file without a live attempt would block the run.
             with contextlib.suppress(OSError):
                 (self.path / "heartbeat").unlink(missing_ok=True)
             raise
@@ -62,15 +63,15 @@ class Attempt:
         self.close()
 
     def provenance(self, content: Mapping[str, Any]) -> None:
-        """Write provenance.json: where and with what this attempt runs."""
+        """Write provenance.json: the hardware, software and task of this attempt."""
         write_whole(self.path / "provenance.json", _document(content))
 
     def metrics(self, row: Mapping[str, Any]) -> None:
-        """Append a row of deterministic content: the same run gives the same bytes."""
+        """Append a row of deterministic metrics: identical runs give identical bytes."""
         self._metrics.append(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Read back the rows of metrics, those that were taken over included."""
+        """Return the rows of metrics.jsonl, including those restored by `resume`."""
         return list(read_lines(self.path / "metrics.jsonl"))
 
     def timing(self, row: Mapping[str, Any]) -> None:
@@ -78,23 +79,23 @@ class Attempt:
         self._timings.append(row)
 
     def event(self, kind: str, **data: Any) -> None:
-        """Append an event with the present time. A disk that refuses it does not stop the run."""
+        """Append an event with the current time; a failed write is ignored."""
         with contextlib.suppress(OSError), (self.path / "events.jsonl").open("ab", buffering=0) as file:
             file.write(to_line({"time": time.time(), "event": kind, **data}))
 
     def fenced(self) -> bool:
-        """Whether a newer attempt owns the run (or the run's folder was deleted): stop."""
+        """Return whether a newer attempt owns the run or the run's folder was deleted."""
         with storing(self._run / "attempts"):
             numbers = attempt_numbers(self._run)
         return not numbers or numbers[-1] != self.number
 
     def checkpoint(self, state: dict[str, Any]) -> None:
-        """Save tensors and plain data, atomically and flushed; the checkpoint before it is kept.
+        """Save tensors and plain data, atomically and flushed to disk; keep the previous checkpoint.
 
-        Those of older attempts go once there are two of this one: resuming never needs more.
-        Raises RunFenced where a newer attempt owns the run, SteppeError where the disk refuses.
+        Checkpoints of older attempts are deleted once this one has two: resuming never needs more.
+        Raises RunFenced if a newer attempt owns the run, SteppeError if the write fails.
         """
-        from suite.store import checkpoint  # loads torch, which planning and listing do without
+        from suite.store import checkpoint  # loads torch; planning and listing do not need it
 
         self._check_ownership()
         offset, digest = self._metrics.mark()
@@ -118,10 +119,10 @@ class Attempt:
             )
 
     def resume(self) -> dict[str, Any] | None:
-        """Return the state of the run's newest sound checkpoint, or None to start anew.
+        """Return the state of the run's newest sound checkpoint; None if the run has none.
 
-        Brings this attempt's metrics.jsonl to what it was at that checkpoint. A damaged checkpoint is said
-        on stderr and in events.jsonl, and the one before it serves.
+        Restores metrics.jsonl as of that checkpoint. A damaged checkpoint is reported on stderr and in
+        events.jsonl, and the previous one is used.
         """
         with storing(self._run / "attempts"):
             found = next(_sound_checkpoints(self._run, self._damaged), None)
@@ -141,11 +142,11 @@ class Attempt:
         )
 
     def publish(self, record: Record) -> bool:
-        """Make it the run's record; False where another attempt was first.
+        """Publish the run's record; return False if another attempt has published one.
 
-        The record is written whole in the attempt's folder and then linked, so that its presence means done.
-        Raises RunFenced where a newer attempt owns the run and has no record yet, SteppeError for a
-        record that nobody could read: its run can still be finished, once the entry is corrected.
+        The record is written to the attempt's folder and then linked, so an existing result.json is complete.
+        Raises RunFenced if a newer attempt owns the run and has no record yet, SteppeError if the record
+        does not read back: the run can be finished once the entry is corrected.
         """
         if record.run_id != self.run_id:
             raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
@@ -160,7 +161,7 @@ class Attempt:
             try:
                 os.link(mine, public)
             except FileExistsError:
-                if not public.samefile(mine):  # else the answer to our own link was lost on a network
+                if not public.samefile(mine):  # same file: our link succeeded, a network lost the reply
                     mine.unlink()
                     return False
             flush_folder(self._run)
@@ -171,30 +172,30 @@ class Attempt:
         return True
 
     def _keep_only(self, *kept: Path) -> None:
-        """Remove all other checkpoints of this attempt and of older ones, and what kills left of writes.
+        """Delete all other checkpoints of this attempt and older ones, and temporary files of killed writes.
 
-        The files of a newer attempt, which may have taken over just now, are left alone. One that the disk
-        does not remove costs room and nothing else.
+        Files of a newer attempt, which may have just taken over, are kept. A failed deletion is ignored:
+        the file only takes up space.
         """
         with contextlib.suppress(OSError):
             for number in attempt_numbers(self._run):
                 folder = self._run / "attempts" / str(number)
                 if number > self.number:
                     break
-                # hidden: a write that was killed
+                # hidden files: temporary files of killed writes
                 for path in {*folder.glob(".*"), folder / CHECKPOINT, folder / PREVIOUS}.difference(kept):
                     with contextlib.suppress(OSError):
                         path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leave the run to whoever starts it next; closing twice is harmless."""
+        """Release the run for the next attempt; closing twice is harmless."""
         self._heartbeat.stop()
         self._metrics.close()
         self._timings.close()
 
 
 def _readable(record: Record) -> bytes:
-    """Write a record as JSON that reads back; SteppeError names the field that does not, and the entries."""
+    """Encode a record as JSON that reads back; SteppeError names the invalid field and the entries."""
     spec = record.spec
     where = f"the record of run {record.run_id}"
     hint = f"correct task {spec.task.name} or optimizer {spec.optimizer.name}, which gave it"
@@ -207,7 +208,7 @@ def _readable(record: Record) -> bytes:
 
 
 def _unwritable(record: Record) -> str:
-    """Name the first field of a record that is no plain data."""
+    """Return the name of the first field that JSON cannot encode."""
     for name in record.__struct_fields__:
         try:
             msgspec.json.encode(getattr(record, name))
@@ -217,7 +218,7 @@ def _unwritable(record: Record) -> str:
 
 
 class _Provenance(msgspec.Struct):
-    """The part of provenance.json that others read."""
+    """The part of provenance.json that is read back."""
 
     task: Description
 
@@ -226,7 +227,7 @@ _PROVENANCE = msgspec.json.Decoder(_Provenance)
 
 
 def description_of(folder: Path) -> Description | None:
-    """Read what the task of an attempt declares; None where that is not written, or damaged."""
+    """Read the task's description from provenance.json; None if it is missing or damaged."""
     try:
         return _PROVENANCE.decode((folder / "provenance.json").read_bytes()).task
     except (OSError, msgspec.MsgspecError):
@@ -241,8 +242,8 @@ def last_state(run: Path) -> dict[str, Any] | None:
 def _sound_checkpoints(
     run: Path, damaged: Callable[[Path, str], None]
 ) -> Iterator[tuple[Path, dict[str, Any], bytes]]:
-    """Newest first: the checkpoint's path, its state, and the bytes of metrics.jsonl that belong to it."""
-    from suite.store import checkpoint  # loads torch, which planning and listing do without
+    """Yield sound checkpoints, newest first: path, state, and the bytes of metrics.jsonl at that time."""
+    from suite.store import checkpoint  # loads torch; planning and listing do not need it
 
     for number in reversed(attempt_numbers(run)):
         folder = run / "attempts" / str(number)

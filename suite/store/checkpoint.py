@@ -1,8 +1,8 @@
-"""Checkpoints: plain data and tensors in torch's own file format, followed by a SHA-256 of the whole.
+"""Checkpoints: plain data and tensors in torch's file format, followed by the SHA-256 of the archive.
 
-torch checks neither the CRCs of its archive nor its length in every case, so a flipped bit would be trained
-on. The digest is appended to the archive, where `torch.load` does not look: the file can be opened by anybody
-without this module. Loading never unpickles anything but tensors and plain containers.
+torch does not always check the CRCs and the length of its archive, so training could resume from corrupt
+weights. `torch.load` ignores the digest after the archive, so it can load the file without this module.
+Loading unpickles only tensors and plain containers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TAIL = len(_MARK) + 64
 
 
 class CorruptCheckpointError(Exception):
-    """A checkpoint that is truncated, altered, or holds more than tensors and plain data."""
+    """The checkpoint is truncated, altered or unreadable, or holds objects of other types."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` whole to `path`, flushed to the disk; raises SteppeError where the disk refuses."""
+    """Write `state` to `path`, atomically and flushed to disk; SteppeError if the write fails."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     archive = buffer.getvalue()
@@ -34,9 +34,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save` wrote, onto `device`.
+    """Load a checkpoint written by `save` onto `device`.
 
-    Raises FileNotFoundError where there is none, CorruptCheckpointError with the reason where it is damaged.
+    Raises FileNotFoundError if it does not exist, CorruptCheckpointError with the reason if it is damaged.
     """
     try:
         raw = path.read_bytes()

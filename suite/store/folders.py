@@ -1,11 +1,11 @@
-"""The local store, which is the truth: a folder a run, one index of records, and pinned entries.
+"""The local store, the source of truth: one folder per run, an index of records, and pinned entries.
 
-    runs/RUN_ID/  spec.json  attempts/N/...  result.json (its presence means done)
-                  error.json (why there is no record, where somebody has to look into it)
+    runs/RUN_ID/  spec.json  attempts/N/...  result.json (exists if the run is done)
+                  error.json (reason for a missing record that needs the user's attention)
     entries/      the source hash of each built-in entry and version, pinned at its first use
     index.jsonl   a cache of the records, see suite.store.index
 
-Nothing here loads torch, and nothing is created by looking.
+Importing it loads no torch; reading does not create a store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from suite.store.lines import read_lines
 __all__ = ["Attempt", "RunBusy", "RunDone", "RunError", "RunFenced", "RunFolder", "Store"]
 
 STORE = "runs"
-"""The store where neither --store nor STEPPE_STORE names one."""
+"""The default store, if neither --store nor STEPPE_STORE names one."""
 
 STATUSES = ("done", "failed", "running", "error", "interrupted", "queued")
 _SPECS = msgspec.json.Decoder(RunSpec)
@@ -47,34 +47,34 @@ _PACKAGES = {"optimizer": "baselines", "task": "tasks"}
 
 @dataclass(frozen=True)
 class RunError:
-    """Why a run ended without a record; it stands until another attempt at the run starts."""
+    """Reason why a run ended without a record; valid until another attempt starts."""
 
     outcome: str
     """One of `suite.workers.serve.OUTCOMES`: mistake, error, lost or storage."""
     message: str
     """One line."""
     log: str
-    """Path of what the run printed; empty where it printed nothing."""
+    """Path of the run's log; empty if the run printed nothing."""
     job: str
-    """The scheduler's name of the job; empty outside one."""
+    """The scheduler's name of the job; empty without one."""
     time: float
     """Seconds since the epoch."""
     attempt: int
-    """The newest attempt there was."""
+    """Number of the newest attempt; 0 if none."""
 
 
 class Store:
-    """A folder of runs; made when something is first written."""
+    """A folder of runs, created by the first write."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
     def run(self, run_id: str) -> RunFolder:
-        """Return the folder of that run, existing or not."""
+        """Return the folder of a run, which need not exist."""
         return RunFolder(self, run_id)
 
     def find(self, prefix: str) -> RunFolder:
-        """Return the only run whose id starts so; SteppeError where there is none or more than one."""
+        """Return the only run whose id starts with `prefix`; SteppeError if none or several do."""
         names = [name for name in self.run_ids() if name.startswith(prefix)]
         if len(names) == 1:
             return self.run(names[0])
@@ -83,24 +83,24 @@ class Store:
         raise SteppeError(f"no run {prefix!r} in the store {self.root}; `steppe status` lists the runs")
 
     def run_ids(self) -> list[str]:
-        """List every run of which there is a folder, in order."""
+        """List the ids of all run folders, sorted."""
         try:
             return sorted(name for name in os.listdir(self.root / "runs") if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def is_done(self, run_id: str) -> bool:
-        """Whether the run has a record, which is not read: thousands are asked for."""
+        """Return whether a record exists, without reading it: callers check thousands."""
         return os.path.exists(f"{self.root}/runs/{run_id}/result.json")
 
     def index(self) -> index.Records:
-        """List every record, slim, by run id; damaged ones are skipped, see `.skipped` of the answer."""
+        """Return all records, slim, by run id; `.skipped` of the result reports damaged ones."""
         return index.load(self.root)
 
     def pin_entry(self, kind: str, name: str, version: str, source_hash: str) -> None:
-        """Hold an entry to the code that runs here were made with; SteppeError where it changed since.
+        """Pin an entry to the source hash of its first use; SteppeError if it has changed since.
 
-        `kind` is optimizer or task. While no run of it has trained an epoch, its code may change.
+        `kind` is optimizer or task. The code may change until a run of the entry trains.
         """
         package = _PACKAGES[kind]
         path = self.root / "entries" / package / quote(f"{name}@{version}", safe="@")
@@ -113,7 +113,7 @@ class Store:
                 try:
                     os.link(fresh, path)
                 except FileExistsError:
-                    pass  # pinned by somebody else just now
+                    pass  # another process pinned it first
                 finally:
                     fresh.unlink(missing_ok=True)
         pinned = path.read_text(encoding="utf-8", errors="replace").strip()
@@ -128,7 +128,7 @@ class Store:
             )
 
     def _has_trained(self, kind: str, name: str, version: str) -> bool:
-        """Whether a run of that entry is at work or left anything that its code made; if in doubt, yes."""
+        """Return whether a run of the entry is running or left any results; True if unreadable."""
         done: dict[str, EntryRef] = {record.run_id: getattr(record.spec, kind) for record in self.index()}
         if any((ref.name, ref.version) == (name, version) for ref in done.values()):
             return True
@@ -154,7 +154,7 @@ class RunFolder:
         self.path = store.root / "runs" / run_id
 
     def write_spec(self, spec: RunSpec) -> None:
-        """Write spec.json whole, unless it is there already; a damaged one is replaced."""
+        """Write spec.json atomically unless it is up to date; replace a damaged one."""
         if spec.run_id != self.run_id:
             raise SteppeError(f"run folder {self.path} cannot take the spec of run {spec.run_id}")
         text = json.dumps(spec.to_dict(), indent=1, sort_keys=True) + "\n"
@@ -167,7 +167,7 @@ class RunFolder:
         write_whole(path, text.encode(), flush=False)
 
     def spec(self) -> RunSpec:
-        """Read spec.json; SteppeError where it is missing, damaged, or does not give this run's id."""
+        """Read spec.json; SteppeError if it is missing, damaged, or of another run."""
         path = self.path / "spec.json"
         hint = "give the same `steppe run` again, which writes it anew"
         try:
@@ -185,7 +185,7 @@ class RunFolder:
         return spec
 
     def description(self) -> Description | None:
-        """Read what the task declares, from the record or the attempt that counts; None without either."""
+        """Read the task's description from the record, else from `attempt_path`; None without either."""
         record = self.record()
         if record is not None:
             return record.task
@@ -193,19 +193,19 @@ class RunFolder:
         return None if folder is None else description_of(folder)
 
     def record(self) -> Record | None:
-        """Read the whole record, None where the run is not done; SteppeError where it is damaged."""
+        """Read the whole record; None if the run is not done, SteppeError if it is damaged."""
         return index.read_record(self.path)
 
     def replace_record(self, record: Record) -> None:
-        """Put another record in the place of this one, for the same run; the attempt keeps the first."""
+        """Replace the run's record; the attempt's folder keeps the original."""
         if record.run_id != self.run_id:
             raise SteppeError(f"run {self.run_id} cannot take the record of run {record.run_id}")
         write_whole(self.path / "result.json", to_document(record))
 
     def amend_record(self, change: Callable[[Record], Record]) -> None:
-        """Replace the record by what `change` makes of it, while nobody else does; the run must be done."""
+        """Replace the record by `change(record)` under an exclusive lock; the run must be done."""
         path = self.path / ".lock"
-        with locked(path, lambda _: None, ""):  # held for milliseconds: no word about it
+        with locked(path, lambda _: None, ""):  # held for milliseconds: no message
             record = self.record()
             if record is None:
                 raise SteppeError(
@@ -214,7 +214,7 @@ class RunFolder:
             self.replace_record(change(record))
 
     def status(self) -> str:
-        """One of `STATUSES`; an attempt that ended without result or error leaves the run interrupted."""
+        """Return one of `STATUSES`; after an attempt without result or error it is interrupted."""
         record = self.record()
         if record is not None:
             return "failed" if record.failed else "done"
@@ -226,16 +226,16 @@ class RunFolder:
         return "interrupted" if attempt_numbers(self.path) else "queued"
 
     def error(self) -> RunError | None:
-        """Read why the newest attempt gave no record; None where nothing is known of that."""
+        """Read the reason why the newest attempt gave no record; None if unknown."""
         try:
             run_error = RunError(**read_json(self.path / "error.json", ""))
             current = run_error.attempt >= max(attempt_numbers(self.path), default=0)
-        except (FileNotFoundError, SteppeError, TypeError):  # damaged, it tells nothing
+        except (FileNotFoundError, SteppeError, TypeError):  # a damaged file counts as missing
             return None
         return run_error if current else None
 
     def record_error(self, outcome: str, message: str, log: str = "", job: str = "") -> None:
-        """Write down why there is no record; SteppeError where the disk refuses that, too."""
+        """Write the reason for the missing record; SteppeError if the write fails."""
         path = self.path / "error.json"
         with storing(path):
             newest = max(attempt_numbers(self.path), default=0)
@@ -243,21 +243,21 @@ class RunFolder:
         write_whole(path, json.dumps(asdict(run_error), indent=1).encode() + b"\n")
 
     def start(self, restart_count: int = 0, job: str = "") -> Attempt:
-        """Own the run's next attempt.
+        """Claim the run's next attempt.
 
         Args:
-            restart_count: how often the scheduler restarted `job`; higher than the holder's, it takes over.
-            job: the scheduler's name for the job, empty outside one.
+            restart_count: number of restarts of `job`; if higher than the owner's, this attempt takes over.
+            job: the scheduler's name of the job, empty without one.
 
-        Raises RunDone where there is a result, RunBusy where a living process works on the run, SteppeError
-        where the result is damaged or the store cannot be written.
+        Raises RunDone if there is a result, RunBusy if a live process works on the run, SteppeError if the
+        result is damaged or the store cannot be written.
 
         """
         if self.record() is not None:
             raise RunDone(f"run {self.run_id} is done")
-        with contextlib.ExitStack() as stack:  # left open, an attempt that nobody has would keep others out
+        with contextlib.ExitStack() as stack:  # an attempt left open would block the run
             attempt = stack.enter_context(Attempt(self.path, acquire(self.path, restart_count, job)))
-            if self.record() is not None:  # published between the look and the claim
+            if self.record() is not None:  # published between the check and the claim
                 raise RunDone(f"run {self.run_id} is done")
             stack.pop_all()
         return attempt
@@ -267,10 +267,10 @@ class RunFolder:
         return last_state(self.path)
 
     def attempt_path(self) -> Path | None:
-        """Find the attempt that made the record; while there is none, the newest that has rows of metrics.
+        """Return the folder of the attempt that made the record, else of the newest with rows of metrics.
 
-        An attempt has none while it loads, so those before it show the run. Without any rows it is the newest
-        attempt, and None before the first.
+        An attempt that is still loading has no rows, so an earlier one represents the run. If no attempt has
+        rows, return the newest; None before the first.
         """
         numbers = attempt_numbers(self.path)
         folders = [self.path / "attempts" / str(number) for number in reversed(numbers)]
@@ -279,7 +279,7 @@ class RunFolder:
         return next(chain(published, begun, folders), None)
 
     def has_progress(self) -> bool:
-        """Whether an attempt left a checkpoint or an epoch's metrics."""
+        """Return whether an attempt left a checkpoint or an epoch's metrics."""
         left = (
             path
             for name in ("checkpoint*.pt", "metrics.jsonl")
@@ -288,7 +288,7 @@ class RunFolder:
         return any(path.stat().st_size for path in left)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read the rows of metrics.jsonl of the attempt that counts; a torn last line is passed over."""
+        """Read the rows of metrics.jsonl in `attempt_path`; a torn last line is skipped."""
         return self._rows("metrics.jsonl")
 
     def _rows(self, name: str) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""Signs of life of an attempt: who owns it, and whether that owner still works.
+"""Heartbeat of an attempt: its owner, and whether the owner is alive.
 
-The owner touches its heartbeat file every few seconds. Ages are differences between times given by the file
-system that holds the store, so that the clocks of two machines need not agree. On the owner's own machine
-a dead process is seen at once.
+The owner touches its heartbeat file every few seconds. Ages are differences between two times of the store's
+file system, so the clocks of two machines need not agree. On the owner's machine a dead process is detected
+at once.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 
 BEAT_S = 5.0
 STALE_S = 60.0
-"""Age at which a heartbeat counts as stopped: many beats, as networks and swapping delay them."""
+"""Age in s at which a heartbeat counts as stopped: many beats, as networks and swapping delay them."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who started an attempt: a process on a machine, and the scheduler's job and restart count if any."""
+    """Owner of an attempt: a process on a machine, and the scheduler's job and restart count if any."""
 
     host: str
     machine: str
-    """Identity of the running kernel and process namespace; empty where the system does not tell."""
+    """Identity of the running kernel and process namespace; empty if unknown."""
     pid: int
     started: str
     token: str
@@ -38,7 +38,7 @@ class Owner:
 
     @classmethod
     def current(cls, job: str = "", restart_count: int = 0) -> Owner:
-        """Describe this process, with a token that no other attempt has."""
+        """Describe this process, with a unique token."""
         pid = os.getpid()
         return cls(
             socket.gethostname(),
@@ -51,7 +51,7 @@ class Owner:
         )
 
     def is_dead(self) -> bool:
-        """Whether the process is known to have ended: it ran on this very machine and is no more."""
+        """Return whether the process is known to have ended: it ran on this machine and is gone."""
         if not self.machine or self.machine != _machine():
             return False
         started = _process_start(self.pid)
@@ -64,21 +64,21 @@ class Owner:
 
 @dataclass(frozen=True)
 class Lease:
-    """What a heartbeat file tells: its owner (None if unreadable) and its age in seconds."""
+    """A heartbeat file: its owner (None if unreadable) and its age in seconds."""
 
     owner: Owner | None
     age_s: float
 
     @property
     def alive(self) -> bool:
-        """Whether a newcomer has to leave the run alone."""
+        """Whether the owner counts as alive."""
         return self.age_s < STALE_S and not (self.owner is not None and self.owner.is_dead())
 
 
 def read_lease(path: Path) -> Lease | None:
-    """Read a heartbeat file; None where there is none, because the attempt was closed."""
+    """Read a heartbeat file; None if it does not exist, because the attempt was closed."""
     try:
-        with path.open("rb") as file:  # opening makes network file systems ask for fresh times
+        with path.open("rb") as file:  # opening makes a network file system refresh the times
             touched = os.fstat(file.fileno()).st_mtime
             raw = file.read()
     except (FileNotFoundError, NotADirectoryError):
@@ -91,7 +91,7 @@ def read_lease(path: Path) -> Lease | None:
 
 
 def _file_system_time(folder: Path) -> float:
-    """Return the time by the file system's clock, in seconds; by our own where it is read-only."""
+    """Return the file system's current time in seconds; the local time if it is read-only."""
     probe = folder / f".clock-{uuid.uuid4().hex[:12]}"
     try:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -111,16 +111,16 @@ def _machine() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return (
-            f"{boot} {os.readlink('/proc/self/ns/pid')}"  # containers share the boot but not the process ids
+            f"{boot} {os.readlink('/proc/self/ns/pid')}"  # containers share the boot id but not process ids
         )
     except OSError:
         return ""
 
 
 def _process_start(pid: int) -> str | None:
-    """Return the start time of a process in clock ticks since the boot; None if it ended (a zombie did).
+    """Return the start time of a process in clock ticks since boot; None if it ended or is a zombie.
 
-    Empty where the process lives and nothing more is to be known: /proc may hide those of other users.
+    Empty if the process is alive but /proc hides it, as it may for other users' processes.
     """
     try:
         fields = (
@@ -134,15 +134,15 @@ def _process_start(pid: int) -> str | None:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # no machine has such a number
+    except (ProcessLookupError, OverflowError):  # OverflowError: not a valid process id
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # it belongs to another user
         pass
     return True
 
 
 class Heartbeat:
-    """Touches a file every `BEAT_S` seconds from a thread of its own until stopped."""
+    """Touches a file every `BEAT_S` seconds from a background thread until stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -153,14 +153,14 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
             try:
-                os.utime(self._path)  # without times: a network file system takes its server's clock
+                os.utime(self._path)  # without times, a network file system uses its server's clock
             except FileNotFoundError:
                 return
             except OSError:
-                continue  # a passing fault of the network; the next beat may come through
+                continue  # a transient network error; the next beat may succeed
 
     def stop(self) -> None:
-        """End the thread and remove the file, which frees the run for the next attempt."""
+        """End the thread and delete the file, which releases the run for the next attempt."""
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(OSError):

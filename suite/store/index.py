@@ -1,18 +1,18 @@
-"""The index of a store: one file to read in place of thousands of records.
+"""The index of a store: one file to read instead of thousands of records.
 
-It is a cache of the run folders and heals itself: a record without a line (its process was killed in
-between), a torn line, a line whose record changed or was deleted are all found by comparing with the
-folders, at the price of one `stat` a run. Nothing is lost by deleting it. Records in it are slim: without the
-evidence of single examples and without what only the page of a run shows.
+It is a cache of the run folders and repairs itself: `load` compares it with the folders, at one `stat` per
+run. This finds records without a line (the process was killed before it appended one), torn lines, and lines
+of changed or deleted records. Deleting the index loses nothing. Its records are slim: without the evidence of
+single examples and without the fields that only the page of a run shows.
 
-A line is the CRC-32 of the rest, the record's modification time in ns and size in bytes, and the slim record
-as JSON, so that one that is torn, mixed with another by a network file system, or of another version is
-passed over. Publishing a run appends a line and reads nothing; a listing that finds many dead lines writes
-the file anew.
+A line holds the CRC-32 of its rest, the record's modification time in ns and size in bytes, and the slim
+record as JSON. A line that is torn, mixed with another by a network file system, or of another version is
+skipped. Publishing a run appends a line without reading the index; a listing that finds many dead lines
+rewrites it.
 
-The record stands there in two parts, with a tab between them: what the run came to, and all that it shares
-with other seeds of its setting. Equal parts of the second kind are read once, and their records hold the same
-objects: over 100,000 runs that is most of the time and of the memory. So nothing of a record may be changed.
+The JSON has two parts, separated by a tab: the fields of one run, and those it shares with other seeds of its
+setting. Equal shared parts are decoded once, and their records share the objects: with 100,000 runs this
+saves most of the time and memory. So a record must never be modified.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _BLANK: dict[str, Any] = {
     "digests": {},
     "perturbation_cosine": {},
 }
-"""What a run does not share with other seeds, as it stands in the part that they share."""
+"""Fields that seeds do not share, with their placeholders in the shared part."""
 
 _HINTS = get_type_hints(Record, include_extras=True)
 _OWN_FIELDS = {"seed": Required[int], **{name: _HINTS[name] for name in _BLANK}}
@@ -58,7 +58,7 @@ _OWN = msgspec.json.Decoder(TypedDict("_Own", _OWN_FIELDS, total=False))  # type
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 Stamp = tuple[int, int]
-"""Modification time in ns and size in bytes: what tells a record from another in its place."""
+"""Modification time in ns and size in bytes: they identify the version of a record."""
 
 
 class _Entry(NamedTuple):
@@ -67,13 +67,13 @@ class _Entry(NamedTuple):
 
 
 class Records(list[Record]):
-    """Slim records in the order of their run ids; `skipped` holds a line for each that could not be read."""
+    """Slim records sorted by run id; `skipped` holds one message per unreadable record."""
 
     skipped: tuple[str, ...] = ()
 
 
 def slim(record: Record) -> Record:
-    """Keep the part of a record that lists and tables need."""
+    """Return a record with only the content that lists and tables need."""
     replace = msgspec.structs.replace
     results = {
         split: replace(result, right=dict.fromkeys(result.right, ""))
@@ -87,7 +87,7 @@ def slim(record: Record) -> Record:
 
 
 def read_record(run: Path) -> Record | None:
-    """Read the record of a run folder, None where it is not done; SteppeError where it is damaged."""
+    """Read the record of a run folder; None if it does not exist, SteppeError if it is damaged."""
     path = run / "result.json"
     try:
         raw = path.read_bytes()
@@ -99,7 +99,7 @@ def read_record(run: Path) -> Record | None:
 
 
 def append(root: Path, run_id: str) -> None:
-    """Add the line of a run just published. Failing is harmless: the next listing finds the record."""
+    """Append the line of a newly published run. Failure is harmless: the next `load` adds the line."""
     run = root / "runs" / run_id
     with contextlib.suppress(OSError, SteppeError):
         stamp, record = _stamp(run), read_record(run)
@@ -108,7 +108,7 @@ def append(root: Path, run_id: str) -> None:
 
 
 def load(root: Path) -> Records:
-    """Every record of the store, slim; heals the index on the way where the store can be written."""
+    """Return every record of the store, slim; repair the index if the store is writable."""
     with _no_collection():
         known, n_listed = _read(root / NAME)
         skipped: list[str] = []
@@ -118,14 +118,14 @@ def load(root: Path) -> Records:
             if entry is None or entry.stamp != stamp:
                 try:
                     record = read_record(root / "runs" / run_id)
-                    if record is None:  # deleted since it was listed
+                    if record is None:  # deleted since the listing
                         continue
                     entry = _Entry(stamp, slim(record))
                 except SteppeError as error:
                     skipped.append(str(error))
                     continue
             current[run_id] = entry
-        with contextlib.suppress(OSError, SteppeError):  # a store that cannot be written can still be listed
+        with contextlib.suppress(OSError, SteppeError):  # a read-only store can still be listed
             _heal(root, known, current, n_listed)
         records = Records(entry.record for entry in current.values())
         records.skipped = tuple(skipped)
@@ -133,7 +133,7 @@ def load(root: Path) -> Records:
 
 
 def _heal(root: Path, known: Mapping[str, _Entry], current: Mapping[str, _Entry], n_listed: int) -> None:
-    """Append the lines that were missing; write the file anew once many of its lines are dead."""
+    """Append the missing lines; rewrite the file if many of its lines are dead."""
     missing = [entry for run_id, entry in current.items() if known.get(run_id) is not entry]
     if n_listed + len(missing) - len(current) > max(100, len(current) // 20):
         write_whole(root / NAME, b"".join(map(_line, current.values())), flush=False)
@@ -142,7 +142,7 @@ def _heal(root: Path, known: Mapping[str, _Entry], current: Mapping[str, _Entry]
 
 
 def _read(path: Path) -> tuple[dict[str, _Entry], int]:
-    """Return the newest entry of each run, and the number of all, dead and torn ones too."""
+    """Return the newest entry of each run, and the number of all lines, dead or torn."""
     known: dict[str, _Entry] = {}
     shared: dict[bytes, Record] = {}
     n_listed = 0
@@ -187,7 +187,7 @@ def _line(entry: _Entry) -> bytes:
 
 
 def _parts(record: Record) -> tuple[bytes, bytes]:
-    """Write what is a run's own, and what it shares, as a record without the former."""
+    """Encode a run's own fields, and the shared ones as a record with placeholders."""
     own = {name: value for name, blank in _BLANK.items() if (value := getattr(record, name)) != blank}
     spec = msgspec.structs.replace(record.spec, seed=0)
     common = msgspec.structs.replace(record, spec=spec, **_BLANK)
@@ -211,7 +211,7 @@ def _append_lines(root: Path, lines: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Disable the search for cycles: among 100,000 new records it takes half the time and finds none."""
+    """Disable garbage collection: with 100,000 new records it takes half the time and frees nothing."""
     collecting = gc.isenabled()
     gc.disable()
     try:

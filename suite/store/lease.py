@@ -1,7 +1,7 @@
-"""Who may work on a run: one attempt at a time, claimed by one rename, taken over only from the dead.
+"""Lease on a run: one attempt at a time may work on it, claimed by one rename.
 
-An attempt is a folder attempts/N/ that appears complete with its heartbeat. A newcomer leaves while the
-newest attempt's owner lives (`RunBusy`); else it takes the next number, and the older one is fenced.
+A rename creates the folder attempts/N/ together with its heartbeat. While the newest attempt's owner is
+alive, other processes get `RunBusy`; after that, one claims the next number and the older attempt is fenced.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from suite.store.lines import to_line
 
 
 class RunDone(SteppeError):  # noqa: N818 - a state of the run, not a mistake
-    """The run has a result: there is nothing left to do."""
+    """The run has a result: nothing is left to do."""
 
 
 class RunBusy(SteppeError):  # noqa: N818 - a state of the run, not a mistake
-    """Another process works on the run, and lives."""
+    """Another live process works on the run."""
 
 
 class RunFenced(SteppeError):  # noqa: N818 - a state of the run, not a mistake
-    """A newer attempt owns the run: this one must stop, and may not save."""
+    """A newer attempt owns the run: this one must stop and may not save."""
 
 
 def attempt_numbers(run: Path) -> list[int]:
-    """List the attempts of a run folder in the order of their starts."""
+    """List the attempt numbers of a run folder in ascending order."""
     try:
         return sorted(int(name) for name in os.listdir(run / "attempts") if name.isdecimal())
     except (FileNotFoundError, NotADirectoryError):
@@ -40,16 +40,16 @@ def attempt_numbers(run: Path) -> list[int]:
 
 
 def latest_lease(run: Path) -> Lease | None:
-    """Read the heartbeat of the newest attempt; None where nobody holds the run."""
+    """Read the lease of the newest attempt; None if no attempt holds the run."""
     numbers = attempt_numbers(run)
     return read_lease(run / "attempts" / str(numbers[-1]) / "heartbeat") if numbers else None
 
 
 def acquire(run: Path, restart_count: int, job: str) -> int:
-    """Own the next attempt of `run` and return its number; raises RunBusy while the newest one's owner lives.
+    """Claim the next attempt of `run` and return its number; RunBusy while the newest one's owner is alive.
 
-    A scheduler that restarts a job has ended its earlier copy or lost sight of it, so a higher restart count
-    of the same job takes over.
+    A scheduler that restarts a job has ended the earlier copy or lost contact with it, so a higher restart
+    count of the same job takes over from a live owner.
     """
     attempts = run / "attempts"
     make_folder(attempts)
@@ -66,7 +66,7 @@ def acquire(run: Path, restart_count: int, job: str) -> int:
 
 
 def _may_start(run: Path, latest: int, owner: Owner) -> str:
-    """Say why the run may be started although attempt `latest` exists; raises RunBusy where it may not."""
+    """Return why the run may start although attempt `latest` exists; RunBusy if it may not."""
     if latest == 0:
         return "new"
     lease = read_lease(run / "attempts" / str(latest) / "heartbeat")
@@ -85,21 +85,24 @@ def _may_start(run: Path, latest: int, owner: Owner) -> str:
 
 
 def _take(attempts: Path, number: int, owner: Owner, event: Mapping[str, Any]) -> bool:
-    """Create attempts/N with its heartbeat in one rename, so that no attempt is ever seen without one."""
+    """Create attempts/N with its heartbeat by one rename: no attempt is ever visible without one.
+
+    Return False if another process created it first.
+    """
     fresh, target = attempts / f".new-{owner.token}", attempts / str(number)
     with storing(target):
         try:
             fresh.mkdir(exist_ok=True)
             (fresh / "heartbeat").write_bytes(owner.encode())
             (fresh / "events.jsonl").write_bytes(to_line({"time": time.time(), **event}))
-            os.rename(fresh, target)  # refused where the target is a folder with something in it
+            os.rename(fresh, target)  # fails if the target is a folder with content
         except OSError:
-            # On a network the answer to a rename may be lost although it took place.
+            # A network file system may report an error for a rename that succeeded.
             if not fresh.exists() and _token(target) == owner.token:
                 return True
             shutil.rmtree(fresh, ignore_errors=True)
             if target.exists():
-                return False  # somebody else was first
+                return False  # another process was first
             raise
     return True
 
@@ -110,10 +113,10 @@ def _token(attempt: Path) -> str | None:
 
 
 def _sweep(attempts: Path) -> None:
-    """Remove what claims killed half-way left behind."""
+    """Delete temporary files of killed processes."""
     try:
         left = [*attempts.glob(".new-*"), *attempts.glob(".clock-*")]
-    except OSError:  # the next claim sweeps
+    except OSError:  # the next claim tries again
         return
     for path in left:
         try:
@@ -123,5 +126,5 @@ def _sweep(attempts: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        except OSError:  # somebody else removes it, too
+        except OSError:  # another process may have deleted it
             continue

@@ -1,7 +1,7 @@
-"""Rows of numbers as lines of JSON: what a run writes down as it trains, and reads again.
+"""JSON lines: rows that a run writes during training and reads back.
 
-A line is appended by one write, so that a kill leaves, at worst, a torn last line. The numbers of a record go
-through `finite`, and a task that concludes from the rows of its epochs gets what is read here.
+A line is appended by one write, so a kill leaves at most a torn last line. `finite` converts the numbers of a
+record; a task that computes results from the rows of its epochs gets the rows as read here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from suite.files import storing, write_whole
 
 
 def to_line(row: Mapping[str, Any]) -> bytes:
-    """One JSON line; what is not finite becomes null, as JSON has no word for it."""
+    """Encode a row as a JSON line; NaN and infinity become null, as JSON lacks them."""
     return json.dumps(finite(row), separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
@@ -36,13 +36,13 @@ def finite(value: Any) -> Any:
 
 
 class LineWriter:
-    """Appends JSON lines to a file of which this process is the only writer.
+    """Appends JSON lines to a file; this process is its only writer.
 
-    A line is one write: killed in the middle, it leaves a torn last line; refused by the disk, nothing.
+    Each line is one write: a kill may leave a torn last line, a failed write leaves nothing.
     """
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
-        """Start the file anew with the bytes `head` (whole lines)."""
+        """Create or replace the file with the bytes `head` (whole lines)."""
         self.path = path
         write_whole(path, head, flush=bool(head))
         with storing(path):
@@ -51,13 +51,14 @@ class LineWriter:
         self._hash = hashlib.sha256(head)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Append one row; raises SteppeError where the disk refuses, and then leaves no part of it."""
+        """Append one row; SteppeError if the write fails, which leaves no part of the row."""
         line = to_line(row)
         with storing(self.path):
             try:
                 if os.write(self._descriptor, line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
+                # Otherwise the next row would be appended to a torn line.
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, self.size)
                 raise
@@ -65,7 +66,7 @@ class LineWriter:
         self._hash.update(line)
 
     def mark(self) -> tuple[int, str]:
-        """Flush to the disk; return the size and the SHA-256 of all that was written."""
+        """Flush to disk; return the file's size in bytes and SHA-256."""
         with storing(self.path):
             os.fsync(self._descriptor)
         return self.size, self._hash.hexdigest()
@@ -78,7 +79,7 @@ class LineWriter:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file of JSON lines; torn lines are passed over, a missing file has none."""
+    """Yield the rows of a file of JSON lines; torn lines are skipped, a missing file has none."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -86,7 +87,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in raw.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # torn by a kill (UnicodeDecodeError is one, too)
+        except ValueError:  # torn by a kill (includes UnicodeDecodeError)
             continue
         if isinstance(row, dict):
             yield row
