@@ -65,7 +65,7 @@ class _Rate:
 
 
 class Finished:
-    """Reads the cost of finished runs; the measurement period of a task on a data set is read from one run."""
+    """Reads the cost of finished runs; the measurement period of a task and data set comes from one run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -33,7 +33,7 @@ class Progress:
     measure_every: int
     """Epochs between sharpness measurements, from its rows; 0 before the first one."""
     task: Description | None
-    """Declarations of its task; None if the attempt has not stored them."""
+    """Declarations of its task; None if missing or damaged."""
     score: float | None
     """Last value of the primary metric on the validation split; None before the first one."""
 
@@ -78,7 +78,7 @@ class ProgressReader:
         self._tasks: dict[Path, Description | None] = {}
 
     def read(self, run: Path) -> Progress | None:
-        """Read the newest attempt that has rows; a new attempt has none until it has loaded the checkpoint."""
+        """Read the newest attempt that has rows; a new attempt has none until it loads the checkpoint."""
         for number in reversed(attempt_numbers(run)):
             folder = run / "attempts" / str(number)
             try:

@@ -1,7 +1,7 @@
 """Queries the scheduler at intervals; only the first query blocks the caller.
 
-A scheduler is shared by all its users, and a query every second would overload it. A query that gets no answer
-takes until its timeout, so later queries run in a thread.
+A scheduler is shared by all its users, and a query every second would overload it. A query without an answer
+blocks until its timeout, so later queries run in a thread.
 """
 
 from __future__ import annotations

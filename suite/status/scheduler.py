@@ -4,7 +4,7 @@ A dispatcher is a top-level package that keeps a folder of the same name in the 
 
     state.look(root: Path, *, patient: bool, wait_s: float) -> dict[str, Placed]
 
-It returns every run that was ever submitted, by run id, and raises SteppeError if the scheduler does not answer.
+It returns every submitted run by run id, and raises SteppeError if the scheduler does not answer.
 """
 
 from __future__ import annotations

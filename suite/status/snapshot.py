@@ -87,7 +87,7 @@ def side_by_side_of(seen: Iterable[RunStatus]) -> int:
 
 
 def left_of(seen: Iterable[RunStatus], forecast: Forecast, side_by_side: int) -> float | None:
-    """Return the seconds until all runs are done: remaining work / `side_by_side`, at least the longest run."""
+    """Return the seconds until all are done: total / `side_by_side`, at least the longest running run."""
     if not side_by_side:
         return None
     guesses: dict[tuple[Any, ...], Guess | None] = {}

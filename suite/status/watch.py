@@ -1,8 +1,8 @@
 """Takes snapshots of a store from its files, without contacting the processes that train.
 
 Finished runs are read once, from the index. Each further snapshot lists the folder of every unfinished run,
-reads the heartbeat of each started one, and the rows of each one with new rows. The status of a run comes from
-its record, else from a live heartbeat, else from the scheduler if it was submitted.
+reads the heartbeat of each started one, and the rows of each one with new rows. The status of a run comes
+from its record, else from a live heartbeat, else from the scheduler if it was submitted.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _waiting(placed: Placed | None, lease: Lease | None, run_error: RunError | N
         return "interrupted" if attempts else "queued"
     if placed.cancelled:
         return "cancelled"
-    return "interrupted" if attempts and lease is None else "lost"  # a run that checkpoints and stops removes its heartbeat
+    # A run that checkpoints and stops removes its heartbeat.
+    return "interrupted" if attempts and lease is None else "lost"
 
 
 def _reason(found: _Found) -> str:
