@@ -52,8 +52,8 @@ def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[s
     """Return the jobs of the store at `root`, by run id; None if no run was ever submitted.
 
     `patient`: runs that another process is submitting count as pending. The process that holds the lock
-    must pass False, as it submits the runs that the scheduler lacks itself. Raises SteppeError if the
-    scheduler does not answer within `wait_s`.
+    must pass False, as it has to submit the runs that the scheduler lacks. Raises SteppeError if the
+    scheduler does not answer within `wait_s` seconds.
     """
     placed: dict[str, Placed] = {}
     asked = False

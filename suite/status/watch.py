@@ -166,7 +166,7 @@ def _waiting(placed: Placed | None, lease: Lease | None, run_error: RunError | N
     """Return the status of a run with no record and no live worker."""
     if placed is not None and placed.state != "left":
         if run_error is not None and run_error.job == placed.job and run_error.outcome != "storage":
-            return "error"  # the SLURM task retries a storage error itself
+            return "error"  # the job itself retries after a storage error
         return "preempted" if attempts and run_error is None else "queued"
     if run_error is not None:
         return "error"
