@@ -1,7 +1,7 @@
-"""One thread in every test: sums differ between thread counts, and small tensors are faster on one.
+"""Settings of all tests: one torch thread, as sums depend on the number of threads.
 
-No test mirrors runs on Weights & Biases unless it asks for that, whatever the environment says. Tests that
-take a service carry a marker of its name, by their place in the tree, and run where asked for (`-m`).
+No test mirrors runs to Weights & Biases unless it sets that itself, whatever the environment says. Tests that
+need a service get a marker of its name from their folder, and run only with `-m`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SERVICES = {
     "slurm": ("slurm", "testbed"),
     "wandb": ("suite/track", "suite/cli/test_wandb.py"),
 }
-"""Places of the tests that need each service, or a long time with a fake of it."""
+"""Folders and files of the tests that need each service, or a slow fake of it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before those without the marker are chosen
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test by the service of the folder or file that it lies in."""
+    """Mark every test with the service of its folder or file."""
     for item in items:
         place = item.path.relative_to(ROOT)
         for service, places in SERVICES.items():
@@ -38,5 +38,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_report_header() -> str:
-    """Say which tests the default leaves out."""
+    """Return a line that names the tests left out by default."""
     return 'tests marked slurm, browser, wandb or docs run by name, for example -m slurm; all of them: -m ""'

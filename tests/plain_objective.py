@@ -10,5 +10,5 @@ from suite.seeds import Streams
 
 
 def objective_of(model: nn.Module, seed: int = 0, **options: Any) -> BatchObjective:
-    """Cross-entropy of what the model gives for `inputs`; `load` binds the batches."""
+    """Return the mean cross-entropy of the model's outputs for `inputs`; `load` binds a batch."""
     return BatchObjective(model, ClassificationLoss(), Streams(seed), **options)

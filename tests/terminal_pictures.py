@@ -1,8 +1,7 @@
-"""Take the pictures of the terminal that the documentation shows: python -m tests.terminal_pictures [FOLDER].
+"""Draw the terminal pictures of the documentation: python -m tests.terminal_pictures [FOLDER].
 
-Runs a small sweep on the digits in a real terminal (tmux), beside it `steppe status --watch`, then `steppe
-show`, and draws what the terminal showed as docs/images/{run,watch,status,plan,show}.svg. It takes a few
-minutes.
+Runs a small sweep on the digits and other `steppe` commands in real terminals (tmux), and draws their screens
+as docs/images/{run,watch,status,plan,show}.svg. It takes a few minutes.
 """
 
 from __future__ import annotations
@@ -49,22 +48,22 @@ font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asia
 
 
 def picture(styled: str, name: str) -> str:
-    """Draw a captured screen as SVG, with the fonts that readers have."""
+    """Draw a captured screen as SVG, in a common monospace font."""
     lines = styled.split("\n")
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text("\n").join(Text.from_ansi(line) for line in lines), no_wrap=True, crop=False)
-    console.print()  # the frame has no room of its own below the last line
+    console.print()  # the frame leaves no space below the last line
     svg = console.export_svg(theme=_DARK, code_format=_FRAME, unique_id=f"steppe-{name}")
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 def in_work(lines: list[str]) -> bool:
-    """Whether two runs are shown, both past their first epoch."""
+    """Whether the screen shows two running runs past their first epoch."""
     return sum(bool(re.search(r" [1-9]\d?/20 .*running", line)) for line in lines) == 2
 
 
 def take(folder: Path) -> dict[str, str]:
-    """Run everything in `folder` and return the screens by name."""
+    """Run all commands in `folder` and return the screens by name."""
     screens: dict[str, str] = {}
     with Tmux(folder, COLUMNS, ROWS) as runner, Tmux(folder, COLUMNS, ROWS, COLUMNS=str(COLUMNS)) as other:
 

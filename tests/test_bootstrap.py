@@ -1,4 +1,4 @@
-"""The set-up script: what it makes, repairs and refuses, without installing anything."""
+"""Tests of the set-up script, without installing anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bootstrap() -> ModuleType:
 
 @pytest.fixture
 def installed(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Record what would be installed."""
+    """Replace `install` by a list of the requested installations."""
     calls: list[str] = []
     monkeypatch.setattr(bootstrap, "install", lambda venv, what, options: calls.append(what))
     return calls

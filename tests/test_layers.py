@@ -1,4 +1,4 @@
-"""The direction of imports, read from the sources: cli down to errors, and never back up."""
+"""Tests of the import direction, read from the sources: from cli down to errors, never upwards."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ LAYERS = [
         "cli",
     )
 ]
-"""Rooms of suite/ from the bottom up, one a layer: each imports itself and those before it.
+"""Layers of suite/ from the bottom up, each with its modules or folders: each imports itself and lower ones.
 
-Files of suite/ itself are its public face, what entries import: they lie in layers between the rooms.
+The modules directly in suite/ are its public interface for entries, in layers between those of the folders.
 """
 
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 BELOW_ENTRIES = RANK["store"]
-"""Tasks and optimizers import what lies below this layer."""
+"""Tasks and optimizers import only modules below this layer."""
 
 LOADERS = {
-    "suite/__init__.py",  # the public functions, by name
-    "suite/entries/registry.py",  # entries: the only place that loads tasks/ and baselines/, by name
-    "suite/cli/__init__.py",  # commands, by name
-    "suite/sharpness/__init__.py",  # measures, by name
-    "suite/status/scheduler.py",  # dispatchers, by name
-    "suite/workers/serve.py",  # what a worker process runs, once it is warm
+    "suite/__init__.py",  # the public functions
+    "suite/entries/registry.py",  # entries: the only loader of tasks/ and baselines/
+    "suite/cli/__init__.py",  # commands
+    "suite/sharpness/__init__.py",  # measures
+    "suite/status/scheduler.py",  # dispatchers
+    "suite/workers/serve.py",  # the training of a worker process, after its start
 }
 """Modules that may load others by name."""
 
@@ -62,7 +62,7 @@ MAX_LINES = 500
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement that runs (those under TYPE_CHECKING do not)."""
+    """An imported module and the file that imports it."""
 
     source: Path
     module: str
@@ -85,7 +85,7 @@ MODULES = {module_of(path) for package in PACKAGES for path in sources(package)}
 
 
 def running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below this one, without what stands under `if TYPE_CHECKING`."""
+    """Yield every node below this one, except those under `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for other in child.orelse:
@@ -109,7 +109,7 @@ def imports(path: Path, nodes: Callable[[ast.AST], Iterable[ast.AST]] = running)
 
 
 def room(module: str) -> str:
-    """The part of suite/ that a module belongs to; empty for the package itself."""
+    """Return the folder or file directly in suite/ that holds a module; empty for the package itself."""
     return ".".join(module.split(".")[1:2])
 
 
@@ -117,7 +117,7 @@ ALL = [found for package in PACKAGES for path in sources(package) for found in i
 
 
 def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
-    # The tests below would pass on nothing: hold them to known imports, a lazy one among them.
+    # The tests below would pass without any import: check known imports, one of them in a function.
     pairs = {(module_of(found.source), found.module) for found in ALL}
     assert ("baselines.sam", "suite.spec") in pairs
     assert ("suite.objective", "suite.numerics.dropout") in pairs
@@ -162,7 +162,7 @@ def test_files_do_not_import_each_other_in_a_circle_not_even_for_their_types() -
 
 
 def circle(edges: Mapping[str, set[str]]) -> list[str]:
-    """Names among which some import each other in a circle, or import those that do."""
+    """Return the modules in import cycles, and those that import them."""
     placed: set[str] = set()
     while waiting := edges.keys() - placed:
         free = {name for name in waiting if not (edges[name] & edges.keys()) - placed}

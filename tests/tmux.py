@@ -1,4 +1,4 @@
-"""A real terminal to run `steppe` in: tmux on a server of its own, without anybody's configuration."""
+"""A real terminal for `steppe`: tmux on a private server, without user configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = None if shutil.which("tmux") else "tmux is missing: apt-get install tm
 
 
 class Tmux:
-    """A terminal of that size whose shell starts in `folder`; `steppe` is a command there."""
+    """A terminal of the given size with a shell in `folder` that has the command `steppe`."""
 
     def __init__(self, folder: Path, columns: int, rows: int, **variables: str) -> None:
         self._sockets = tempfile.TemporaryDirectory(prefix="steppe-tmux-")  # a socket's path must be short
@@ -45,37 +45,37 @@ class Tmux:
         return answer.stdout
 
     def run(self, script: str) -> None:
-        """Give the shell a script whose name is all that the screen shows of it."""
+        """Run a script in the shell; the screen shows only the script's name."""
         path = self._folder / f"do-{uuid.uuid4().hex[:6]}"
         path.write_text(script)
         self._call("send-keys", "-l", f". ./{path.name}")
         self._call("send-keys", "Enter")
 
     def press(self, key: str) -> None:
-        """Press one key, for instance C-c."""
+        """Press one key, for example C-c."""
         self._call("send-keys", key)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Make the window another size."""
+        """Resize the window."""
         self._call("resize-window", "-x", str(columns), "-y", str(rows))
 
     def lines(self, *options: str) -> list[str]:
-        """Return the screen's lines; `-S -` also those that scrolled away, `-J` wrapped ones as one."""
+        """Return the screen's lines; `-S -` adds the scrollback, `-J` joins wrapped lines."""
         return self._call("capture-pane", "-p", *options).rstrip("\n").split("\n")
 
     def styled(self) -> str:
-        """Return the screen with its colours."""
+        """Return the screen's text with its colour codes."""
         return self._call("capture-pane", "-e", "-p").rstrip("\n")
 
     def cursor(self) -> tuple[bool, int, int]:
-        """Whether the cursor is shown, its column and its row."""
+        """Return whether the cursor is visible, its column and its row."""
         shown, column, row = self._call(
             "display-message", "-p", "#{cursor_flag} #{cursor_x} #{cursor_y}"
         ).split()
         return shown == "1", int(column), int(row)
 
     def until(self, seen: Callable[[list[str]], bool], limit_s: float = 120.0) -> list[str]:
-        """Wait until the screen shows that, and return it; it fails with the screen where that takes long."""
+        """Wait until `seen` accepts the screen's lines, and return them; AssertionError after `limit_s`."""
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
             if seen(lines := self.lines()):
@@ -85,7 +85,7 @@ class Tmux:
 
 
 def environment_for(folder: Path) -> dict[str, str]:
-    """Return an ordinary user's environment in which `steppe` works, without the caller's display."""
+    """Return a minimal user environment with the command `steppe`, without the caller's display."""
     commands = folder / ".bin"
     commands.mkdir(parents=True, exist_ok=True)
     program = "import sys; sys.argv[0] = 'steppe'; from suite.cli import main; sys.exit(main())"

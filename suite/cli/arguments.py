@@ -37,7 +37,7 @@ class Arguments(argparse.Namespace):
 
     @cached_property
     def cached_registry(self) -> Registry:
-        """The same for commands that do not train: it avoids loading torch if it can."""
+        """The registry for commands that do not train: avoids loading torch if possible."""
         return CachedRegistry(self.plugin)
 
     @cached_property
@@ -127,7 +127,7 @@ def device(chosen: str) -> str:
 
 
 def _gpu_possible() -> bool:
-    """Whether files of a GPU driver exist and CUDA_VISIBLE_DEVICES hides no GPU; else torch sees none."""
+    """Whether a GPU driver may be installed and CUDA_VISIBLE_DEVICES shows a GPU; else torch sees none."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     files = (path for pattern in GPU_TRACES for path in glob.iglob(pattern))

@@ -142,5 +142,5 @@ def command(args: Arguments) -> str:
 
 
 def _name(path: str) -> str:
-    """Return a relative path unchanged, and only the last part of one that reveals folders of the machine."""
+    """Return a relative path unchanged; only the last part of an absolute path or of one with `..`."""
     return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else str(path)

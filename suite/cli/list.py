@@ -94,7 +94,7 @@ def valid(param: Param) -> str:
 def detail(row: dict[str, Any]) -> str:
     """Describe an entry with all its parameters, as text."""
     lines = [f"{row['name']} (version {row['version']}): {row['summary']}", *_declared(row)]
-    searched = any(p["search"] for p in row["params"].values())  # those of tasks are not tuned
+    searched = any(p["search"] for p in row["params"].values())  # parameters of tasks are not tuned
     cells = [["  parameter", "default", "valid", *["search"] * searched, "meaning"]]
     for name, p in row["params"].items():
         search = str(space.from_dict(p["search"])) if p["search"] else ""

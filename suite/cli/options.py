@@ -1,4 +1,4 @@
-"""Options and ways to print that commands share; each option has one name, one default and one meaning."""
+"""Options and printing functions shared by commands; an option has one name, default and meaning."""
 
 from __future__ import annotations
 

@@ -50,14 +50,14 @@ def execute(args: Arguments) -> int:
 
 
 def run_selected(args: Arguments, resume_with: str) -> int:
-    """Run every selected run to its record and print a summary; `resume_with` is the command to resume."""
+    """Run every selected run until it has a record, and print a summary with the command `resume_with`."""
     target = mode.choose(args.wandb)
     registry, store = args.registry, args.store
     specs = args.selection.expand(registry)
     _check_gpus(specs, args.ranks)
     elsewhere = recorded(args.records, specs, store, registry)
     mine = [spec for spec in specs if spec.run_id not in elsewhere]
-    for spec in mine:  # finished runs too: those of an entry edited since must not count as done
+    for spec in mine:  # finished runs too: runs of an entry edited later must not count as done
         registry.pin(spec, store)
     before = {spec.run_id: prepare(store, spec) for spec in mine}
     todo = [spec for spec in mine if before[spec.run_id] not in FINAL]
@@ -128,7 +128,7 @@ def summarize(
 ) -> int:
     """Print the states, the errors and the command to resume; return the exit code.
 
-    `elsewhere` has the state of runs that are in published records and not in the store.
+    `elsewhere`: states of the runs in published records and not in the store, by run id.
     """
     states = {
         spec.run_id: elsewhere.get(spec.run_id) or args.store.run(spec.run_id).status() for spec in specs

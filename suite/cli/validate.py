@@ -48,7 +48,7 @@ def execute(args: Arguments) -> int:
 
 
 def _summary(found: Examined) -> Iterator[str]:
-    """Count the sound records, and list which of their contents are proven and which only claimed."""
+    """Yield the number of sound records, and which of their contents are proven or only claimed."""
     n = len(found.records)
     yield f"{found.path}: {n} record{' is' if n == 1 else 's are'} sound"
     if not n:

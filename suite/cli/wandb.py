@@ -90,7 +90,7 @@ def _target(requested: str | None) -> Target:
 def _commands(
     store: Store, run_ids: Iterable[str], registry: Registry, target: Target
 ) -> tuple[list[Command], dict[str, int]]:
-    """Return a command for each run to mirror, and count the other runs by the reason to skip them."""
+    """Return a command per run to mirror, and the number of skipped runs by reason."""
     counts = dict.fromkeys(("mirrored", "unchanged", "running", "without rows", "damaged", "lost"), 0)
     commands = []
     for run_id in run_ids:
@@ -112,7 +112,7 @@ def _commands(
 
 
 def _leaderboard(store: Store, args: Arguments, target: Target, counts: dict[str, int]) -> list[Command]:
-    """Return the command for the leaderboard, or none: its errors must not keep runs from being mirrored."""
+    """Return the command for the leaderboard, or none: its errors must not prevent the upload of runs."""
     try:
         payload = _payload(store, args)
     except SteppeError as error:

@@ -1,1 +1,1 @@
-"""Status: what can be said of the runs of a store while they run, and how long they will take."""
+"""Status of the runs of a store, and forecasts of the time that they take."""

@@ -1,9 +1,9 @@
-"""What runs of this store took, and from that what others like them will take.
+"""Forecasts the time of a run from the times of similar runs in the store.
 
-Only measured steps count: the costs in the records of finished runs, and the timings of unfinished ones.
-A run is likened to those of the same task, device, precision and threads: of the same optimizer with the
-same hyperparameters if there are any, else of the same optimizer, else of any, at the same cost in
-sample-gradients. How often the runs of a task measure sharpness is seen in the rows of those that did.
+Only measured times count: the costs in the records of finished runs, and the timings of unfinished ones.
+Similar runs have the same task, data set, device, precision, threads, ranks and `compile`. Among these, runs
+with the same optimizer and hyperparameters come first, then runs with the same optimizer, then all, scaled by
+the cost in sample-gradients. The rows of a task's runs show how often they measure sharpness.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from suite.spec import EntryRef, RunSpec
 from suite.store.folders import Store
 
 LIKE = ("hyperparameters", "optimizer", "task")
-"""What a forecast's run has in common with those that were measured, closest first."""
+"""What a run has in common with the measured runs behind its forecast, closest first."""
 
 _LOOK = "sharpness_train_loss"
-"""Column of a row at whose epoch the sharpness was measured, whichever of the measures were taken."""
+"""Column of the rows whose epoch includes a sharpness measurement, of whichever measures."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run took so far."""
+    """The cost of a run so far, with times in seconds."""
 
     spec: RunSpec
     epochs: float
@@ -37,20 +37,20 @@ class Measured:
     train_s: float
     evaluate_s: float
     measure_s: float | None
-    """Of the sharpness measures, at the end and before; None where the run is not there yet."""
+    """Seconds of all sharpness measurements, along training and at the end; None for unfinished runs."""
     n_train: int | None = None
     measure_every: int = 0
-    """Epochs from one measuring to the next along training; 0 where none was seen."""
+    """Epochs between sharpness measurements along training; 0 if there was none."""
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """What it has in common with others, for each of `LIKE`."""
+        """The key that similar runs share, for each level of `LIKE`."""
         return tuple(_key(self.spec, like) for like in LIKE)
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The seconds of a whole run, and how much it has in common with those that were measured."""
+    """Forecast of the seconds of a whole run, and the level of `LIKE` that it rests on."""
 
     seconds: float
     like: str
@@ -58,21 +58,21 @@ class Guess:
 
 @dataclass(frozen=True)
 class _Rate:
-    train_s: float  # a sample-gradient
-    gradients: float  # an epoch
-    evaluate_s: float  # an epoch
-    measure_s: float  # a measuring
+    train_s: float  # per sample-gradient
+    gradients: float  # per epoch
+    evaluate_s: float  # per epoch
+    measure_s: float  # per sharpness measurement
 
 
 class Finished:
-    """Reads what finished runs took; how often the runs of a task measure is read once, of one of them."""
+    """Reads the cost of finished runs; the measurement period of a task and data set comes from one run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._every: dict[str, int] = {}
 
     def __call__(self, record: Record) -> Measured | None:
-        """Return what the run took; None where its record does not tell."""
+        """Return the cost of the run; None if it failed or its record lacks the cost."""
         spec, cost = record.spec, record.cost
         if record.failed or not cost.sample_gradients or not cost.train_s:
             return None
@@ -92,12 +92,12 @@ class Finished:
 
 
 def period(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return the epochs from one measuring to the next, as the rows of a run show them; 0 where none did."""
+    """Return the epochs between sharpness measurements, from the rows of a run; 0 if there was none."""
     return next((int(row["epoch"]) for row in rows if _LOOK in row), 0)
 
 
 class Forecast:
-    """Expects of a run what was measured of those like it."""
+    """Forecasts the time of a run from measured runs that are similar to it."""
 
     def __init__(self, measured: Iterable[Measured]) -> None:
         groups: dict[str, list[Measured]] = defaultdict(list)
@@ -113,9 +113,9 @@ class Forecast:
         self._rates = {key: self._rate(some) for key, some in groups.items()}
 
     def seconds(self, spec: RunSpec, sample_gradients: float | None = None) -> Guess | None:
-        """Return the seconds of the whole run; None where nothing like it was timed.
+        """Return the seconds of the whole run; None if no similar run was timed.
 
-        Without its number of sample-gradients it is taken to cost what those like it cost an epoch.
+        Without `sample_gradients`, the cost per epoch is that of similar runs.
         """
         for like in LIKE:
             rate = self._rates.get(_key(spec, like))
@@ -126,13 +126,13 @@ class Forecast:
         return None
 
     def measure_s(self, spec: RunSpec) -> float:
-        """Return the seconds of all measures of such a run; 0 where none was timed."""
+        """Return the seconds of all sharpness measurements of a run; 0 if none was timed."""
         rates = (self._rates.get(_key(spec, like)) for like in LIKE)
         once_s = next((rate.measure_s for rate in rates if rate is not None and rate.measure_s), 0.0)
         return once_s * self._measurings(spec)
 
     def n_train(self, spec: RunSpec) -> int | None:
-        """Return how many examples a finished run of that task on that data trained on."""
+        """Return the number of training examples in finished runs of the same task on the same data."""
         return self._n_train.get(_data_key(spec))
 
     def _rate(self, some: list[Measured]) -> _Rate:
@@ -145,9 +145,9 @@ class Forecast:
         )
 
     def _measurings(self, spec: RunSpec) -> int:
-        """Return how often such a run measures: once, unless runs of its task measure along training.
+        """Return the number of sharpness measurements of a run: one, unless its task measures along training.
 
-        The last of them takes what is left of the measures, too, which is counted as if each did.
+        The last one also runs the remaining measures; the forecast treats all as equally long.
         """
         every = self._every.get(_data_key(spec), 0)
         return max(1, math.ceil(spec.epochs / every)) if every else 1
@@ -168,5 +168,5 @@ def _data_key(spec: RunSpec) -> str:
 
 
 def _entry(entry: EntryRef) -> list[Any]:
-    """What tells an entry from others; as JSON it would take three times as long, for every run there is."""
+    """Return a key of an entry. JSON would take three times as long, and every run of the store needs it."""
     return [entry.name, sorted(entry.params.items())]

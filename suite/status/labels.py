@@ -1,4 +1,4 @@
-"""Names of tasks and optimizers that tell the runs of a table apart, and say no more than that takes."""
+"""Short names of tasks and optimizers that distinguish the runs of a table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from suite.spec import EntryRef, RunSpec
 
 
 def labels(specs: Iterable[RunSpec]) -> list[tuple[str, str]]:
-    """Name task and optimizer of each spec with those parameters that differ between specs of one name.
+    """Name task and optimizer of each spec, with the parameters that differ between specs of the same name.
 
-    What an entry's defaults are is not asked, as that takes loading it, and with it torch.
+    Defaults are not looked up, as loading an entry imports torch.
     """
     pairs = [(spec.task, spec.optimizer) for spec in specs]
     tasks, optimizers = (_labels(pair[i] for pair in pairs) for i in range(2))
@@ -19,7 +19,7 @@ def labels(specs: Iterable[RunSpec]) -> list[tuple[str, str]]:
 
 
 def _labels(entries: Iterable[EntryRef]) -> list[str]:
-    """Name each entry; thousands of runs share a few."""
+    """Name each entry. Thousands of runs share a few entries, so each distinct entry is named once."""
     keys: list[tuple[str, str]] = []
     distinct: dict[tuple[str, str], EntryRef] = {}
     for entry in entries:

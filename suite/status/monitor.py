@@ -68,7 +68,7 @@ def _may_start(snapshot: Snapshot) -> bool:
 
 
 def _idle(snapshot: Snapshot) -> list[str]:
-    """Explain an empty table."""
+    """Return the lines below the table: a silent scheduler, and why no run is shown."""
     lines = [snapshot.silent] if snapshot.silent else []
     if snapshot.having("running"):
         return lines
@@ -78,7 +78,7 @@ def _idle(snapshot: Snapshot) -> list[str]:
 
 
 def _changes(reported: dict[str, RunStatus], runs: Iterable[RunStatus], *, epochs: bool) -> list[str]:
-    """Report each run whose status changed; with `epochs`, also the progress of running ones."""
+    """Report each run whose status changed; with `epochs`, also each new epoch of a running one."""
     lines = []
     for run in runs:
         before = reported.get(run.run_id)

@@ -1,4 +1,4 @@
-"""A snapshot of a store as text: counts, running runs, and the commands that help stopped runs."""
+"""A snapshot of a store as text: counts, running runs, and commands that resume stopped runs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Command = Callable[..., str]
 """Writes a `steppe` command from its words, with the --store in use."""
 
 _MAX_NAMED = 5
-"""Runs that are listed for each problem."""
+"""Maximum number of runs listed for each problem."""
 
 _MAX_RUNNING = 40
-"""Running runs that are listed."""
+"""Maximum number of running runs listed."""
 
 _RUN_AGAIN = {
     "interrupted": "interrupted runs resume with the `steppe run` that started them",
     "error": "runs in error are tried again by the `steppe run` that started them",
 }
-"""Hints for runs that no scheduler has."""
+"""Hints for runs that were never submitted to a scheduler."""
 
 
 def overview(snapshot: Snapshot, command: Command) -> str:
@@ -55,7 +55,7 @@ def _words(counts: Counter[str]) -> str:
 
 
 def _running(running: list[RunStatus], command: Command) -> list[str]:
-    """List the running runs, with node and job of those in a scheduler's job."""
+    """List the running runs; those in a scheduler's job with its node and id."""
     shown = running[:_MAX_RUNNING]
     places = [
         f"{run.placed.node} ({run.placed.job})" if run.placed and run.placed.state == "running" else ""
@@ -140,7 +140,7 @@ def _hints(snapshot: Snapshot, command: Command) -> list[str]:
         n_submitted = sum(run.placed is not None for run in runs)
         if n_submitted:
             lines.append(f"{word}: `{command('retry', *choice)}` submits them to the cluster again")
-        if n_submitted < len(runs) and not snapshot.silent:  # else the scheduler may have them
+        if n_submitted < len(runs) and not snapshot.silent:  # a silent scheduler may still have the rest
             lines.append(_RUN_AGAIN[word])
     if snapshot.having("cancelled"):
         lines.append(f"cancelled runs resume with `{command('retry', '--cancelled')}`")

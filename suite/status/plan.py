@@ -1,7 +1,7 @@
 """A plan: what `steppe run` would do with a selection of runs, and what it would cost.
 
-Cost is declared by the optimizers. Time is forecast from the steps that runs of the store took, unfinished
-ones included.
+Optimizers declare their cost. Time is forecast from the timed steps of runs in the store, unfinished ones
+included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def plan(
 ) -> list[PlannedRun]:
     """Return every run with its state in the store and its forecast; changes nothing.
 
-    `elsewhere` has the state of runs that published records hold, see `suite.publishing.recorded`.
+    `elsewhere`: states of the runs in published records, by run id; see `suite.publishing.recorded`.
     """
     sight = Watch(store).look()
     states = {run_id: (state, 1.0) for run_id, state in (elsewhere or {}).items()}
@@ -38,7 +38,7 @@ def plan(
         for run in sight.runs
         if run.run_id not in states or run.status in FINAL
     }
-    for spec in specs:  # those of damaged folders were not seen; asked again, they say so
+    for spec in specs:  # the snapshot lacks damaged runs: reading their status raises the error
         if spec.run_id not in states:
             states[spec.run_id] = store.run(spec.run_id).status(), 0.0
     return Planner(registry, sight.forecast).plan(specs, states)
@@ -46,36 +46,36 @@ def plan(
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of the plan: its state in the store and what it costs, as far as that can be known."""
+    """A run of the plan: its state in the store, and its cost and time if known."""
 
     spec: RunSpec
     state: str
     task: str
     optimizer: str
     sample_gradients: int | None
-    """Of the whole run."""
+    """Cost of the whole run."""
     guess: Guess | None
-    """The time of the whole run."""
+    """Time of the whole run; None if no similar run was timed."""
     fraction: float = 0.0
-    """How much of its training is done already."""
+    """Fraction of its training that is done."""
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left of its time."""
+        """Seconds of the remaining work."""
         return None if self.guess is None else self.guess.seconds * (1.0 - self.fraction)
 
     @property
     def gradients_left(self) -> int | None:
-        """What is left of its cost."""
+        """Sample-gradients of the remaining work."""
         return None if self.sample_gradients is None else round(self.sample_gradients * (1.0 - self.fraction))
 
     @property
     def to_do(self) -> bool:
-        """Whether `steppe run` would work on it."""
+        """Whether `steppe run` would train it."""
         return self.state not in (*FINAL, *IN_RECORDS, "running")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json."""
+        """Return plain data for --json."""
         return {
             "run_id": self.spec.run_id,
             "state": self.state,
@@ -92,14 +92,14 @@ class PlannedRun:
 
 
 class Planner:
-    """Forecasts from declared costs and from what runs of the store took."""
+    """Forecasts from declared costs and from the times of runs in the store."""
 
     def __init__(self, registry: Registry, forecast: Forecast) -> None:
         self._registry = registry
         self._forecast = forecast
 
     def plan(self, specs: Collection[RunSpec], states: Mapping[str, tuple[str, float]]) -> list[PlannedRun]:
-        """Attach state and forecast to every run; `states` has each one's status and the fraction done."""
+        """Attach state and forecast to every run; `states`: status and fraction done, by run id."""
         gradients = sample_gradients(self._registry, specs, self._forecast.n_train)
         return [self._one(spec, *states[spec.run_id], gradients.get(spec.run_id)) for spec in specs]
 
@@ -116,13 +116,13 @@ class Planner:
 
 
 def totals(planned: list[PlannedRun], workers: int) -> dict[str, Any]:
-    """Count by state and add up what is left; seconds are of the wall clock on `workers` processes."""
+    """Count runs by state and sum the remaining work; seconds are wall-clock time on `workers` processes."""
     left = [row for row in planned if row.to_do]
     gradients = [row.gradients_left for row in left]
     times = [row.seconds_left for row in left]
     known = [t for t in times if t is not None]
     seconds = None
-    if len(known) == len(times):  # no process shares a run: the longest takes what it takes
+    if len(known) == len(times):  # a run is not split between workers: the longest is a lower bound
         seconds = max(max(known, default=0.0), math.fsum(known) / max(1, min(workers, len(left))))
     return {
         "n_runs": len(planned),

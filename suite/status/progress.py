@@ -1,4 +1,4 @@
-"""What unfinished runs have written: how far they are, and at what pace."""
+"""Progress and pace of unfinished runs, read from their files."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from suite.store.lease import attempt_numbers
 from suite.store.lines import read_lines
 
 _RECENT = 10
-"""Epochs that tell the present pace of a run."""
+"""Number of last epochs that define the current pace of a run."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What an unfinished run has written."""
+    """Progress of an unfinished run, from the files of its attempt."""
 
     row: dict[str, Any]
-    """The newest of metrics.jsonl."""
+    """The last row of metrics.jsonl."""
     steps_per_epoch: float
     timings: tuple[dict[str, Any], ...]
     touched: float
-    """When it wrote the newest timing."""
+    """Modification time of metrics.jsonl (Unix time)."""
     measure_every: int
-    """Epochs from one measuring of sharpness to the next, as its rows show them; 0 before the first."""
+    """Epochs between sharpness measurements, from its rows; 0 before the first one."""
     task: Description | None
-    """What its task declares; None where the attempt did not tell."""
+    """Declarations of its task; None if missing or damaged."""
     score: float | None
-    """The primary metric at the newest look at the validation split; None where there was none."""
+    """Last value of the primary metric on the validation split; None before the first one."""
 
     def measured(self, spec: RunSpec) -> Measured | None:
-        """Return what the run took so far; None where it does not tell yet."""
+        """Return the cost of the run so far; None before its first timing."""
         if not self.timings or not self.row.get("sample_gradients"):
             return None
         timing = self.timings[-1]
-        share = timing["step"] / self.row["step"]  # a new attempt may have timed less than it took over
+        share = timing["step"] / self.row["step"]  # the timings of a resumed attempt may lag behind its rows
         return Measured(
             spec=spec,
             epochs=timing["step"] / self.steps_per_epoch,
@@ -54,7 +54,7 @@ class Progress:
         )
 
     def left_s(self, steps: int, measure_s: float) -> float | None:
-        """Return the seconds that it still takes while it runs, from the pace of its last epochs."""
+        """Return the remaining seconds of a running run, from the pace of its last epochs."""
         if not self.timings:
             return None
         since = max(0.0, time.time() - self.touched)
@@ -65,20 +65,20 @@ class Progress:
             took, n_steps = took - _took(first), n_steps - int(first["step"])
         pace = took / max(1, n_steps)
         measured, done = float(last.get("measure_s", 0.0)), max(1, int(last["step"]))
-        # what was measured on the way is over
+        # Measurements along training are done; the rest lies ahead.
         ahead = max(measure_s - measured, measured / done * (steps - done))
         return max(0.0, pace * (steps - int(self.row["step"])) - since) + ahead
 
 
 class ProgressReader:
-    """Reads the progress of runs again and again, and of each only what changed."""
+    """Reads the progress of runs repeatedly; a run is read again only if its file changed."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Path, int, int], Progress] = {}
         self._tasks: dict[Path, Description | None] = {}
 
     def read(self, run: Path) -> Progress | None:
-        """Read the newest attempt that has written something: one just begun has not, nor read what was."""
+        """Read the newest attempt that has rows; a new attempt has none until it loads the checkpoint."""
         for number in reversed(attempt_numbers(run)):
             folder = run / "attempts" / str(number)
             try:
@@ -102,7 +102,7 @@ class ProgressReader:
         if not rows:
             return None
         timings = tuple(row for row in read_lines(attempt / "timings.jsonl") if row.get("step"))
-        if attempt not in self._tasks:  # it is written before the first row, and never again
+        if attempt not in self._tasks:  # the declarations are written once, before the first row
             self._tasks[attempt] = description_of(attempt)
         task = self._tasks[attempt]
         pace = rows[0]["step"] / rows[0]["epoch"]
@@ -110,7 +110,7 @@ class ProgressReader:
 
 
 def _score(task: Description | None, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the newest look at the validation split, which is not taken at every epoch."""
+    """Return the last value on the validation split, which is not evaluated in every epoch."""
     if task is None or not task.validation:
         return None
     column = f"{task.validation}_{task.primary.name}"

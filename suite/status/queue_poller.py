@@ -1,7 +1,7 @@
-"""Asks the scheduler now and then: not at every look, and without holding anybody up but the first.
+"""Queries the scheduler at intervals; only the first query blocks the caller.
 
-A scheduler is shared by all its users, and asking it every second is what brings it down. One that does not
-answer takes its time over that, so that later questions are put by a thread of their own.
+A scheduler is shared by all its users, and a query every second would overload it. A query without an answer
+blocks until its timeout, so later queries run in a thread.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from suite.status import scheduler
 from suite.status.scheduler import Placed
 
 EVERY_S = 10.0
-"""Seconds from one answer to the next question."""
+"""Seconds between an answer and the next query."""
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """What the scheduler said last."""
+    """The scheduler's last answer."""
 
     placed: Mapping[str, Placed]
-    """By run id; nothing while it never answered, or where nothing was ever handed to one."""
+    """Jobs by run id; empty before the first answer, and if no run was ever submitted."""
     silent: str = ""
-    """One line that says why there is no newer answer; empty where all is well."""
+    """Why the last query failed, in one line; empty if it succeeded."""
 
 
 def _look(root: Path) -> Mapping[str, Placed] | None:
@@ -35,12 +35,12 @@ def _look(root: Path) -> Mapping[str, Placed] | None:
 
 
 def glance(root: Path) -> Mapping[str, Placed] | None:
-    """Ask for who knows enough without an answer, and does not wait long for it."""
+    """Query the scheduler with a short timeout, for callers that can do without an answer."""
     return scheduler.look(root, patient=True, wait_s=scheduler.GLANCE_S)
 
 
 class QueuePoller:
-    """Gives the newest answer about the store at `root` and sees to it that there is a next one."""
+    """Returns the last answer about the store at `root`, and starts the next query when it is due."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class QueuePoller:
         self._thread: threading.Thread | None = None
 
     def __call__(self) -> QueueState:
-        """Return what is known; the first call waits for the scheduler."""
+        """Return the last answer; only the first call waits for the scheduler."""
         if self._due is None:
             self._renew()
         elif self._clock() >= self._due and not (self._thread and self._thread.is_alive()):
@@ -66,7 +66,7 @@ class QueuePoller:
     def _renew(self) -> None:
         try:
             self._answer = QueueState(self._ask(self._root) or {})
-        except (SteppeError, OSError) as error:  # OSError: the store is on a file system that has its moments
+        except (SteppeError, OSError) as error:  # OSError: a network file system may fail
             self._answer = replace(self._answer, silent=str(error))
         finally:
             self._due = self._clock() + self._every_s

@@ -1,10 +1,10 @@
-"""What a scheduler knows of the runs in a store. The suite asks by name and imports no dispatcher.
+"""Scheduler jobs of the runs in a store. The suite loads dispatchers by name and imports none.
 
-A dispatcher is a top-level package that keeps a folder of its own name in the store and defines
+A dispatcher is a top-level package that keeps a folder of the same name in the store and defines
 
     state.look(root: Path, *, patient: bool, wait_s: float) -> dict[str, Placed]
 
-by run id, for every run that was ever handed to it; SteppeError where the scheduler does not answer.
+It returns every submitted run by run id, and raises SteppeError if the scheduler does not answer.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from pathlib import Path
 DISPATCHERS = ("slurm",)
 
 STATES = ("pending", "running", "left")
-"""left: the job is not in the queue any more, whatever became of the run."""
+"""left: the job is no longer in the queue, for whatever reason."""
 
 WAIT_S = 60.0
-"""How long an answer may take."""
+"""Seconds to wait for an answer."""
 
 GLANCE_S = 10.0
-"""The same for who goes on without one."""
+"""Seconds to wait for an answer that the caller can do without."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """The newest place of a run in a scheduler's queue."""
+    """The newest job of a run, and its state in the scheduler's queue."""
 
     state: str
     """One of `STATES`."""
     submission: str
     job: str
-    """The scheduler's name of the job (of an array: of the task); empty where it is not known any more."""
+    """The scheduler's id of the job (of an array: of the task); empty if it is no longer known."""
     reason: str = ""
-    """Why it waits, or how it left the queue, in the scheduler's words; empty where that is not known."""
+    """Why the job waits, or how it left the queue, in the scheduler's words; empty if unknown."""
     log: str = ""
-    """Path of what the job prints; empty where it is not known. There is no such file before it starts."""
+    """Path of the job's log; empty if unknown. The file does not exist before the job starts."""
     node: str = ""
-    """Where it runs."""
+    """Node on which the job runs."""
     workers: int = 1
-    """Runs side by side in the job."""
+    """Number of concurrent runs in the job."""
     cancelled: bool = False
-    """Whether it left the queue because somebody took it back."""
+    """Whether a user cancelled the job."""
     hint: str = ""
-    """The command that helps where it waits for somebody, not for its turn."""
+    """Command to give if the job waits for a user instead of resources."""
 
 
 def look(root: Path, *, patient: bool = False, wait_s: float = WAIT_S) -> dict[str, Placed] | None:
-    """Ask about the runs of the store at `root`; None where none was ever handed to a scheduler.
+    """Return the jobs of the store at `root`, by run id; None if no run was ever submitted.
 
-    `patient` is who only wants to know: what somebody else is about to hand over is pending then. Who holds
-    the lock on that himself may not be, as what the scheduler does not have is for him to hand over.
-    After `wait_s` a scheduler that does not answer counts as silent.
+    `patient`: runs that another process is submitting count as pending. The process that holds the lock
+    must pass False, as it has to submit the runs that the scheduler lacks. Raises SteppeError if the
+    scheduler does not answer within `wait_s` seconds.
     """
     placed: dict[str, Placed] = {}
     asked = False

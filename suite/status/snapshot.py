@@ -1,4 +1,4 @@
-"""What one look at a store shows: its runs, and when all of them will be done."""
+"""A snapshot of a store: the status of its runs, and a forecast of when all are done."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from suite.store.folders import STATUSES
 from suite.terminal.table import RunRow
 
 WORDS = (*STATUSES, "preempted", "lost", "cancelled")
-"""What a run can be. preempted: begun, and waiting in the scheduler's queue to go on; lost: handed to the
-scheduler, which does not have it any more, and nobody knows of an end; cancelled: taken back from it."""
+"""Statuses of a run. preempted: started, and waiting in the scheduler's queue to resume; lost: submitted, but
+no longer known to the scheduler and without a record; cancelled: removed from the queue by a user."""
 
 FINAL = ("done", "failed")
-"""Those with a record."""
+"""Statuses of runs with a record."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as it was at a look; None is what the files do not tell."""
+    """Status of a run at the time of a snapshot; None stands for unknown values."""
 
     run_id: str
     status: str
@@ -33,50 +33,50 @@ class RunStatus:
     step: int | None = None
     steps: int | None = None
     failure: str = ""
-    """How it failed, where its record says so."""
+    """Kind and step of the failure; empty if the run did not fail."""
     placed: Placed | None = None
-    """Its place with the scheduler; None where it was never handed to one, or is done."""
+    """Its job in the scheduler's queue; None if it was never submitted or is done."""
     reason: str = ""
-    """Why it is where it is, as far as somebody said so."""
+    """Reason for the status, from the run's error or from the scheduler; empty if unknown."""
     log: str = ""
-    """Path of what it printed, or else of what its job prints."""
+    """Path of the run's log, else of its job's log; empty if unknown."""
     attempts: int = 0
-    """How often it was begun; of finished runs it is not counted."""
+    """Number of attempts; not counted for finished runs."""
 
     @property
     def fraction(self) -> float:
-        """How much of its training is done."""
+        """Fraction of its training that is done."""
         return min(1.0, self.step / self.steps) if self.step and self.steps else 0.0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The runs of a store in the order of their names, and the seconds until all of them are done."""
+    """The runs of a store, sorted by task, seed and optimizer, and the seconds until all are done."""
 
     runs: tuple[RunStatus, ...]
     damaged: tuple[str, ...]
-    """A line for each run that could not be read."""
+    """An error line for each run that could not be read."""
     left_s: float | None
-    """At `side_by_side`; None where none runs, or one is of unknown length."""
+    """Seconds at `side_by_side` runs at a time; None if no run is running or the time of one is unknown."""
     side_by_side: int
-    """How many runs go on at a time: those at work, and what the scheduler's running jobs have room for."""
+    """Number of concurrent runs: worker places in the scheduler's running jobs, and local running runs."""
     forecast: Forecast
     silent: str = ""
-    """One line if the scheduler does not answer: what it said before is shown, if anything."""
+    """An error line if the scheduler does not answer; its previous answer, if any, is shown."""
 
     def having(self, status: str) -> list[RunStatus]:
-        """Return the runs of that status."""
+        """Return the runs with this status."""
         return [run for run in self.runs if run.status == status]
 
     @property
     def in_queue(self) -> frozenset[Placed]:
-        """The scheduler's jobs that wait or run and hold a run to do."""
+        """The scheduler's pending and running jobs that contain an unfinished run."""
         placed = {run.placed for run in self.runs if run.placed and run.status not in FINAL}
         return frozenset(job for job in placed if job.state != "left")
 
 
 def side_by_side_of(seen: Iterable[RunStatus]) -> int:
-    """Count the runs that go on at a time: places in the scheduler's running jobs, and runs beside them."""
+    """Count the concurrent runs: worker places in the scheduler's running jobs, and local running runs."""
     jobs, others = set(), 0
     for run in seen:
         if run.placed is not None and run.placed.state == "running":
@@ -87,7 +87,7 @@ def side_by_side_of(seen: Iterable[RunStatus]) -> int:
 
 
 def left_of(seen: Iterable[RunStatus], forecast: Forecast, side_by_side: int) -> float | None:
-    """Share what is left between the runs that go on at a time; none ends before its longest run does."""
+    """Return the seconds until all are done: total / `side_by_side`, at least the longest running run."""
     if not side_by_side:
         return None
     guesses: dict[tuple[Any, ...], Guess | None] = {}
@@ -114,7 +114,7 @@ def left_of(seen: Iterable[RunStatus], forecast: Forecast, side_by_side: int) ->
 
 
 def _cost_key(run: RunStatus) -> tuple[Any, ...]:
-    """What runs of the same cost have in common, quickly: thousands differ by their seed only."""
+    """Return a key, cheap to compute, that runs of the same cost share: thousands differ only by seed."""
     spec = run.spec
     machine = spec.precision, spec.device, spec.threads, spec.compile, spec.ranks
     entries = [(entry.name, repr(entry.params)) for entry in (spec.task, spec.optimizer)]

@@ -1,8 +1,8 @@
-"""Where the runs of a store are, seen from outside: no process is asked, only their files are read.
+"""Takes snapshots of a store from its files, without contacting the processes that train.
 
-Finished runs are read once, from the index. A look after that costs a listing of its folder for each
-unfinished run, a heartbeat for those that were started, and the rows of those that moved. Of runs that were
-handed to a scheduler, its answer tells the rest; the record always wins, and a living heartbeat next.
+Finished runs are read once, from the index. Each further snapshot lists the folder of every unfinished run,
+reads the heartbeat of each started one, and the rows of each one with new rows. The status of a run comes
+from its record, else from a live heartbeat, else from the scheduler if it was submitted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from suite.terminal.table import RunRow
 
 @dataclass(frozen=True)
 class _Found:
-    """A run as its folder and the scheduler have it."""
+    """A run from its folder and from the scheduler."""
 
     run_id: str
     status: str
@@ -40,11 +40,11 @@ class _Found:
 
 
 class Watch:
-    """Looks at a store again and again.
+    """Takes snapshots of a store repeatedly.
 
     Args:
-        store: what to look at.
-        ask: gives the state of the queue (`suite.status.queue_poller`); without it, only the store is read.
+        store: the store to read.
+        ask: returns the state of the queue (`suite.status.queue_poller`); if None, only the store is read.
 
     """
 
@@ -60,8 +60,8 @@ class Watch:
         self._progress = ProgressReader()
 
     def look(self) -> Snapshot:
-        """Read what changed since the look before."""
-        answer = self._ask()  # before the files: what ends in between has its record by then
+        """Take a snapshot; read only the files that changed since the previous one."""
+        answer = self._ask()  # before the files, so that a run that ends in between has a record
         damaged: list[str] = []
         found: list[_Found] = []
         for run_id in self._store.run_ids():
@@ -158,15 +158,15 @@ class Watch:
 def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:  # asked for its spec, it says what is wrong
+    except OSError:  # reading the spec raises the error
         return []
 
 
 def _waiting(placed: Placed | None, lease: Lease | None, run_error: RunError | None, attempts: int) -> str:
-    """Say in one of `WORDS` what a run is that has no record and that nobody works on."""
+    """Return the status of a run with no record and no live worker."""
     if placed is not None and placed.state != "left":
         if run_error is not None and run_error.job == placed.job and run_error.outcome != "storage":
-            return "error"  # what the disk refused its task tries again
+            return "error"  # the job itself retries after a storage error
         return "preempted" if attempts and run_error is None else "queued"
     if run_error is not None:
         return "error"
@@ -174,7 +174,8 @@ def _waiting(placed: Placed | None, lease: Lease | None, run_error: RunError | N
         return "interrupted" if attempts else "queued"
     if placed.cancelled:
         return "cancelled"
-    return "interrupted" if attempts and lease is None else "lost"  # only who saved takes its heartbeat along
+    # A run that checkpoints and stops removes its heartbeat.
+    return "interrupted" if attempts and lease is None else "lost"
 
 
 def _reason(found: _Found) -> str:

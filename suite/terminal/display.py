@@ -1,8 +1,8 @@
-"""What a person sees of a running sweep: one live table on a terminal, plain lines anywhere else.
+"""Display of a running sweep: a live table on a terminal, plain lines on any other stream.
 
-Everything shown comes from the pool's events. On a terminal the table holds the runs in work and a line for
-the sweep, and a run that ends leaves a line above it. Elsewhere there is one line an epoch and run, and
-no control characters.
+The display is built from the pool's events only. On a terminal, the table shows the running runs and a line
+for the sweep, and each run that ends adds a line above it. Elsewhere, each run prints one line per epoch,
+without control characters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REFRESH_S = 0.25
 
 @dataclass
 class _Run:
-    """A run in work: its newest progress, and where and when it first moved in this process."""
+    """A running run: its last progress, and the step and time of its first progress in this process."""
 
     row: RunRow
     started: float
@@ -32,19 +32,19 @@ class _Run:
     told_epoch: int = 0
 
     def left_s(self, now: float) -> float | None:
-        """Return the seconds that it still trains at the pace seen so far, None before there is one."""
+        """Return the remaining seconds of training at its pace in this process; None before it has one."""
         if self.step <= self.first_step:
             return None
         return (now - self.first_time) / (self.step - self.first_step) * (self.steps - self.step)
 
 
 class Display:
-    """Shows the events of `suite.workers.pool.run_pool`; use as a context manager, call with each event.
+    """Shows the events of `suite.workers.pool.run_pool`; a context manager, called with each event.
 
     Args:
-        n_runs: how many runs the pool was given.
+        n_runs: number of runs given to the pool.
         screen: where to show them; standard error by default.
-        clock: seconds from any start.
+        clock: returns seconds from an arbitrary start.
 
     """
 
@@ -58,8 +58,8 @@ class Display:
         self._ended = dict.fromkeys(("done", "failed", "interrupted", "busy", "error"), 0)
         self._note = ""
         self._shown = clock()
-        self._started: float | None = None  # when the first run moved: imports are no pace
-        self._before = 0.0  # runs' worth of training that earlier attempts did
+        self._started: float | None = None  # time of the first progress: imports do not count
+        self._before = 0.0  # training done before this pace was measured, in runs
 
     def __enter__(self) -> Display:
         self._screen.__enter__()
@@ -72,7 +72,7 @@ class Display:
         self._screen.__exit__()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take up one event of the pool."""
+        """Process one event of the pool."""
         kind, now = event["event"], self._clock()
         if kind == "started":
             self._runs[event["run_id"]] = _Run(_row(event), now)
@@ -89,7 +89,7 @@ class Display:
             self._screen.show(rows, [self._overall()])
 
     def _tell(self, line: str) -> None:
-        """Say what a live table shows by itself."""
+        """Print a line, unless the screen is live: the table already shows its content."""
         if not self._screen.live:
             self._screen.say(line)
 

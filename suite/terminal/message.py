@@ -1,4 +1,4 @@
-"""Lines for a person on standard error."""
+"""Messages to the user on standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 
 def say(text: str) -> None:
-    """Print a line for a person, who may have left; standard output is kept for --json."""
+    """Print a line; ignore a closed stream. Standard output is reserved for --json."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""The last lines of a terminal, rewritten in place, or plain lines anywhere else.
+"""A table in the last lines of a terminal, redrawn in place; plain lines on any other stream.
 
-The cursor rests below the table and is hidden only within the one write that redraws it, so that a process
-that is killed at any moment leaves the terminal as it should be. Nothing is wider than the terminal, hence
-nothing wraps. Most terminals wrap their lines anew when they are resized: the widths of the lines as they
-were drawn say how many rows lead back to the top of the table.
+The cursor rests below the table and is hidden only within the single write that redraws it, so a process
+killed at any moment leaves a usable terminal. No line is wider than the terminal, so no line wraps. Most
+terminals rewrap their lines when they are resized, so the number of rows up to the top of the table is
+computed from the widths of the drawn lines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def terminal_size(stream: TextIO) -> Size:
-    """Ask the terminal; COLUMNS and LINES may make it smaller, as they may be out of date."""
+    """Return the terminal's size; COLUMNS and LINES can only reduce it, as they may be out of date."""
     try:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -46,11 +46,11 @@ def _smaller(asked: int, variable: str) -> int:
 
 
 class Screen:
-    """Shows rows and a summary below lines that stay; use as a context manager.
+    """Shows rows and a summary below permanent lines; use as a context manager.
 
     Args:
-        stream: where to write; standard error by default, so that standard output stays for programs.
-        size: asks for the terminal's size; given, the stream is taken for a terminal.
+        stream: standard error by default, so that standard output is free for programs.
+        size: returns the terminal's size; if given, the stream counts as a terminal.
 
     """
 
@@ -61,7 +61,7 @@ class Screen:
         self.live = size is not None or is_terminal(self._stream)
         self._rows: Sequence[RunRow] = ()
         self._summary: Sequence[str] = ()
-        self._drawn: list[int] = []  # cells of each line of the table that stands
+        self._drawn: list[int] = []  # width in cells of each line of the current table
         self._drawn_at: Size = (0, 0)
         self._lock = threading.RLock()
         self._left = threading.Event()
@@ -78,7 +78,7 @@ class Screen:
         self._others.close()
 
     def say(self, text: str) -> None:
-        """Print a line that stays, above the table; the terminal wraps it if it is long."""
+        """Print a permanent line above the table; the terminal wraps it if it is long."""
         text = clean(text, self._encoding)
         with self._lock:
             if self.live:
@@ -87,17 +87,17 @@ class Screen:
                 self._write(text + "\n")
 
     def show(self, rows: Sequence[RunRow], summary: Sequence[str]) -> None:
-        """Show these runs and these lines below them instead of what the table held; nothing if not live."""
+        """Replace the table by these runs and the summary below them; draw nothing if not live."""
         with self._lock:
             self._rows, self._summary = rows, summary
             if self.live:
                 self._draw()
 
     def _draw(self, above: str = "") -> None:
-        """Write `above` and the table over the table that stands, wherever a resize has put its top.
+        """Write `above` and the new table over the current one, wherever a resize has moved its top.
 
-        What is left of the old table is cleared at the end: where it fills the screen, some terminals
-        move everything into their history when the clearing starts at the top.
+        The rest of the old table is cleared last: if it fills the screen and the clearing starts at the
+        top, some terminals move everything into their history.
         """
         columns, _ = self._drawn_at = self._size()
         n_rows = sum(max(1, -(-cells // columns)) for cells in self._drawn)
@@ -108,7 +108,7 @@ class Screen:
         self._write(_HIDE + back + above + table + _CLEAR_BELOW + _SHOW)
 
     def _page(self, columns: int, rows: int) -> list[Line]:
-        """Lay out what fits; the last row stays free for the cursor, the last column against wrapping."""
+        """Lay out the lines that fit; the last row is for the cursor, the last column prevents wrapping."""
         width = max(1, columns - 1)
         summary = [_note(clean(text, self._encoding), width) for text in self._summary]
         room = rows - 1 - len(summary) - 2  # a blank line and the header
@@ -121,7 +121,7 @@ class Screen:
         return [*table, *summary]
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the reader left, the disk is full: no run ends for that
+        with contextlib.suppress(OSError):  # a closed pipe or a full disk must not end a run
             self._stream.write(text.encode(self._encoding, "replace").decode(self._encoding))
             self._stream.flush()
 
@@ -132,7 +132,7 @@ class Screen:
                     self._draw()
 
     def _catch_others(self) -> None:
-        """Put what other code of this process prints above the table instead of into it."""
+        """Print the output of other code in this process above the table instead of into it."""
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is self._stream or stream.isatty():
@@ -145,7 +145,7 @@ def _note(text: str, width: int, colour: str = "") -> Line:
 
 
 def _painted(line: Line) -> str:
-    """Add colours, and the column of what follows a text whose width terminals may disagree on."""
+    """Add colours; after non-ASCII text, whose width varies between terminals, move to an explicit column."""
     out, gap, column = "", "", 1
     for text, colour in line:
         out += gap + (f"\x1b[{colour}m{text}\x1b[0m" if colour and not os.environ.get("NO_COLOR") else text)
@@ -172,7 +172,7 @@ class _Lines(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Say what was printed without a line break at its end."""
+        """Print the last line if it has no line break."""
         if self._rest:
             self._screen.say(self._rest)
             self._rest = ""

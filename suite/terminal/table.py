@@ -1,7 +1,7 @@
-"""Runs as rows of a table whose columns keep their widths, and the same facts in plain words.
+"""Runs as rows of a table with fixed column widths, and as plain text.
 
-A terminal counts cells, not characters: an emoji takes two. A name may come from anybody, so whatever would
-act on a terminal (escape sequences, line breaks, changes of direction) becomes a space.
+A terminal counts cells, not characters: an emoji takes two. Names are untrusted, so characters that control
+a terminal (escape sequences, line breaks, changes of direction) become spaces.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from functools import cache
 from suite.metric import PERCENT
 
 Line = tuple[tuple[str, str], ...]
-"""Cells, `GAP` apart: text, and its colour as a code of Select Graphic Rendition or empty."""
+"""Cells, `GAP` apart: text, and its colour as a code of Select Graphic Rendition, or empty."""
 
 GAP = "  "
 _HEAD, QUIET = "1", "2"
 _STATES = {"running": "32", "failed": "1;31", "interrupted": "1;31", "loading": QUIET}
-"""A colour never says what no word says."""
+"""Colours of the states; the text alone carries the same information."""
 _OTHER_STATE = "36"
-_VARIATION = range(0xFE00, 0xFE10)  # they widen an emoji on some terminals and not on others
+_VARIATION = range(0xFE00, 0xFE10)  # variation selectors widen an emoji on some terminals only
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run as the tables show it; None is what is not known (yet)."""
+    """A run as the tables show it; None stands for unknown values."""
 
     task: str
     optimizer: str
@@ -37,7 +37,7 @@ class RunRow:
     score: float | None = None
     """The primary metric on the validation split."""
     metric: str = ""
-    """Its name."""
+    """Name of the primary metric."""
     unit: str = ""
     sample_gradients: float | None = None
     left_s: float | None = None
@@ -48,12 +48,12 @@ class RunRow:
 
 
 def label(row: RunRow) -> str:
-    """Name a run."""
+    """Write the name of a run: task, optimizer and seed."""
     return f"{row.task} {row.optimizer} seed {row.seed}"
 
 
 def progress(row: RunRow) -> str:
-    """Say how far a run is, in the words of the plain lines."""
+    """Write the progress of a run for a plain line: epoch, loss, validation metric."""
     parts = [f"epoch {epoch(row)}", f"loss {number(row.loss)}"]
     if row.score is not None:
         parts.append(f"val {row.metric} {measure(row.score, row.unit)}")
@@ -61,26 +61,26 @@ def progress(row: RunRow) -> str:
 
 
 def epoch(row: RunRow) -> str:
-    """Write `12/40`; a dash before the first step."""
+    """Write the epoch as `12/40`; a dash before the first one."""
     if row.epoch is None:
         return "-"
     return f"{row.epoch}/{row.epochs:.4g}" if row.epochs is not None else str(row.epoch)
 
 
 def measure(value: float | None, unit: str) -> str:
-    """Write a metric with its unit, a fraction as percent: `65.12 %`, `1.204 bits`."""
+    """Write a metric with its unit, fractions in percent: `65.12 %`, `1.204 bits`."""
     if value is None:
         return "-"
     return f"{100 * value:.2f} %" if unit == PERCENT else f"{number(value)} {unit}".rstrip()
 
 
 def narrow(value: float | None, unit: str) -> str:
-    """Write a metric on at most seven characters: `65.12%`, and without its unit where that is another."""
+    """Write a metric in at most seven characters: `65.12%`, or without its unit if that is not percent."""
     return f"{100 * value:.2f}%" if value is not None and unit == PERCENT else number(value)
 
 
 def number(value: float | None) -> str:
-    """Write a number on at most seven characters."""
+    """Write a number in at most seven characters; a dash for None."""
     if value is None:
         return "-"
     written = (f"{value:.4f}", f"{value:.5g}", f"{value:.1e}", f"{value:.0e}")
@@ -88,17 +88,17 @@ def number(value: float | None) -> str:
 
 
 def count(n: float | None) -> str:
-    """Write a large count for a person: `54 k`, `10.8 M`, `1.35 G`."""
+    """Write a large count with three digits and a prefix: `54 k`, `10.8 M`, `1.35 G`."""
     if n is None:
         return "?"
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= 0.9995 * unit:  # from here on it rounds to 1 of this unit
+        if n >= 0.9995 * unit:  # larger values round to at least 1 of this unit
             return f"{n / unit:.3g} {name}"
     return f"{n:.3g}"
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time in its two largest units: 7 s, 3 min 20 s, 2 h 05 min; a dash where it is unknown."""
+    """Write a time in its two largest units: 7 s, 3 min 20 s, 2 h 05 min; a dash for None."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -112,7 +112,7 @@ def duration(seconds: float | None) -> str:
 
 
 def brief(seconds: float | None) -> str:
-    """Write `duration` on at most seven characters, for columns."""
+    """Write `duration` in at most seven characters, for columns."""
     if seconds is not None and seconds >= 100 * 86_400:
         return f"{round(seconds / 86_400)}d"
     return duration(seconds).replace(" min", "m").replace(" s", "s").replace(" h", "h").replace(" d", "d")
@@ -122,23 +122,23 @@ def brief(seconds: float | None) -> str:
 
 
 def clean(text: str, encoding: str = "utf-8") -> str:
-    """Make text harmless on a terminal: what does not print becomes a space, what `encoding` lacks a `?`."""
+    """Replace unprintable characters by spaces, and those that `encoding` lacks by `?`."""
     text = "".join(c if c.isprintable() else " " for c in text if ord(c) not in _VARIATION)
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def width_of(text: str) -> int:
-    """Count the cells of a terminal that clean text takes."""
+    """Return the width of clean text in terminal cells."""
     if text.isascii():
         return len(text)
-    shown = [c for c in text if not unicodedata.category(c).startswith("M")]  # marks stand on what they mark
+    shown = [c for c in text if not unicodedata.category(c).startswith("M")]  # combining marks take no cell
     return len(shown) + sum(unicodedata.east_asian_width(c) in "WF" for c in shown)
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
-    """Bring text to exactly `width` cells: filled up with spaces, or cut with a mark that says so."""
+    """Bring text to exactly `width` cells: pad it with spaces, or cut it and mark the cut."""
     if width_of(text) > width:
-        mark = ("~" if text.isascii() else "…")[:width]  # what an ASCII terminal can show stays that
+        mark = ("~" if text.isascii() else "…")[:width]  # ASCII text stays ASCII
         text = text[: width - len(mark)]
         while width_of(text + mark) > width:
             text = text[:-1]
@@ -152,7 +152,7 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """`rank` says which columns go first where there is no room: the highest."""
+    """A column of the table; in a narrow terminal, columns with the highest `rank` are dropped first."""
 
     name: str
     width: int
@@ -173,16 +173,16 @@ _COLUMNS = (
     _Column("state", 9, 5, lambda row: row.state, right=False),
 )
 _GROWTH = (("optimizer", 16), ("task", 20), ("optimizer", 30), ("task", 32))
-"""What room beyond the narrowest table is spent on, in turn."""
+"""Columns that take the remaining width, in this order, up to these widths in cells."""
 
 
 @cache
 def _layout(width: int) -> tuple[tuple[_Column, int], ...]:
-    """Choose the columns that fit into `width` cells, and how wide each is: the same at every moment."""
+    """Choose the columns that fit into `width` cells and their widths, which depend on `width` only."""
     chosen: dict[str, int] = {}
     room = width + len(GAP)
     for column in sorted(_COLUMNS, key=lambda column: column.rank):
-        cells = column.width if column.rank else min(column.width, width)  # a name is always there
+        cells = column.width if column.rank else min(column.width, width)  # the optimizer is always shown
         if cells + len(GAP) <= room:
             chosen[column.name] = cells
             room -= cells + len(GAP)
@@ -195,12 +195,12 @@ def _layout(width: int) -> tuple[tuple[_Column, int], ...]:
 
 
 def header(width: int) -> Line:
-    """Return the line above the rows of `run_line`."""
+    """Return the header of the rows of `run_line`."""
     return _trimmed([(fit(column.name, cells, column.right), _HEAD) for column, cells in _layout(width)])
 
 
 def run_line(row: RunRow, width: int, encoding: str = "utf-8") -> Line:
-    """Lay a run out on at most `width` cells."""
+    """Lay out a run in at most `width` cells."""
     colours = {"state": _STATES.get(row.state, _OTHER_STATE)}
     return _trimmed(
         [

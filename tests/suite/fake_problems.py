@@ -1,4 +1,4 @@
-"""Problems for the tests, around tensors and a loss that they bring."""
+"""Problems made of given tensors and a given loss, for the tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from suite.sharpness import Point
 from suite.task import Task
 
 Losses = Callable[[Tensor, Tensor], Tensor]
-"""Loss of each example (n,) of (outputs, targets)."""
+"""Maps (outputs, targets) to the loss of each example (n,)."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Given(InMemory):
-    """A loss that the tests give, and nothing that is scored."""
+    """A problem with a given loss, without scores."""
 
     of: Losses
 
@@ -55,14 +55,14 @@ def make_problem(task: Task, dtype: torch.dtype = torch.float32, **setting: Any)
 
 
 def given(inputs: Tensor, targets: Tensor, losses: Losses = cross_entropy, **changes: Any) -> Any:
-    """A problem around these examples and this loss."""
+    """Return a problem with these examples and this loss."""
     kind = type("Given", (Given,), {"of": staticmethod(losses)})
     task = make_task({"train": Batch(inputs=inputs, targets=targets)}, kind, **changes)
     return make_problem(task, inputs.dtype if inputs.is_floating_point() else torch.float32)
 
 
 def classification(inputs: Tensor, targets: Tensor, **changes: Any) -> Any:
-    """Cross-entropy and accuracy of these examples."""
+    """Return a classification problem with these examples: cross-entropy and accuracy."""
     metrics: tuple[Metric, ...] = (ACCURACY, LOSS)
     task = make_task(
         {"train": Batch(inputs=inputs, targets=targets)}, Classification, **{"metrics": metrics} | changes
@@ -78,6 +78,6 @@ def point(
     batch_size: int = 500,
     losses: Losses | None = None,
 ) -> Point:
-    """Where measures are taken: by cross-entropy with accuracy, unless another loss is given."""
+    """Return the point at which measures are taken; the loss is cross-entropy unless `losses` is given."""
     problem = classification(inputs, targets) if losses is None else given(inputs, targets, losses)
     return Point(model, problem.train, problem, seed, batch_size)

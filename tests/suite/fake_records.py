@@ -1,4 +1,4 @@
-"""Specs and records of runs that nobody trained, for the tests of the store."""
+"""Made-up specs and records of runs, for the tests of the store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from suite.spec import EntryRef, RunSpec
 from suite.store.folders import RunFolder, Store
 
 TASK = Description(tier="smoke", epochs=2.0, metrics=(ACCURACY, LOSS))
-"""What the task of these runs declares."""
+"""Declarations of the task of these runs."""
 
 N_TEST = 50
 
@@ -42,7 +42,7 @@ def make_spec(seed: int = 0, optimizer: str = "sgd", **params: Any) -> RunSpec:
 def make_record(
     spec: RunSpec, status: str = "completed", *, accuracy: float = 0.5, n: int = N_TEST, **changes: Any
 ) -> Record:
-    """A whole record; `accuracy` is that of the test split, `changes` are other fields of the record."""
+    """Return a full record; `accuracy`: on the test split; `changes`: other fields of the record."""
     ended = {} if status == "failed" else {"results": results(accuracy, n), "sharpness": sharpness()}
     failure = Failure("diverged", 12, "the training loss is not finite") if status == "failed" else None
     gradients = round(90 * spec.epochs)
@@ -84,7 +84,7 @@ def make_record(
 
 
 def results(accuracy: float, n: int = N_TEST) -> dict[str, SplitResult]:
-    """Results of an image task: as many test examples are right as the accuracy says."""
+    """Return the results of an image task with round(accuracy * n) correct test examples."""
     n_right = round(accuracy * n)
     bits = ((1 << n_right) - 1 << -n % 8).to_bytes(-(-n // 8), "big")
     metrics: dict[str, float | None] = {"accuracy": accuracy, "loss": 0.5}
@@ -95,7 +95,7 @@ def results(accuracy: float, n: int = N_TEST) -> dict[str, SplitResult]:
 
 
 def sharpness() -> Sharpness:
-    """All four measures, in agreement with the loss on their examples."""
+    """Return all four measures, consistent with the loss on their examples."""
     values = {"lambda_max": 2.5, "hessian_trace": 2.5, "lpf": 2.5, "lpf_difference": 2.2}
     measures = {
         name: Estimate(value, 0.1, 0.2, n=32, probes=8, estimator="test", version=1)
@@ -105,13 +105,13 @@ def sharpness() -> Sharpness:
 
 
 def stable(record: Record) -> Record:
-    """Leave out what may differ between two executions of one run: the clocks, and the count of attempts."""
+    """Reset the fields that may differ between two executions of a run: times and number of attempts."""
     cost = replace(record.cost, train_s=0.0, evaluate_s=0.0, measure_s=0.0)
     return replace(record, cost=cost, provenance=replace(record.provenance, attempts=1))
 
 
 def edit(folder: RunFolder, **changes: Any) -> None:
-    """Put a record with other fields in the place of the one that stands."""
+    """Replace fields of the record of a run."""
     record = folder.record()
     assert record is not None
     folder.replace_record(replace(record, **changes))
@@ -124,7 +124,7 @@ def make_run(store: Store, spec: RunSpec) -> RunFolder:
 
 
 def begin(store: Store, spec: RunSpec) -> RunFolder:
-    """Leave what a run that was interrupted after its first epoch leaves."""
+    """Write the files of a run that was interrupted after its first epoch."""
     folder = make_run(store, spec)
     with folder.start() as attempt:
         attempt.metrics({"epoch": 1, "step": 1})
@@ -132,7 +132,7 @@ def begin(store: Store, spec: RunSpec) -> RunFolder:
 
 
 def finish(store: Store, spec: RunSpec, status: str = "completed", **options: Any) -> RunFolder:
-    """Leave what a finished run leaves; `options` are those of `make_record`."""
+    """Write the files of a finished run; `options` are those of `make_record`."""
     folder = make_run(store, spec)
     with folder.start() as attempt:
         assert attempt.publish(make_record(spec, status, **options))

@@ -1,6 +1,6 @@
-"""Stores of many finished runs that nobody trained; their records are as big as real ones.
+"""Stores of many made-up finished runs, with records as large as real ones.
 
-Tasks and optimizers are built-in ones, so that a leaderboard knows them.
+Tasks and optimizers are built in, so a leaderboard can load them.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _MEASURES = ("lambda_max", "hessian_trace", "lpf", "lpf_difference")
 
 @cache
 def _right(n: int) -> str:
-    """Evidence of n right examples, as long as that of a real run."""
+    """Return evidence of n correct examples, as long as that of a real run."""
     bits = sum(1 << position for position in random.Random(n).sample(range(N_TEST), n))
     return pack_right(bits.to_bytes(N_TEST // 8, "big"))
 
 
 def make(root: Path, n: int) -> None:
-    """Write `n` finished runs: 10 seeds of each setting below 1,000 runs, then 100."""
+    """Write `n` finished runs: 10 seeds per setting if n < 1,000, else 100."""
     registry = Registry()
     tasks = [(ref, registry.resolve_task(ref).description) for ref in select(registry, "task", TASKS)]
     optimizers = [
@@ -73,7 +73,7 @@ def make(root: Path, n: int) -> None:
 def _settings(
     tasks: list[tuple[EntryRef, Description]], optimizers: list[tuple[EntryRef, float]]
 ) -> Iterator[tuple[tuple[EntryRef, Description], tuple[EntryRef, float]]]:
-    """Yield ten optimizers of each task, then ten more of each, and so on."""
+    """Yield the first ten optimizers with each task, then the next ten with each, and so on."""
     step = len(OPTIMIZERS)
     for start in range(0, len(optimizers), step):
         yield from itertools.product(tasks, optimizers[start : start + step])
@@ -87,7 +87,7 @@ def _at_rate(selector: str, rate: str) -> str:
 
 
 def write(root: Path, content: Record) -> None:
-    """Write what a finished run leaves, less its attempts."""
+    """Write the files of a finished run, without its attempts."""
     folder = root / "runs" / content.run_id
     os.makedirs(folder)
     (folder / "spec.json").write_bytes(msgspec.json.encode(content.spec, order="sorted"))
@@ -95,7 +95,7 @@ def write(root: Path, content: Record) -> None:
 
 
 def record(spec: RunSpec, task: Description, setting: int, cost: float) -> Record:
-    """Make up a record; optimizers differ, seeds have something in common, a few in a thousand failed."""
+    """Make up a record; settings differ in accuracy, runs with the same seed correlate, a few failed."""
     draw = random.Random(f"{setting} {spec.seed}")
     common = random.Random(spec.seed).gauss(0.0, 0.01)
     accuracy = round((0.6 + 0.002 * (setting % 37) + common + draw.gauss(0.0, 0.01)) * N_TEST) / N_TEST

@@ -1,4 +1,4 @@
-"""Steps of every optimizer in several processes at once, for test_group.py."""
+"""Steps of every optimizer in a process group, for test_group.py."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ OPTIMIZERS = {
     "adabelief": {},
 }
 SIZES = (16, 7, 2)
-"""Examples of the mini-batches; the last one has fewer than there are processes."""
+"""Sizes of the mini-batches; the last one is smaller than the number of processes."""
 
 N = 3
 
 
 def net() -> nn.Module:
-    """Without BatchNorm, whose statistics are those of a slice; with dropout, whose mask is the batch's."""
+    """Return a network with dropout, whose mask covers the batch, but no BatchNorm, which uses the slice."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(384, 4)
@@ -47,12 +47,12 @@ def net() -> nn.Module:
 
 
 class Net(Problem):
-    """Cross-entropy of a net, and how many examples are right."""
+    """Cross-entropy and accuracy of a network."""
 
     score_names = ("accuracy",)
 
     def __init__(self) -> None:
-        """Have no data: the tests hand batches out."""
+        """Hold no data: the tests provide the batches."""
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs, batch.targets, reduction="none")
@@ -66,7 +66,7 @@ def batch_of(inputs: Tensor) -> Batch:
 
 
 def steps(ranks: ProcessGroup) -> dict[str, Any]:
-    """Three steps of every optimizer: what a process knows afterwards."""
+    """Take a step of every optimizer on each mini-batch; return weights, losses, scores and meter."""
     registry = Registry()
     out: dict[str, Any] = {}
     for name, overrides in OPTIMIZERS.items():
@@ -101,7 +101,7 @@ def _member(rank: int, n: int, pipe: Connection, what: str) -> None:
 
 
 def shared(ranks: ProcessGroup) -> tuple[Any, list[bool], Any]:
-    """What rank 0 says is what all know."""
+    """Share a state from rank 0 and agree on flags; return the results of this rank."""
     state = {"w": torch.arange(5.0), "n": 3, "name": "sgd"} if ranks.rank == 0 else None
     flags = [ranks.agreed(flag) for flag in ((True, False) if ranks.rank == 0 else (False, True))]
     told = ranks.share(state)
@@ -110,7 +110,7 @@ def shared(ranks: ProcessGroup) -> tuple[Any, list[bool], Any]:
 
 
 def parts(ranks: ProcessGroup) -> str:
-    """The last one comes to other weights; all learn of it."""
+    """Change a weight on the last rank; return the error that `check` raises on this rank."""
     model = net()
     weights = [*model.parameters(), nn.Parameter(torch.zeros((), dtype=torch.float64))]
     ranks.check(weights)
@@ -125,7 +125,7 @@ def parts(ranks: ProcessGroup) -> str:
 
 
 def leaves(ranks: ProcessGroup) -> str:
-    """The last one goes away in the midst of things; the others notice."""
+    """Leave the group on the last rank; return the error that the next gradient raises on the others."""
     if ranks.rank == ranks.n - 1:
         return "left"
     model = net()
@@ -133,20 +133,20 @@ def leaves(ranks: ProcessGroup) -> str:
     objective.load(0, batch_of(torch.zeros(16, 3, 8, 8, dtype=torch.float64)))
     try:
         objective()
-    except Exception as error:  # noqa: BLE001 - what it is, is the question
+    except Exception as error:  # noqa: BLE001 - the test checks its type
         return f"{type(error).__name__}: {error}"
     return "noticed nothing"
 
 
 def together(what: str, n: int = N) -> list[Any]:
-    """What n fresh processes return from the function of that name; a tensor would need its sender alive."""
+    """Return the results of function `what` in n new processes; tensors cannot be sent by ended ones."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["suite.engine.train", "suite.sharpness.lambda_max", "torch._dynamo"])
     pipes = [context.Pipe() for _ in range(n)]
     processes = [context.Process(target=_member, args=(r, n, pipes[r][1], what)) for r in range(n)]
     for process, (_, theirs) in zip(processes, pipes, strict=True):
         process.start()
-        theirs.close()  # so that the end of a process that failed is the end of its pipe
+        theirs.close()  # so that `recv` raises EOFError if the process fails
     port = pipes[0][0].recv()
     for ours, _ in pipes[1:]:
         ours.send(port)
@@ -157,6 +157,6 @@ def together(what: str, n: int = N) -> list[Any]:
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

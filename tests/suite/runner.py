@@ -1,4 +1,4 @@
-"""Runs of the tiny task for the tests: made, trained here, or trained and killed in another process."""
+"""Runs of the tiny task for the tests: created, trained here, or trained and killed in another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tiny_specs(optimizers: list[str], seeds: list[int], task: str = "tiny") -> l
 
 
 def sources_of(spec: RunSpec) -> Sources:
-    """The code of a run's entries as it is."""
+    """Return the current code hashes of a run's entries."""
     registry = Registry([PLUGIN])
     task, optimizer = registry.task(spec.task.name), registry.optimizer(spec.optimizer.name)
     return Sources(task.source_hash, optimizer.source_hash)
@@ -43,7 +43,7 @@ def train(root: Path, run_id: str, plugin: Path = PLUGIN, **options: Any) -> str
 
 
 def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float, plugin: Path) -> None:
-    """Train with frequent checkpoints; SIGKILL strikes while step `die_at` is being computed."""
+    """Train with checkpoints every `checkpoint_s`; send SIGKILL to this process during step `die_at`."""
     from suite.objective import BatchObjective
 
     load = BatchObjective.load
@@ -51,7 +51,7 @@ def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float, pl
     def deadly(self: BatchObjective, step: int, batch: Any) -> None:
         load(self, step, batch)
         if step == die_at:
-            self(0, 1)  # in the middle of a step, its gradient half made
+            self(0, 1)  # in the middle of a step: half of its gradient is computed
             os.kill(os.getpid(), signal.SIGKILL)
 
     BatchObjective.load = deadly  # type: ignore[method-assign]
@@ -59,9 +59,9 @@ def _train_and_die(root: Path, run_id: str, die_at: int, checkpoint_s: float, pl
 
 
 def killed(root: Path, run_id: str, die_at: int, checkpoint_s: float, plugin: Path = PLUGIN) -> int | None:
-    """Exit code of a fresh process that trains the run until the kill; -9 if the kill struck."""
+    """Train the run in a new process until SIGKILL; return its exit code, -9 if it was killed."""
     context = multiprocessing.get_context("forkserver")
-    # torch imports its compiler when the first optimizer is made: seconds, here once for all children.
+    # torch imports its compiler with the first optimizer, which takes seconds: once for all children here.
     context.set_forkserver_preload(["suite.engine.train", "suite.sharpness.lambda_max", "torch._dynamo"])
     process = context.Process(target=_train_and_die, args=(root, run_id, die_at, checkpoint_s, plugin))
     process.start()

@@ -1,4 +1,4 @@
-"""Code hashes see every change of code, in the file and in what belongs to it, and nothing else."""
+"""Tests that code hashes change with the code of a file and its helpers, and with nothing else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on `sys.path`, as PYTHONPATH puts it there."""
+    """Return a folder on `sys.path`, at the position of PYTHONPATH."""
     folder = tmp_path / "lib"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -316,7 +316,7 @@ def test_what_a_helper_passes_on_counts(tmp_path: Path, on_path: Path, line: str
 @pytest.mark.parametrize(
     ("line", "file"),
     [
-        ("import random", "random.py"),  # Python's own is loaded already
+        ("import random", "random.py"),  # the standard module is already loaded
         ("import installed", "site-packages/installed.py"),
         ("import installed.sub", "site-packages/installed/sub.py"),
         ("import installed", "dist-packages/installed/__init__.py"),

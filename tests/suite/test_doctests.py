@@ -1,4 +1,4 @@
-"""The examples in docstrings of the suite, the tasks and the baselines give what they show."""
+"""Run the examples in the docstrings of the suite, tasks, baselines and dispatchers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files stay whole, and what the disk refuses is one line."""
+"""Tests that files are written completely, and that a storage error is one line."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_readers_pass_over_a_torn_last_line(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"step":1}\n{"step":2}\n'[:-cut])
     steps = [row["step"] for row in read_lines(path)]
-    assert steps == ([1, 2] if cut == 1 else [1])  # without its newline the line is whole all the same
+    assert steps == ([1, 2] if cut == 1 else [1])  # a line without its newline is complete
 
 
 def test_readers_pass_over_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_noise_scales(kind: str, channels_last: bool) -> None:
     flat = FlatParams(model.parameters())
     flat.save()
     clean = copies(model)
-    flat.theta.zero_()  # scales are those of the saved weights, not of the live ones
+    flat.theta.zero_()  # scales depend on the saved weights, not on the current ones
     ones = flat.scale_noise_(torch.ones_like(flat.theta), kind)
     for scale, p in zip(flat.views(ones), clean, strict=True):
         if kind == "absolute":

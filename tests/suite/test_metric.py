@@ -1,4 +1,4 @@
-"""Metrics and descriptions of tasks: what they are on their scale, and what does not fit together."""
+"""Tests of metrics on their scale, and of inconsistent descriptions of tasks."""
 
 from __future__ import annotations
 

@@ -56,12 +56,12 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 8, 11, 13])
 def test_slices_sum_to_the_whole_gradient_and_loss(parts: int) -> None:
-    # Without BatchNorm a slice is a plain partial sum; with dropout, only if it gets its rows of the mask.
+    # Without BatchNorm, the slices' losses sum to the batch's; with dropout, each must use its mask rows.
     whole, split = net(norm=False, p=0.3), net(norm=False, p=0.3)
     loss = objective(whole)()
     on_split = objective(split)
     losses = [on_split(part, parts) for part in range(parts)]
-    # Float64 sums of 11 terms in another order: some 1e-16 relative.
+    # Float64 sums of 11 terms in another order: relative error about 1e-16.
     torch.testing.assert_close(gradient(split), gradient(whole), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(torch.stack([x.double() for x in losses]).sum(), loss, rtol=1e-12, atol=1e-14)
     assert not loss.requires_grad
@@ -144,7 +144,7 @@ def test_evaluation_mode_between_steps_uses_running_statistics() -> None:
     model.eval()
     together = model(inputs)
     alone = torch.cat([model(one.unsqueeze(0)) for one in inputs])
-    # The same statistics whatever the batch: float64 rounding of another convolution kernel at most.
+    # The same statistics for any batch: at most float64 rounding of another convolution kernel.
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
 
 
@@ -206,7 +206,7 @@ def test_low_precision_keeps_loss_and_weights_in_float32() -> None:
 
 
 def test_shares_go_by_units() -> None:
-    """An example of weight w counts w times: with losses summed over units, as if it were there w times."""
+    """With losses summed over units, an example of weight w counts as w copies of it."""
     weight = torch.tensor([3, 1, 2, 1, 1])
     generator = torch.Generator().manual_seed(1)
     inputs, targets = torch.randn(5, 2, 4, 4, dtype=torch.float64, generator=generator), torch.arange(5) % 3
@@ -253,7 +253,7 @@ def test_the_function_is_the_loss_of_the_flat_weights(channels_last: bool) -> No
         of_weights = bound.function()
         slope, value = torch.func.grad_and_value(of_weights)(flat.theta)
     assert torch.equal(value, loss)
-    # The same operations but for the cut into pieces: float64 rounding.
+    # The same operations except for the split into pieces: float64 rounding.
     for mine, theirs in zip(flat.views(slope), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
     assert same(running(model), before)
@@ -269,7 +269,7 @@ def test_parts_of_the_function_sum_to_the_whole() -> None:
 
 
 def test_the_function_is_charged_by_its_operations() -> None:
-    """A network of one layer: its gradient takes two products, forward and of the weights."""
+    """The gradient of a one-layer network takes two products: the forward one and that for the weights."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 3)).double()
     bound, flat = objective(model), FlatParams(model.parameters())
@@ -282,7 +282,7 @@ def test_the_function_is_charged_by_its_operations() -> None:
     with bound.metered():
         bound()
         bound.loss()
-    assert bound.meter.function == pytest.approx(N / 2 + N)  # the other doors have prices of their own
+    assert bound.meter.function == pytest.approx(N / 2 + N)  # calls and `loss` are charged separately
 
 
 def test_the_function_is_of_one_step_only() -> None:
@@ -298,7 +298,7 @@ def test_the_function_is_of_one_step_only() -> None:
 
 
 def test_the_unit_is_that_of_the_whole_mini_batch() -> None:
-    """Of a model whose products do not grow with the batch, a small slice would give a large unit."""
+    """If a model's products do not grow with the batch, a small slice would give a large unit."""
 
     class Shared(nn.Module):
         def __init__(self) -> None:
@@ -327,7 +327,7 @@ def test_a_slice_that_there_is_not(part: Any, parts: Any) -> None:
 
 
 def test_a_step_that_asks_for_no_function_is_charged_none() -> None:
-    # A method that takes second derivatives every tenth step, and orthogonalises in each.
+    # Like an optimizer with second derivatives in some steps and other matrix products in all.
     model = net()
     bound, flat = objective(model), FlatParams(model.parameters())
     for charged in (0.0, N, N):
@@ -344,7 +344,7 @@ def test_a_resumed_meter_charges_in_the_unit_that_it_had() -> None:
     first, flat = objective(model), FlatParams(model.parameters())
     with first.metered():
         first.function()
-    resumed = objective(model, n=1)  # a batch of which an example may cost something else
+    resumed = objective(model, n=1)  # the cost per example may differ for this batch
     resumed.meter.__dict__.update({**vars(first.meter), "operations": 2 * first.meter.operations})
     with resumed.metered():
         torch.func.grad(resumed.function())(flat.theta)
@@ -392,7 +392,7 @@ def closure_of(model: nn.Module) -> Callable[[], Tensor]:
 def test_a_plain_closure_serves_as_objective() -> None:
     model = net()
     plain = as_objective(closure_of(model), model)
-    with torch.no_grad():  # torch's optimizers call a closure so
+    with torch.no_grad():  # as torch's optimizers call a closure
         loss = plain()
     assert not loss.requires_grad
     after_one = running(model)

@@ -1,4 +1,4 @@
-"""What an optimizer is told of each parameter."""
+"""Tests of the properties of parameters that optimizers receive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from suite.parameters import Parameters
 
 
 class RootScale(nn.Module):
-    """A norm of one's own, as language models have it."""
+    """A custom normalisation layer, as in language models, that is not named like one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,11 +17,11 @@ class RootScale(nn.Module):
 
 
 class RMSNormOfMine(RootScale):
-    """The same under a name that says what it is."""
+    """The same layer, recognisable as a norm by its name."""
 
 
 class Language(nn.Module):
-    """A table of words that is also the head, a hidden matrix with a bias, norms."""
+    """A network with an embedding tied to the head, a hidden matrix with a bias, and norms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def test_what_a_parameter_is() -> None:
         for what in ("head", "embedding", "norm", "bias", "hidden_matrix")
     }
     assert are == {
-        "head": ["words.weight"],  # tied: it is table and head
+        "head": ["words.weight"],  # tied: both embedding and head
         "embedding": ["words.weight"],
         "norm": ["norm.weight", "norm.bias", "mine.weight"],
         "bias": ["hidden.bias", "norm.bias"],

@@ -1,4 +1,4 @@
-"""Batches, sealed splits, and means over units; joint losses; batches as functions of seed and step."""
+"""Tests of batches, sealed splits, means over units, joint losses, and mini-batches by seed and step."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_units_are_whole_numbers_one_an_example(weight: torch.Tensor) -> None:
     ):
         with pytest.raises(SteppeError, match="for 3 examples; valid: the number of units of each, whole"):
             make()
-    assert Batch(inputs=inputs, weight=torch.full((3,), 2.0)).units == 6  # a mask that was summed up
+    assert Batch(inputs=inputs, weight=torch.full((3,), 2.0)).units == 6  # a float weight from a summed mask
 
 
 def test_what_is_whole_numbers_stays_so_when_a_batch_is_cast() -> None:
@@ -113,7 +113,7 @@ def test_a_split_that_is_not_there_is_named() -> None:
 
 
 class Tokens(InMemory):
-    """Each example is a sum of a few tokens' losses."""
+    """The loss of an example is the sum of its tokens' losses."""
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         return batch.loss
@@ -133,10 +133,10 @@ def test_means_are_over_units_not_over_examples() -> None:
     problem = make_problem(make_task({"train": batch}, Tokens, metrics=metrics), torch.float64)
     found = problem.evaluate(nn.Identity(), "train")
     assert found.n == 1203
-    # sums of a thousand doubles in another order
+    # Sums of a thousand doubles in another order.
     assert found.metrics["loss"] == pytest.approx(float(loss.sum()) / int(weight.sum()), rel=1e-13)
     assert found.metrics["hits"] == pytest.approx(float(hits.sum()) / int(weight.sum()), rel=1e-13)
-    assert found.right == {}  # a hit is no example
+    assert found.right == {}  # hits are not evidence: they count units, not examples
 
 
 def test_evidence_is_which_examples_were_right() -> None:
@@ -159,7 +159,7 @@ def test_an_empty_split_is_an_error() -> None:
 
 
 class Joint(InMemory):
-    """A loss of whole batches: the square of their mean."""
+    """A loss of a whole batch: the square of its mean output."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs.mean() ** 2
@@ -169,10 +169,10 @@ def test_a_joint_loss_is_averaged_over_whole_batches() -> None:
     inputs = torch.arange(10.0).view(10, 1)
     task = make_task({"train": Batch(inputs=inputs)}, Joint, batch_size=4, separable=False)
     problem = make_problem(task)
-    assert problem.n_train == 8  # the batch that is cut short is left out
+    assert problem.n_train == 8  # the incomplete last batch is left out
     found = problem.evaluate(nn.Identity(), "train")
     assert found.n == 10
-    assert found.metrics["loss"] == pytest.approx((1.5**2 + 5.5**2) / 2)  # of 8 and 9 alone there is none
+    assert found.metrics["loss"] == pytest.approx((1.5**2 + 5.5**2) / 2)  # 8 and 9 are no whole batch
 
 
 def test_joint_losses_are_measured_on_whole_batches() -> None:
@@ -188,7 +188,7 @@ def test_a_mini_batch_is_a_function_of_seed_and_step() -> None:
     first, again = make_problem(task, seed=3), make_problem(task, seed=3)
     steps = [first.batch(step).inputs for step in range(9)]
     assert torch.equal(again.batch(7).inputs, steps[7])
-    assert torch.equal(again.batch(1).inputs, steps[1])  # backwards, too
+    assert torch.equal(again.batch(1).inputs, steps[1])  # in any order
     assert [len(x) for x in steps] == [4, 4, 2] * 3
     epoch = torch.cat(steps[3:6])
     assert torch.equal(epoch.sort(0).values, some(10).inputs.sort(0).values)
@@ -212,7 +212,7 @@ def test_what_is_measured_does_not_depend_on_the_seed() -> None:
 
 
 class Pair(NamedTuple):
-    """Two outputs under names."""
+    """Two named outputs."""
 
     a: Tensor
     b: Tensor

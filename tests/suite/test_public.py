@@ -1,4 +1,4 @@
-"""The functions and classes that the package itself offers."""
+"""Tests of the public functions and classes of the package."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_stream_seeds_are_distinct_and_63_bit() -> None:
     ]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    # A CPU generator uses the low 32 bits: these must differ too (144 of them collide 1 time in 400,000).
+    # A CPU generator uses the low 32 bits, which must differ too (144 collide with probability 1 in 400,000).
     assert len({seed & 0xFFFFFFFF for seed in seeds}) == len(seeds)
 
 
@@ -62,7 +62,7 @@ def test_seed_global_positions_what_library_code_draws_from() -> None:
 
 
 def test_reseeding_in_place_forgets_a_half_used_normal_pair() -> None:
-    # mt19937 caches the second normal of a pair for odd draws: a re-seeded generator must not hand it out.
+    # After an odd draw, mt19937 caches the second normal of a pair; re-seeding must discard it.
     stream = NormalStream(4)
     whole = stream.fill_(torch.empty(16), 0, 0).clone()
     stream.fill_(torch.empty(3), 1, 0)
@@ -82,6 +82,6 @@ def test_normals_are_pure_in_their_counters(n: int) -> None:
 def test_normals_fill_in_place_and_are_standard() -> None:
     out = torch.empty(40_000)
     assert NormalStream(0).fill_(out, 0) is out
-    # Four standard errors at n = 40,000: 0.005 of the mean and 0.0035 of the deviation.
+    # One standard error at n = 40,000: 0.005 of the mean and 0.0035 of the deviation; the bound is four.
     assert abs(float(out.mean())) < 0.02
     assert abs(float(out.std()) - 1) < 0.014

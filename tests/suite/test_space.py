@@ -1,4 +1,4 @@
-"""Search spaces: what they hold, print and refuse, and which value stands at which quantile."""
+"""Tests of search spaces: their values, text, errors and quantiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from suite.space import ZERO_SHARE, Choice, LogUniform, Space, Uniform, Value, f
 
 BELOW_1 = math.nextafter(1.0, 0.0)
 LIBM = 1e-12
-"""Relative: exp and log are off by an ulp or so, and exp multiplies that by a logarithm of at most 1400."""
+"""Relative tolerance: exp and log err by about an ulp; exp multiplies that by a logarithm of at most 1400."""
 
 quantiles = st.floats(0.0, 1.0, exclude_max=True)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -83,7 +83,7 @@ def test_data(space: Space, data: dict[str, Any]) -> None:
 def test_data_survives_json(space: Space) -> None:
     again = from_dict(json.loads(json.dumps(to_dict(space))))
     assert again == space
-    assert (hash(again), repr(again)) == (hash(space), repr(space))  # of one type, bounds and values too
+    assert (hash(again), repr(again)) == (hash(space), repr(space))  # values and bounds keep their types
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_no_quantile_lies_outside(space: Space, u: float) -> None:
 
 
 @given(spaces, quantiles)
-@example(LogUniform(0.006, 0.007), BELOW_1)  # unless held back, an ulp beyond the end
+@example(LogUniform(0.006, 0.007), BELOW_1)  # without clipping, an ulp beyond the end
 @example(LogUniform(1e-300, 1e5, zero=True), BELOW_1)
 @example(Uniform(0.1, 0.7), BELOW_1)
 @example(Choice(tuple(range(49))), BELOW_1)

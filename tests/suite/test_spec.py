@@ -42,7 +42,7 @@ def test_canonical_json_is_one_text() -> None:
 
 
 def test_run_id_is_golden() -> None:
-    # Stored runs are found by their id: a change here orphans every store, and needs a new protocol version.
+    # Stored runs are found by id: a change here orphans every store and needs a new protocol version.
     assert spec().run_id == "b5070fee834eb5bd"
 
 
@@ -186,7 +186,7 @@ INT = "is not a whole number"
     ids=lambda value: value if isinstance(value, str) else repr(value),
 )
 def test_search_space_with_a_value_that_is_not_valid_is_one_clear_line(param: Param, message: str) -> None:
-    # Of a space that holds some valid values, the one that is not is named.
+    # The error names the invalid value, even if the space also has valid ones.
     params = {"other": LR, "x": param}
     with pytest.raises(SteppeError, match=rf"^mine\.py: mine: {message}") as caught:
         check_params(params, "mine.py: mine")

@@ -1,4 +1,4 @@
-"""Declarations of tasks that do not fit together, and optimizers that a task cannot serve."""
+"""Tests of inconsistent declarations of tasks, and of optimizers whose needs a task does not meet."""
 
 from __future__ import annotations
 
