@@ -63,12 +63,12 @@ def test_a_task_page_says_what_its_rows_are_compared_by(open_page: Open, foreign
     page = open_page(foreign, page_of(foreign, "pairs"), color_scheme="light")
     heads = page.locator("table.board").first.locator("thead th")
     assert [" ".join(text.split()) for text in heads.all_inner_texts()] == [
-        "Optimizer", "RunStatus recall at 1, %", "Interval, drawn", "n", "Failed", "Cost", "Sample-gradients",
+        "Optimizer", "Seen recall at 1, %", "Interval, drawn", "n", "Failed", "Cost", "Sample-gradients",
         "Train s", "Verdict", "Unseen recall at 1, %", "With distractors recall at 1, %",
-        "Validation recall at 1, %", "RunStatus median rank",
+        "Validation recall at 1, %", "Seen median rank",
     ]  # fmt: skip
     scores = page.locator("figcaption").all_inner_texts()
-    assert scores[0].startswith("RunStatus recall at 1")
+    assert scores[0].startswith("Seen recall at 1")
     page.goto(f"{foreign.as_uri()}/{page_of(foreign, 'sensing')}")
     expect(page.locator(".notes").first).to_contain_text("differences within 0.1 decades are a tie")
     expect(page.locator(".notes").first).to_contain_text("the smallest value that it resolves, in 1 of 10")

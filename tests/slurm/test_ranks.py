@@ -197,7 +197,7 @@ def test_a_new_remote_worker_outlives_the_end_of_the_old_one_of_its_rank(tmp_pat
     with network.socket.create_server(("127.0.0.1", 0)) as listener:
         result = run_pool(
             tmp_path, [spec.run_id], workers=1, entry="tests.suite.workers.fake_run:run_one",
-            on_event=on_event, asked=lambda: len(cut) > 20,
+            on_event=on_event, stop_requests=lambda: len(cut) > 20,
             place=Place(2, listener=listener, key="key"),
         )  # fmt: skip
     with lines[1]:
