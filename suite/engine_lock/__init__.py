@@ -1,1 +1,1 @@
-"""The lock of the engine: whether its code is the code that its number ENGINE stands for."""
+"""Engine lock: checks that the engine's code is the code that its number ENGINE stands for."""

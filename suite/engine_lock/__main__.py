@@ -1,4 +1,4 @@
-"""`python -m suite.engine_lock`: list what differs from the lock, or write it."""
+"""`python -m suite.engine_lock`: list the differences from the lock, or write it."""
 
 import sys
 

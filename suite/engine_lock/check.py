@@ -48,12 +48,12 @@ UNLOCKED = {
 """Modules that a run loads and that cannot change a number, each with the reason. All others are locked."""
 
 MEASURES = "suite.sharpness"
-"""The package of the measures: each is locked with the modules of the package that it runs through."""
+"""Package of the measures. Each measure is locked with the modules of this package that it imports."""
 
 STARTS = ("suite.engine.train", "suite.engine.worker_rank", "suite.engine.remeasure", MEASURES)
-"""Where a run starts. All that imports reach from here and from the files of tasks/ and baselines/ is locked,
-but for what is part of the code of those files, which has a hash of its own.
-What hosts a run is not here: `suite.engine.precision` states each setting that a host may have changed."""
+"""Modules that start a run. They are locked, with all modules that they or the files of tasks/ and baselines/
+import, except modules that are part of the code of those files, which has a separate hash.
+The host of a run is not locked: `suite.engine.precision` sets each setting that a host may have changed."""
 
 
 def locked(root: Path = ROOT) -> Lock:
@@ -70,11 +70,11 @@ def current(root: Path = ROOT) -> Lock:
 
 
 def differences(root: Path = ROOT) -> list[str]:
-    """Return a line per difference from the written lock, with the advice what to do."""
+    """Return one line per difference from the written lock, with advice."""
     return [one.line for one in _differences(_Tree(root), locked(root))]
 
 
-# -- what code there is --------------------------------------------------------------------------------
+# -- modules and hashes --------------------------------------------------------------------------------
 
 
 class _Tree:
@@ -86,11 +86,11 @@ class _Tree:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """File of every module."""
+        """File of each module by name."""
         found: dict[str, Path] = {}
         for path in sorted((self.root / "suite").rglob("[!.]*.py")):
             parts = path.relative_to(self.root).with_suffix("").parts
-            # Python takes a package before a module of that name, and so does the order here.
+            # Python prefers a package to a module of that name; the sorted order puts the package first.
             found.setdefault(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path)
         return found
 
@@ -108,7 +108,7 @@ class _Tree:
 
     @cached_property
     def _reached_by_runs(self) -> set[str]:
-        """Modules that a run can load, without measures and what is part of the code of its entries alone."""
+        """Modules that a run can load, except measures and modules that only the code of entries contains."""
         entries = self._reached(name for path in self._entries for name in self._imports(path, ""))
         engine = self._reached([*STARTS, *self._measures])
         found = engine | {module for module in entries if not is_helper(module)}
@@ -116,7 +116,7 @@ class _Tree:
 
     @cached_property
     def _measures(self) -> dict[str, tuple[str, ...]]:
-        """Names of its measures by module."""
+        """Names of the measures by module."""
         inside = {name: path for name, path in self.files.items() if name.startswith(f"{MEASURES}.")}
         found = {name: _literal(path, "MEASURES") for name, path in inside.items()}
         return {name: tuple(sorted(measures)) for name, measures in found.items() if measures is not None}
@@ -130,7 +130,7 @@ class _Tree:
         return code_hash(self.files[module], places=True)
 
     def _reached(self, starts: Iterable[str]) -> set[str]:
-        """Modules that run when these are used, followed from import to import, lazy ones included."""
+        """Return `starts` and the modules that they import, transitively; imports in functions count."""
         found: set[str] = set()
         waiting = list(starts)
         while waiting:
@@ -141,11 +141,11 @@ class _Tree:
         return found
 
     def _imports(self, path: Path, module: str) -> list[str]:
-        """What a file's import statements name: modules, and names that may be modules."""
+        """Return the names in a file's import statements: modules, and names that may be modules."""
         if path not in self._imported:
             found = [one for one in imports(syntax_tree(path)) if one.runs]
             self._imported[path] = [
-                module.rpartition(".")[0],  # importing a module runs its packages
+                module.rpartition(".")[0],  # importing a module runs its package
                 *(one.module for one in found),
                 *(f"{one.module}.{one.name}" for one in found),
             ]
@@ -157,7 +157,7 @@ def _is_of_measures(module: str) -> bool:
 
 
 def _literal(path: Path, name: str) -> Any:
-    """The literal that a module assigns to a name at its top; None where it assigns none."""
+    """Return the literal that a module assigns to a name at top level; None if it assigns none."""
     for node in syntax_tree(path).body:
         targets = [ast.unparse(target) for target in getattr(node, "targets", ())]
         if isinstance(node, ast.Assign) and targets == [name]:
@@ -185,7 +185,7 @@ def _differences(tree: _Tree, then: Lock) -> Iterator[Difference]:
 
 
 def write_raised(root: Path = ROOT) -> Lock:
-    """Write the lock; SteppeError if code changed without a rise of its ENGINE or VERSION."""
+    """Write the lock; SteppeError if code changed and its ENGINE or VERSION did not rise."""
     tree = _Tree(root)
     _refuse(one for one in _differences(tree, locked(root)) if not one.may_raise)
     write(tree.lock, root)

@@ -1,4 +1,4 @@
-"""Differences between the engine's code and its lock, each with the advice what to do."""
+"""Differences between the engine's code and its lock, each with advice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Difference:
     """A difference from the lock."""
 
     line: str
-    """What differs, and what to do."""
+    """The difference, with advice."""
     may_raise: bool = False
     """Whether ENGINE or a VERSION rose for it, so that `--raise` may write the lock."""
     may_be_same: bool = False

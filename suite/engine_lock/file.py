@@ -32,7 +32,7 @@ class Lock:
     modules: Mapping[str, str]
     """Hash by module."""
     estimators: Mapping[str, Estimator]
-    """By module of `suite.sharpness`."""
+    """Estimator by module of `suite.sharpness`."""
 
     @property
     def measures(self) -> dict[str, int]:
@@ -40,7 +40,7 @@ class Lock:
         return {name: one.version for one in self.estimators.values() for name in one.measures}
 
     def text(self) -> str:
-        """The content of `engine.lock`."""
+        """Return the content of `engine.lock`."""
         modules = [f'"{name}" = "{code}"' for name, code in sorted(self.modules.items())]
         estimators = [
             f'"{name}" = {{ version = {one.version}, measures = {json.dumps(one.measures)}, '
@@ -52,7 +52,7 @@ class Lock:
 
 
 def parse(raw: bytes) -> Lock:
-    """Read the content of an `engine.lock`; SteppeError where it is damaged."""
+    """Read the content of an `engine.lock`; SteppeError if it is damaged."""
     try:
         found = tomllib.loads(raw.decode())
         estimators = {

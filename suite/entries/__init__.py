@@ -1,1 +1,1 @@
-"""Entries: finds tasks and optimizers by name, resolves selectors to runs, writes new files of either."""
+"""Entries: finds tasks and optimizers by name, resolves selectors to runs, writes scaffolds of new ones."""

@@ -1,8 +1,8 @@
-"""What optimizers declare, known without loading them: their files import torch, seconds and 500 MB of it.
+"""Cache of the declarations of built-in optimizers: importing their files imports torch (seconds, 500 MB).
 
-Declarations of the built-in optimizers, with the costs and needs that commands asked for, are cached in one
-file next to their bytecode, under a hash of itself and of every source that it may depend on. A command that
-finds it missing, old or damaged loads the entries, and writes it again; nothing is lost by deleting it.
+One file next to their bytecode holds the declarations, with the costs and needs that commands asked for. The
+file starts with a hash of its content and of every source that it may depend on. If it is missing, old or
+damaged, a command imports the optimizers and writes the file again; deleting the file is safe.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIGURES = {"cost": cost_of, "needs": needs_of}
 
 
 class CachedRegistry(Registry):
-    """A registry for commands that train nothing; with plugins it loads everything, as Registry does."""
+    """Registry for commands that do not train. With plugins it imports every entry, as `Registry` does."""
 
     @cached_property
     def optimizers(self) -> dict[str, Found]:
@@ -45,7 +45,7 @@ class CachedRegistry(Registry):
             self._figures = cache["figures"]
             return {one["name"]: self._found(**one) for one in cache["optimizers"]}
         for name, found in self._loaded.items():
-            with suppress(SteppeError):  # a command that asks for the figure gets the error
+            with suppress(SteppeError):  # raised again when a command asks for the figure
                 defaults = resolve_params(found.entry.params, {}, name)
                 for what in FIGURES:
                     self._compute(what, name, defaults)
@@ -71,11 +71,11 @@ class CachedRegistry(Registry):
         return self._compute(what, name, hyper)
 
     def _compute(self, what: str, name: str, hyper: Mapping[str, Any]) -> Any:
-        """Ask the entry itself, and keep its answer by the hyperparameters that it read."""
+        """Call the entry's function and cache the result by the hyperparameters that the function read."""
         entry, recorder = self._entry(name), AccessRecorder(hyper)
         with redirect_stdout(sys.stderr):
             figure = FIGURES[what](entry, hyper)
-            with suppress(SteppeError):  # the entry may take nothing but a dict
+            with suppress(SteppeError):  # the entry may accept only a dict
                 if FIGURES[what](entry, recorder) == figure:
                     known = self._figures.setdefault((name, what), {}).setdefault(tuple(recorder.read), {})
                     known[tuple(recorder.read.values())] = figure
@@ -88,8 +88,8 @@ class CachedRegistry(Registry):
 
     @cached_property
     def _loaded(self) -> dict[str, Found]:
-        """The entries themselves; what their files print goes to standard error."""
-        is_first = "baselines" not in sys.modules  # else perhaps older than the hash of the sources
+        """The imported entries by name. Output of their files goes to standard error."""
+        is_first = "baselines" not in sys.modules  # otherwise the modules may be older than the hash
         with redirect_stdout(sys.stderr):
             loaded = Registry().optimizers
         if is_first:
@@ -97,7 +97,7 @@ class CachedRegistry(Registry):
         return loaded
 
     def _write(self) -> None:
-        if _hash_sources() != self._sources:  # edited meanwhile: which of them was loaded is not known
+        if _hash_sources() != self._sources:  # edited meanwhile: the imported version is unknown
             return
         try:
             declared = [_to_dict(found) for found in self._loaded.values()]
@@ -105,11 +105,11 @@ class CachedRegistry(Registry):
             make_folder(CACHE.parent)
             write_whole(CACHE, hashlib.sha256(self._sources + content).digest() + content, flush=False)
         except (SteppeError, TypeError, ValueError, OverflowError):
-            pass  # read-only, or not plain data: the entries are loaded every time
+            pass  # read-only folder, or not plain data: every command imports the entries
 
 
 class AccessRecorder(Mapping[str, Any]):
-    """Hyperparameters that record which of them were read; None stands for one that is not there."""
+    """Mapping of hyperparameters that records each one that is read; a missing one is recorded as None."""
 
     def __init__(self, hyper: Mapping[str, Any]) -> None:
         self._hyper = hyper
@@ -124,14 +124,14 @@ class AccessRecorder(Mapping[str, Any]):
         return iter(self._hyper)
 
     def __len__(self) -> int:
-        return len(self._hyper)  # the same for all hyperparameters of an entry
+        return len(self._hyper)  # not recorded: all hyperparameter sets of an entry have one length
 
 
 def _hash_sources() -> bytes:
     """Hash every file that the declarations may depend on."""
     digest = hashlib.sha256()
     for package in ("baselines", "suite"):
-        for path in sorted((ROOT / package).rglob("[!.]*.py")):  # editors keep hidden locks next to a file
+        for path in sorted((ROOT / package).rglob("[!.]*.py")):  # skips hidden lock files of editors
             digest.update(f"{path.relative_to(ROOT)}\n".encode())
             with suppress(OSError):  # deleted meanwhile
                 digest.update(path.read_bytes())
@@ -139,7 +139,7 @@ def _hash_sources() -> bytes:
 
 
 def _read(sources: bytes) -> dict[str, Any] | None:
-    """Read the cache; None where it is missing, damaged or of other sources."""
+    """Return the content of the cache; None if it is missing, damaged or of other sources."""
     try:
         data = CACHE.read_bytes()
     except OSError:
@@ -150,7 +150,7 @@ def _read(sources: bytes) -> dict[str, Any] | None:
 
 
 def _to_dict(found: Found) -> dict[str, Any]:
-    """Return all that an entry declares but its functions, as plain data."""
+    """Return the declarations of an entry, without its functions, as plain data."""
     declared = {key: value for key, value in vars(found.entry).items() if key not in (*FIGURES, "build")}
     params = {
         key: {**vars(param), "search": param.search and space.to_dict(param.search)}

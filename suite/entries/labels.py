@@ -1,4 +1,4 @@
-"""Labels of the entries of a run: the selector that gives an entry, without what its defaults say already."""
+"""Labels of a run's entries: the selector of an entry, without parameters at their defaults."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from suite.spec import EntryRef, Param
 
 
 def entry_label(ref: EntryRef, declared: Mapping[str, Param] | None) -> str:
-    """Name an entry and the parameters that differ from the defaults; all if it declares others now."""
+    """Return an entry's name and non-default parameters; all parameters if it now declares other ones."""
     if declared is not None and declared.keys() == ref.params.keys():
-        with contextlib.suppress(SteppeError):  # a value that it does not take now
+        with contextlib.suppress(SteppeError):  # a value that the entry no longer accepts
             return ref.label(declared)
     return ref.label()

@@ -1,9 +1,9 @@
-"""Finds entries: tasks/ and baselines/ beside this package, entry points, and plugin files.
+"""Finds entries in tasks/ and baselines/ next to this package, in entry points, and in plugin files.
 
-A module of tasks/ lists its entries in `TASKS`, one of baselines/ in `OPTIMIZERS`; a module without the
-list holds none. Built-in entries are known by their version: the store pins the hash of their code and
-refuses a change under the same version. A plugin is known by the hash of its code, which enters the run's id.
-The code of either is that of its file and of the modules of its own that it imports, see `suite.code_hash`.
+A module of tasks/ lists its entries in `TASKS`, a module of baselines/ in `OPTIMIZERS`; a module without the
+list has no entries. A built-in entry is identified by its version: the store pins the hash of its code and
+refuses a change under the same version. A plugin is identified by the hash of its code, which enters the
+run's id. The code of an entry is its file and the entry's own modules that it imports, see `suite.code_hash`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Entry = TaskSpec | OptimizerSpec
 
 @dataclass(frozen=True)
 class Found:
-    """An entry and the file it came from; `plugin` entries carry their source hash into the run id."""
+    """An entry and its file. The source hash of a `plugin` entry enters the run's id."""
 
     entry: Entry
     path: Path
@@ -47,12 +47,12 @@ class Found:
 
     @cached_property
     def source_hash(self) -> str:
-        """SHA-256 of the code of the entry's file and of the modules of its own that it imports."""
+        """SHA-256 of the code of the entry's file and of the entry's own modules that it imports."""
         return source_hash(self.path)
 
 
 class Registry:
-    """Every task and optimizer that can be named, found once when first asked for."""
+    """All tasks and optimizers, found once at first access."""
 
     def __init__(self, plugins: Sequence[str | Path] = ()) -> None:
         self.plugins = tuple(dict.fromkeys(Path(p).resolve() for p in plugins))
@@ -113,15 +113,15 @@ class Registry:
             found[entry.name] = Found(entry, path, plugin)
 
     def task(self, name: str) -> Found:
-        """The task entry of that name, or an error with the nearest match."""
+        """Return a task entry by name; SteppeError with the nearest match if the name is unknown."""
         return _get(self.tasks, "task", name)
 
     def optimizer(self, name: str) -> Found:
-        """The optimizer entry of that name, or an error with the nearest match."""
+        """Return an optimizer entry by name; SteppeError with the nearest match if the name is unknown."""
         return _get(self.optimizers, "optimizer", name)
 
     def resolve_task(self, ref: EntryRef) -> Task:
-        """Build the task that a resolved reference names; version, source and parameters must still agree."""
+        """Build the task of a resolved reference; SteppeError if version, source or parameters changed."""
         found = self.task(ref.name)
         entry = found.entry
         assert isinstance(entry, TaskSpec)
@@ -129,7 +129,7 @@ class Registry:
         return entry.make(**ref.params)
 
     def resolve_optimizer(self, ref: EntryRef) -> OptimizerSpec:
-        """The optimizer entry that a reference names; version, source and parameters must still agree."""
+        """Return the optimizer entry of a reference; SteppeError if version, source or parameters changed."""
         found = self.optimizer(ref.name)
         entry = found.entry
         assert isinstance(entry, OptimizerSpec)
@@ -137,9 +137,9 @@ class Registry:
         return entry
 
     def pin(self, spec: RunSpec, store: Store) -> dict[str, str]:
-        """Hold a run's built-in entries to the code that the store knows them by; return all source hashes.
+        """Pin the code of a run's built-in entries in the store; return the source hash of each kind.
 
-        Raises SteppeError where the code of an entry changed under the same version.
+        Raises SteppeError if the code of an entry changed under the same version.
         """
         found = self._entries(spec)
         for kind, one in found.items():
@@ -148,9 +148,9 @@ class Registry:
         return {kind: one.source_hash for kind, one in found.items()}
 
     def hold(self, record: Record, path: Path) -> None:
-        """Hold a record of the file at `path` to the code of its entries as it is here.
+        """Check that a record of the file at `path` was made by the present code of its entries.
 
-        Raises SteppeError where other code made the record: its run cannot count as done.
+        Raises SteppeError if other code made the record: its run cannot count as done.
         """
         for kind, one in self._entries(record.spec).items():
             if getattr(record.sources, kind) != one.source_hash:
@@ -160,7 +160,7 @@ class Registry:
                 )
 
     def _entries(self, spec: RunSpec) -> dict[str, Found]:
-        """Return the entries of a run by their kind."""
+        """Return the entries of a run by kind."""
         return {"task": self.task(spec.task.name), "optimizer": self.optimizer(spec.optimizer.name)}
 
     def reference(self, kind: str, name: str, overrides: dict[str, str]) -> EntryRef:
@@ -183,7 +183,7 @@ def _check_name(name: object, path: Path) -> None:
 
 
 def _check_same(kind: str, ref: EntryRef, found: Found) -> None:
-    """Raise SteppeError where an entry is not what a reference was resolved to."""
+    """Raise SteppeError if an entry's version, source or parameters changed since `ref` was resolved."""
     if found.entry.version != ref.version:
         raise SteppeError(
             f"{kind} {ref.name} is at version {found.entry.version}, but the run was specified at "
@@ -197,7 +197,7 @@ def _check_same(kind: str, ref: EntryRef, found: Found) -> None:
     missing = [name for name in found.entry.params if name not in ref.params]
     if missing:
         raise SteppeError(f"{owner} takes {missing[0]}, which the run does not say: specify the run again")
-    resolve_params(found.entry.params, ref.params, owner)  # says which is unknown or out of range
+    resolve_params(found.entry.params, ref.params, owner)  # raises if a parameter is unknown or out of range
 
 
 def _hint(kind: str) -> str:
@@ -211,7 +211,7 @@ def _get(entries: dict[str, Found], kind: str, name: str) -> Found:
 
 
 def match(pattern: str, names: Iterable[str], kind: str) -> list[str]:
-    """Names that a glob matches, in order; an error with the nearest match where there is none."""
+    """Return the names that match a glob, in order; SteppeError with the nearest match if there are none."""
     valid = list(names)
     hits = [name for name in valid if fnmatch.fnmatchcase(name, pattern)]
     if not hits:
@@ -239,14 +239,14 @@ def _reason(error: Exception) -> str:
 
 
 class _Uncached(SourceFileLoader):
-    """Compiles the file as it is: a cached bytecode of the same second and size may be of an older text."""
+    """Loader that ignores cached bytecode: Python misses an edit within one second at equal size."""
 
     def get_code(self, fullname: str) -> CodeType:
         return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True)
 
 
 def load_file(path: Path) -> ModuleType:
-    """Import a plugin file under a name of its own; a clear error where it is missing or broken."""
+    """Import a plugin file as `steppe_plugin_<stem>`; SteppeError if it is missing or broken."""
     if not path.is_file():
         raise SteppeError(f"no plugin file {path}: give --plugin the path of a Python file")
     if path.suffix != ".py":
@@ -256,7 +256,7 @@ def load_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    sys.modules[spec.name] = module  # dataclasses look up their module by name
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""One-file scaffolds for a new optimizer or task: complete but for the maths, which raises until written."""
+"""Scaffold of a new optimizer or task: one file, complete except for the maths, which raises an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from suite.entries.registry import Registry
 from suite.errors import SteppeError
 
 FOLDERS = {"optimizer": ROOT / "baselines", "task": ROOT / "tasks"}
-"""Where the built-in entries of each kind live, and new ones go unless a file is named."""
+"""Folder of the built-in entries by kind, and default folder of a new entry."""
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -24,12 +24,12 @@ def scaffold(kind: str, name: str, file: Path | None, registry: Registry) -> Pat
 
     Args:
         kind: "optimizer" or "task".
-        name: of the entry: lower-case words joined by hyphens.
-        file: where to write; None is a file of that name next to the built-in entries.
-        registry: whose names are taken.
+        name: name of the entry, lower-case words joined by hyphens.
+        file: path of the file; None for a file of that name next to the built-in entries.
+        registry: registry of the names that are taken.
 
     Raises:
-        SteppeError: a name that is malformed or taken, a file that exists or cannot be written.
+        SteppeError: the name is malformed or taken, or the file exists or cannot be written.
 
     """
     if not _NAME.fullmatch(name):
@@ -53,7 +53,7 @@ def scaffold(kind: str, name: str, file: Path | None, registry: Registry) -> Pat
 
 
 def render(kind: str, name: str, path: Path) -> str:
-    """Return the text of the file: the kind's template with the entry's names filled in."""
+    """Fill the entry's names into the template of its kind; return the text of the file."""
     title = capwords(name.replace("-", " "))
     template = Template((TEMPLATES / f"{kind}.py.txt").read_text(encoding="utf-8"))
     return template.substitute(
@@ -65,6 +65,6 @@ def render(kind: str, name: str, path: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """Return a path as a user would type it: relative to the present folder where it lies below it."""
+    """Return a path as a user types it: relative if it is below the current folder."""
     inside = os.path.relpath(path)
     return str(path) if inside.startswith("..") else inside

@@ -1,8 +1,8 @@
-"""Selectors: what a user types after -t, -o and -s, resolved to entries.
+"""Parses the values of -t, -o and -s, and resolves selectors to entries.
 
 A selector is a name or a glob, with overrides in brackets: `sam`, `sam[rho=0.1,adaptive=true]`,
 `'*'`, `cifar10-resnet8-5k[width=4|16|64]`. Alternatives `a|b` span a grid. A bare `*`
-means the built-in entries only, so that a plugin never changes what `-o '*'` stands for.
+selects only the built-in entries, so that a plugin never changes the meaning of `-o '*'`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^\[\]]*\])")
 
 @dataclass(frozen=True)
 class Selector:
-    """A glob over entry names and, per parameter, the alternatives that replace its default."""
+    """A glob over entry names, and the alternative values of each overridden parameter."""
 
     pattern: str
     overrides: Mapping[str, tuple[str, ...]]
 
     def grid(self) -> Iterator[dict[str, str]]:
-        """Every combination of the alternatives, the last parameter fastest; one empty dict for none."""
+        """Yield every combination of alternatives, the last parameter fastest; {} without overrides."""
         for values in itertools.product(*self.overrides.values()):
             yield dict(zip(self.overrides, values, strict=True))
 
 
 def parse_selector(text: str) -> Selector:
-    """Read one selector, for instance `sam[rho=0.05|0.1,adaptive=true]`; SteppeError where it is not one."""
+    """Parse one selector, for instance `sam[rho=0.05|0.1,adaptive=true]`; SteppeError if it is malformed."""
     found = _SELECTOR.fullmatch(text.strip())
     if found is None:
         raise SteppeError(f"not a selector: {text!r}; write NAME, a glob, or NAME[key=value,key=value|value]")
@@ -52,13 +52,13 @@ def parse_selector(text: str) -> Selector:
 
 
 def parse_selectors(texts: Sequence[str]) -> list[Selector]:
-    """Read the values of a repeated flag; a comma outside brackets separates selectors too."""
+    """Parse the values of a repeated option; commas outside brackets also separate selectors."""
     pieces = [piece for text in texts for piece in _OUTSIDE_BRACKETS.split(text)]
     return [parse_selector(piece) for piece in pieces if piece.strip()]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds such as `0-9,12`, in that order, each once."""
+    """Parse seeds, for instance `0-9,12`; return each once, in the order given."""
     seeds: dict[int, None] = {}
     for piece in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", piece)

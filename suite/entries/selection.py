@@ -1,4 +1,4 @@
-"""Which runs: tasks, optimizers and seeds, with everything else that enters their specs."""
+"""Selection of runs: tasks, optimizers, seeds and the other settings of their specs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from suite.spec import PRECISIONS, EntryRef, RunSpec, cost_of
 from suite.task import check_fit
 
 VIEWS = ("epochs", "sample-gradients")
-"""What is held equal between optimizers: passes over the data, or cost (protocol rule 2)."""
+"""Quantity that is equal for all optimizers: passes over the data, or cost (protocol rule 2)."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Runs by the selectors and settings that span them."""
+    """The selectors and settings that define a set of runs."""
 
     tasks: Sequence[str]
     """Selectors of tasks, as typed."""
@@ -29,32 +29,32 @@ class Selection:
     seeds: Sequence[int]
     _: KW_ONLY
     budget: float = 1.0
-    """Multiple of the task's own budget, above 0."""
+    """Multiple of the task's budget, above 0."""
     view: str = "epochs"
     """One of `VIEWS`."""
     precision: str = ""
-    """One of `suite.spec.PRECISIONS`; empty is each task's own."""
+    """One of `suite.spec.PRECISIONS`; empty for the default of each task."""
     device: str = "cpu"
     """Device kind, `cpu` or `cuda`."""
     threads: int = 1
-    """CPU threads of one process."""
+    """CPU threads per process."""
     compile: bool = False
     ranks: int = 1
-    """Processes that share every mini-batch."""
+    """Number of processes that share each mini-batch."""
     data_root: Path | None = None
-    """Folder of the data sets; None where they need none."""
+    """Folder of the data sets; None if they need no folder."""
     data_name: str = ""
-    """One data set of the task by name; empty is the first that is available."""
+    """Name of one data set of the task; empty for the first that is available."""
 
     def expand(self, registry: Registry) -> list[RunSpec]:
-        """Return every run, each once, ordered by task, then seed, then optimizer.
+        """Return the runs, each once, ordered by task, then seed, then optimizer.
 
         Seeds come before optimizers so that an unfinished sweep still compares all optimizers on the seeds
-        that it reached. A run's epochs are task.epochs * budget, divided by the optimizer's declared
-        cost in the view by sample-gradients (protocol rules 2 and 3).
+        that are finished. A run has task.epochs * budget epochs, divided by the optimizer's declared cost
+        in the sample-gradients view (protocol rules 2 and 3).
 
         Raises:
-            SteppeError: unknown name, parameter or value; missing data.
+            SteppeError: a name, parameter or value is unknown, or data are missing.
 
         """
         from suite.data.choose import choose_data
@@ -105,17 +105,17 @@ class Selection:
 
 
 def declared_cost(registry: Registry, reference: EntryRef) -> float:
-    """Sample-gradients per example and step that the entry declares for these hyperparameters."""
+    """Return the entry's declared cost at these hyperparameters, in sample-gradients per example and step."""
     return cost_of(registry.resolve_optimizer(reference), reference.params)
 
 
 def sample_gradients(
     registry: Registry, specs: Collection[RunSpec], n_train: Callable[[RunSpec], int | None]
 ) -> dict[str, int]:
-    """Multiply epochs, training examples and declared cost of each run, where their number is known.
+    """Return epochs * training examples * declared cost by run id, for runs of known training-set size.
 
-    `n_train` returns the examples of a run whose task does not declare them. The runs of a selector share
-    the references to their entries, so each is looked up once.
+    `n_train` returns the number of training examples of a run if its task does not declare it. The runs of
+    a selector share the references to their entries, so each reference is looked up once.
     """
     sizes: dict[tuple[int, str], int | None] = {}
     costs: dict[int, float] = {}
@@ -133,9 +133,9 @@ def sample_gradients(
 
 
 def arguments(spec: RunSpec, registry: Registry) -> list[str]:
-    """Write the options of `steppe run` that give exactly this run.
+    """Return the options of `steppe run` that give exactly this run.
 
-    A plugin is named by a placeholder, as a spec knows the plugin's hash and not its path.
+    A placeholder stands for the file of a plugin, because a spec holds the plugin's hash but not its path.
     """
     task = registry.resolve_task(spec.task)
     optimizer = registry.resolve_optimizer(spec.optimizer)
@@ -145,7 +145,7 @@ def arguments(spec: RunSpec, registry: Registry) -> list[str]:
     budget = spec.epochs / task.epochs
     if task.epochs * budget == spec.epochs:
         out += ["--budget", repr(budget)] if budget != 1 else []
-    else:  # rounded away: then it was planned by cost
+    else:  # not the same epochs after rounding: the view was sample-gradients
         cost = float(optimizer.cost(spec.optimizer.params))
         by_cost = spec.epochs * cost / task.epochs
         if task.epochs * by_cost / cost == spec.epochs:

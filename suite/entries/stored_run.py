@@ -1,4 +1,4 @@
-"""A run of a store with all that it takes to execute it."""
+"""A stored run, with everything needed to execute it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from suite.task import Task
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run by its folder, the registry of its entries and the folder of its data; reads each thing once.
+    """A run: its folder, the registry of its entries and the folder of its data. Reads each part once.
 
-    Every property raises SteppeError where spec, entries and this code do not agree.
+    Every property raises SteppeError if spec, entries and the present code disagree.
     """
 
     folder: RunFolder
     registry: Registry
     data_root: Path | None = None
-    """Folder of the data sets; None where the task's data need none."""
+    """Folder of the data sets; None if the task's data need no folder."""
 
     @cached_property
     def spec(self) -> RunSpec:
-        """What the run is, from its folder."""
+        """The run's spec, read from its folder."""
         return self.folder.spec()
 
     @cached_property
     def task(self) -> Task:
-        """The task that the spec names, built."""
+        """The task of the spec, built."""
         return self.registry.resolve_task(self.spec.task)
 
     @cached_property
     def optimizer(self) -> OptimizerSpec:
-        """The optimizer entry that the spec names."""
+        """The optimizer entry of the spec."""
         return self.registry.resolve_optimizer(self.spec.optimizer)
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """Names of task and optimizer as tables show them, without parameters at their defaults."""
+        """Labels of task and optimizer in tables, without parameters at their defaults."""
         declared = self.registry.task(self.spec.task.name).entry.params
         return {
             "task": self.spec.task.label(declared),
@@ -49,5 +49,5 @@ class StoredRun:
         }
 
     def pin_entries(self) -> dict[str, str]:
-        """Hold the built-in entries to the code that the store knows; return the source hash of each kind."""
+        """Pin the code of the built-in entries in the store; return the source hash of each kind."""
         return self.registry.pin(self.spec, self.folder.store)

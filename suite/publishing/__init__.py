@@ -1,1 +1,1 @@
-"""Publishing: which records may be committed, and what can be checked of them."""
+"""Publishing: merges a store's records into published files and validates them."""

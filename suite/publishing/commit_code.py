@@ -1,4 +1,4 @@
-"""What the code of a commit says of itself, read from its files: none of them is executed.
+"""Reads the protocol and the entries of a commit from its files, without executing any file.
 
 Loads no torch.
 """
@@ -17,33 +17,33 @@ from suite.code_hash import source_hash, syntax_tree
 from suite.errors import SteppeError
 
 ENTRIES = {"optimizer": ("baselines", "OptimizerSpec"), "task": ("tasks", "TaskSpec")}
-"""By kind, the folder of the built-in entries and what an entry is made by."""
+"""Folder of the built-in entries and name of their class, by kind."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The built-in entries of one kind, as their files show them."""
+    """The built-in entries of one kind, as read from their files."""
 
     sources: frozenset[str]
-    """Hashes of the code of all files that make any."""
+    """Code hashes of all files that construct an entry."""
     source: Mapping[str, str]
-    """The hash by name, where the file writes the name out."""
+    """Code hash by name, for names that are a literal or a constant in the file."""
     version: Mapping[str, str]
-    """The version by name, where the file writes both out."""
+    """Version by name, for names and versions that are literals or constants."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """What is known of the code of a commit."""
+    """The protocol and the entries of a commit."""
 
     protocol: str | None
-    """None where its files do not say so plainly."""
+    """None if it is not a string literal in suite/__init__.py."""
     entries: Mapping[str, Entries]
-    """By kind; empty where the commit hashes code in another way, so that nothing can be compared."""
+    """By kind; empty if the commit hashes code by other rules, because hashes then cannot be compared."""
 
 
 def read(files: Mapping[str, bytes]) -> Code:
-    """Read what the files of a commit say, given by their paths."""
+    """Read the code of a commit from the contents of its files by path."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
         for name, content in files.items():
@@ -90,7 +90,7 @@ def _of_kind(root: Path, folder: str, maker: str) -> Entries:
 
 
 def _made(tree: ast.Module, maker: str) -> Iterator[tuple[str | None, str | None]]:
-    """Yield name and version of the entries that a file makes, None where it does not write them out."""
+    """Yield name and version of each entry in a file; None if it is neither a literal nor a constant."""
     known = _constants(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == maker:
@@ -100,7 +100,7 @@ def _made(tree: ast.Module, maker: str) -> Iterator[tuple[str | None, str | None
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
-    """Texts that a module assigns to names at its top."""
+    """Return the strings that a module assigns to names at top level."""
     return {
         target.id: node.value.value
         for node in tree.body

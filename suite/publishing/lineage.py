@@ -1,4 +1,4 @@
-"""Whether the code that a record names can have made it: held against the commit, where this clone has it."""
+"""Checks a record against the code of the commits that it names, if this clone has them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from suite.spec import EntryRef
 
 @dataclass(frozen=True)
 class Commit:
-    """What the code of one commit is and can make."""
+    """The code of one commit: its digest, entries and versions."""
 
     source_tree: str
     engine: int | None
     measures: dict[str, int]
-    """Version of each estimator by measure; empty where the commit has no lock."""
+    """Version of the estimator by measure; empty if the commit has no engine lock."""
     code: Code
 
 
 def check_origin(record: Record, root: Path = ROOT) -> Iterator[str]:
-    """Yield what the commits that a record names cannot have made, as far as the clone at `root` has them.
+    """Yield contradictions between a record and those of its commits that the clone at `root` has.
 
-    A commit that it does not have, and code that differed from its commit, cannot be checked: what the
-    record says of them is a claim.
+    A commit that the clone lacks, and code that differed from its commit, cannot be checked: the record's
+    statements about them are claims.
     """
     mine = record.provenance.origin
     yield from _false_tree("provenance.origin", mine, root)
@@ -64,7 +64,7 @@ def _false_code(record: Record, code: Code) -> Iterator[str]:
     for kind, entries in code.entries.items():
         ref: EntryRef = getattr(record.spec, kind)
         source = getattr(record.sources, kind)
-        if ref.plugin_source is not None:  # no code of the commit
+        if ref.plugin_source is not None:  # the code of a plugin is not in the commit
             continue
         version = entries.version.get(ref.name, ref.version)
         if version != ref.version:
@@ -80,12 +80,12 @@ def _false_tree(where: str, origin: Origin, root: Path) -> Iterator[str]:
 
 
 def checkable(origin: Origin, root: Path = ROOT) -> bool:
-    """Whether the clone at `root` has the very code that is named."""
+    """Return whether the clone at `root` has the exact code of an origin."""
     return _clean(origin, root) is not None
 
 
 def compared(record: Record, root: Path = ROOT) -> bool:
-    """Whether all that a record says of its code was compared with its commit: no entry is a plugin's."""
+    """Return whether all code that a record names can be compared with its commit; False for plugins."""
     commit = _clean(record.provenance.origin, root)
     if commit is None or commit.engine is None or commit.code.protocol is None or not commit.code.entries:
         return False
@@ -102,8 +102,9 @@ def _short(origin: Origin) -> str:
 
 @cache
 def commit_of(name: str, root: Path = ROOT) -> Commit | None:
-    """Read a commit of a clone by its full hash; None where it does not have it."""
-    if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name):  # a branch may move, and the dirty one is none
+    """Read a commit of a clone by its full hash; None if the clone lacks it."""
+    # A branch may move; a hash with -dirty is no commit.
+    if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name):
         return None
     answer = _git(root, "archive", "--format=tar", name, "--", *SOURCE)
     if answer is None:

@@ -1,8 +1,8 @@
-"""Publish the finished records of a store: a JSON line a run, in one file a task.
+"""Publish the finished records of a store: one JSON line per run, one file per task.
 
 The lines of a file are sorted by run id, so that publishing again changes nothing. Earlier records stay; a
-run published with other results is refused. An estimate that `steppe measure --write` replaced takes the
-place of the old one, unless that is of a newer version. Where one run cannot be published, none is.
+run published with other results is refused. An estimate from `steppe measure --write` replaces the published
+one; an estimate of an older version is refused. If one run cannot be published, no run is published.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from suite.records.schema import Record
 from suite.store.folders import Store
 
 LOCK = ".lock"
-"""File in the folder of the records, locked from the first read to the last write."""
+"""Lock file in the folder of published files, held from the first read to the last write."""
 
 
 class NotPublishedError(SteppeError):
-    """Nothing was published; `problems` has a line about each run that cannot be."""
+    """Nothing was published; `problems` has one line per run that cannot be published."""
 
     def __init__(self, problems: Sequence[str], store: Path) -> None:
         super().__init__(f"nothing is published: all runs of {store} are, or none")
@@ -38,17 +38,17 @@ class NotPublishedError(SteppeError):
 def publish(
     store: Store, folder: Path, tasks: Sequence[str] = ("*",), say: Callable[[str], None] = lambda _: None
 ) -> list[Merged]:
-    """Merge the records of a store into the published files of a folder, and return what each file holds.
+    """Merge the records of a store into the published files of a folder; return the content of each file.
 
     Args:
         store: the store.
-        folder: of the published files.
+        folder: folder of the published files.
         tasks: globs of the tasks whose records are published.
-        say: takes a line about each damaged record, and about a wait for another process that publishes.
+        say: called with a line per damaged record, and per wait for another process that publishes.
 
     Raises:
         NotPublishedError: a run cannot be published.
-        SteppeError: there is no record to publish.
+        SteppeError: the store has no record to publish.
 
     """
     with locked(folder / LOCK, say, f"somebody else is publishing into {folder}"):
@@ -63,12 +63,12 @@ def publish(
 
 
 def _finished(store: Store, globs: Sequence[str], say: Callable[[str], None]) -> dict[str, list[Record]]:
-    """Read the records of the tasks asked for, whole."""
+    """Read the full records of the tasks that match a glob, by task."""
     found = store.index()
     for line in found.skipped:
         say(line)
     listed = [(record.spec.task.name, record.run_id) for record in found]
-    del found  # before as much is read again, whole
+    del found  # frees memory before the full records are read
     by_task: dict[str, list[Record]] = defaultdict(list)
     for task, run_id in listed:
         if any(fnmatch.fnmatchcase(task, glob) for glob in globs):
@@ -82,23 +82,23 @@ def _finished(store: Store, globs: Sequence[str], say: Callable[[str], None]) ->
 
 @dataclass(frozen=True)
 class Merged:
-    """What a published file is to hold."""
+    """New content of a published file."""
 
     path: Path
     records: Sequence[Record]
     """In the order of the file."""
     n_new: int
     n_again: int
-    """Of how many the store has new estimates."""
+    """Number of published records with new estimates in the store."""
 
     def write(self) -> None:
-        """Put it into its place, unless it is there already."""
+        """Write the file, unless it has this content already."""
         content = b"".join(map(schema.to_line, self.records))
         if not self.path.exists() or self.path.read_bytes() != content:
             write_whole(self.path, content)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json."""
+        """Return plain data for --json."""
         return {
             "file": str(self.path),
             "n_records": len(self.records),
@@ -108,7 +108,7 @@ class Merged:
 
 
 def merge(path: Path, records: Iterable[Record], problems: list[str]) -> Merged:
-    """Merge records with those of a published file; add a line to `problems` about each that may not be."""
+    """Merge records with those of a published file; add a line to `problems` per record that is refused."""
     known: dict[str, Record] = {}
     n_new = n_again = 0
     try:
@@ -130,7 +130,7 @@ def merge(path: Path, records: Iterable[Record], problems: list[str]) -> Merged:
 
 
 def _measured_again(before: Record, record: Record) -> Record:
-    """Return the published record with the other's new estimates; SteppeError where results differ."""
+    """Return `before` with new estimates of `record`; SteppeError for other results or an older estimate."""
     if _results(before, record) != _results(record, before):
         here, there = (one.provenance.origin.fingerprint for one in (record, before))
         machines = f"both from {here}" if here == there else f"from {there}, here from {here}"
@@ -150,13 +150,13 @@ def _measured_again(before: Record, record: Record) -> Record:
                 f"version {estimate.version}: `steppe measure {record.run_id} -m {name} --write` brings it "
                 f"to the newest"
             )
-        if estimate.origin is not None:  # else it is the run's own, which is published already
+        if estimate.origin is not None:  # an estimate of the run itself is published already
             measures[name] = estimate
     return msgspec.structs.replace(before, sharpness=msgspec.structs.replace(known, measures=measures))
 
 
 def _results(record: Record, other: Record) -> tuple[object, ...]:
-    """Return all that the run came to; of the evidence, what the other holds too."""
+    """Return the outcome of a run, with only the evidence that the other record also holds."""
     results = {}
     for split, result in record.results.items():
         twin = other.results.get(split)

@@ -1,8 +1,8 @@
-"""Published records: what may be committed of a run's record, and what can be checked of it.
+"""Published records: trims records for publication, reads published files and validates them.
 
-A published file holds one record a line as canonical JSON, at most 10 kB each, sorted by run id. Whoever
-reads one checks all of it: a leaderboard accepts and refuses exactly what `steppe validate` does. Nothing
-here loads torch.
+A published file has one record per line as canonical JSON, at most 10 kB each, sorted by run id. Every
+reader checks the whole file: a leaderboard accepts and refuses exactly what `steppe validate` does. Loads
+no torch.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _COMMIT = "(?:[0-9a-f]{40}|[0-9a-f]{64})(?:-dirty)?"
 _LARGEST = 1e100
 """Sums and squares of larger numbers overflow in a table."""
 _ROUNDING = 1e-9
-"""Counts over examples and sums of costs are exact up to the rounding of a few float operations."""
+"""Tolerance of counts over examples and sums of costs: the rounding of a few float operations."""
 
 
 def publishable(record: Record) -> Record:
-    """Return the record as it may be published: where it is over 10 kB, without the largest evidence.
+    """Return the record for publication: if it is over 10 kB, without the largest evidence.
 
-    Raises SteppeError where that is not enough, and where the record is unsound.
+    Raises SteppeError if the record is still over 10 kB or is invalid.
     """
     while len(schema.to_line(record)) > MAX_BYTES:
         kept = [
@@ -59,7 +59,7 @@ def publishable(record: Record) -> Record:
 
 @dataclass(frozen=True)
 class Examined:
-    """A published file: its sound records, and a line about everything that is wrong."""
+    """A published file: its valid records, and one line per problem."""
 
     path: Path
     records: tuple[Record, ...]
@@ -67,7 +67,7 @@ class Examined:
 
 
 def examine(path: Path) -> Examined:
-    """Read a published file and check every line of it."""
+    """Read a published file and check every line."""
     records: list[Record] = []
     problems: list[str] = []
     last, where = "", ""
@@ -90,7 +90,7 @@ def examine(path: Path) -> Examined:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Read a published file; SteppeError names the first line that `steppe validate` would name."""
+    """Read a published file; SteppeError with the first problem that `steppe validate` reports."""
     found = examine(path)
     if found.problems:
         more = len(found.problems) - 1
@@ -100,7 +100,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Read the lines of a published file one by one, each with its `file:number`."""
+    """Yield the lines of a published file, each with its `file:number`."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -109,16 +109,16 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
         raise SteppeError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-# -- what can be checked -----------------------------------------------------------------------------
+# -- validation --------------------------------------------------------------------------------------
 
 
 def _defect(record: Record, size: int) -> str:
-    """Return the first that is false in a record that fits the schema; empty where all agrees."""
+    """Return the first error of a record that fits the schema; empty if the record is valid."""
     return schema.printable(next(_defects(record, size), ""))
 
 
 def _defects(record: Record, size: int) -> Iterator[str]:
-    """Yield what is false; later ones assume that those before are corrected."""
+    """Yield validation errors. Later ones assume that earlier ones are fixed."""
     if size > MAX_BYTES:
         yield f"it has {size} bytes; {MAX_BYTES} may be published"
     for path, number in _numbers(msgspec.to_builtins(record)):
@@ -144,7 +144,7 @@ def _defects(record: Record, size: int) -> Iterator[str]:
 
 
 def _miswritten(record: Record, line: bytes) -> str:
-    """Say where a line is not the one of its record: what reads it otherwise may read another record."""
+    """Return an error if a line is not its record's canonical JSON: other parsers may read it differently."""
     if line == schema.to_line(record):
         return ""
     return (
@@ -186,7 +186,7 @@ def _false_provenance(found: Provenance) -> Iterator[str]:
 
 
 def _false_execution(record: Record) -> Iterator[str]:
-    """Hold how the run was executed to what its spec asks for."""
+    """Yield contradictions between a run's provenance and its spec."""
     spec, provenance = record.spec, record.provenance
     gpu = provenance.hardware.get("gpu")
     if (gpu is not None) != (spec.device == "cuda"):
@@ -212,7 +212,7 @@ def _fingerprints(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _said_by(fingerprint: str) -> dict[str, str]:
-    """Read the parts of a spec that a fingerprint holds; those of CPUs and GPUs differ."""
+    """Return the fields of a spec that a fingerprint states; CPUs and GPUs state different ones."""
     said = {}
     if start := re.match(r"(\w+): (?:(\d+) x )?", fingerprint):
         said = {"device": start[1], "ranks": start[2] or "1"}
@@ -235,15 +235,15 @@ def _false_cost(record: Record) -> Iterator[str]:
         yield f"cost.sample_gradients is {cost.sample_gradients:g}, its parts add up to {total:g}"
     if record.failed:
         return
-    fewest = max(1, math.floor(record.spec.epochs))  # an epoch has a step at least
+    fewest = max(1, math.floor(record.spec.epochs))  # an epoch has at least one step
     if cost.steps < fewest:
         yield f"cost.steps is {cost.steps}, but {record.spec.epochs:g} epochs have at least {fewest}"
         return
     epoch = cost.n_train * cost.declared
     planned = record.spec.epochs * epoch
     # A budget is a whole number of steps and the last batch of an epoch may be smaller: up to two steps; a
-    # single step may be any part of an epoch. What the loss as a function costs is counted in operations, of
-    # which a declaration is a round number.
+    # single step may be any part of an epoch. The cost of the loss as a function is counted in operations,
+    # and the declared cost rounds it.
     slack = 2 * planned / cost.steps if cost.steps > 1 else epoch
     slack += 0.05 * planned if cost.function else 0.0
     if abs(cost.sample_gradients - planned) > slack + _ROUNDING * planned:
@@ -287,7 +287,8 @@ def _false_results(record: Record) -> Iterator[str]:
             yield f"perturbation_cosine.{name} is {cosine:g}; valid: from -1 to 1"
     if (sharpness := record.sharpness) is not None:
         scores = {LOSS.name: LOSS, **metrics}
-        given = {LOSS.name} | (sharpness.metrics.keys() & scores.keys())  # not all are means over examples
+        # A metric that is not a mean over examples may be missing.
+        given = {LOSS.name} | (sharpness.metrics.keys() & scores.keys())
         yield from _other_names("sharpness.metrics", sharpness.metrics, given)
         yield from _false_values("sharpness.metrics", sharpness.metrics, scores)
         yield from _no_counts("sharpness.metrics", sharpness.metrics, counted, sharpness.n)
@@ -316,7 +317,7 @@ def _false_values(
 
 
 def _no_counts(where: str, values: Mapping[str, float | None], counted: set[str], n: int) -> Iterator[str]:
-    """Hold what is the share of right examples to being a whole number of them."""
+    """Yield fractions of right examples that are no whole number of examples."""
     for name in sorted(counted & values.keys()):
         value = values[name]
         if value is not None and abs(value * n - round(value * n)) > _ROUNDING * n:
@@ -343,7 +344,7 @@ def _false_evidence(split: str, result: SplitResult, metrics: Mapping[str, Metri
 
 
 def recounted(records: Iterable[Record]) -> tuple[set[str], set[str]]:
-    """Return which results stored examples prove, and which the records only claim, as `split.metric`."""
+    """Return the results that stored examples prove, and those that records only claim, as `split.metric`."""
     proven: set[str] = set()
     claimed: set[str] = set()
     for record in records:

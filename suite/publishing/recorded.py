@@ -1,4 +1,4 @@
-"""Runs that published records hold, so that a sweep need not repeat them."""
+"""Finds runs in published records, so that a sweep need not repeat them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from suite.spec import RunSpec
 from suite.store.folders import Store
 
 IN_RECORDS = ("done in records", "failed in records")
-"""States of runs that published records hold, and that the store need not hold too."""
+"""States of runs that are in published records and need not be in the store."""
 
 
 def recorded(
     files: Sequence[Path], wanted: Iterable[RunSpec], store: Store, registry: Registry
 ) -> dict[str, str]:
-    """Return the runs that the published files hold and the store does not, each with its state.
+    """Return the state of each wanted run that the published files hold and that is not done in the store.
 
-    A state is one of `IN_RECORDS`. A run that completed in one of the files is done, whatever others say.
-    Raises SteppeError where the code of its entries is not that which made the record.
+    A state is one of `IN_RECORDS`. A run that completed in one file is done, even if it failed in another.
+    Raises SteppeError if other code of its entries made the record.
     """
     if not files:
         return {}
