@@ -109,6 +109,9 @@ def end(mirror: Mirror) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def wait_for(true: Callable[[], object], what: str) -> None:
