@@ -26,6 +26,7 @@ from suite.spec import RunSpec
 from suite.status import scheduler
 from suite.status.forecast import Finished, Forecast
 from suite.store.folders import Store
+from suite.terminal.table import plural
 
 QUEUED = "in the queue"
 
@@ -76,7 +77,7 @@ class Plan:
     def size(self) -> str:
         """Numbers of runs and tasks, in words."""
         runs, tasks = self.n_runs, self.n_tasks
-        return f"{runs} run{'' if runs == 1 else 's'} in {tasks} task{'' if tasks == 1 else 's'}"
+        return f"{runs} {plural(runs, 'run')} in {tasks} {plural(tasks, 'task')}"
 
 
 def survey(profile: Profile) -> Cluster:

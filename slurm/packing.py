@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from slurm.profiles import Profile
 from slurm.submission import Pack
 from suite.errors import SteppeError
+from suite.terminal.table import plural
 
 CHUNK = 1000
 """Maximum tasks of a batch: one less than SLURM's default limit. A refused `sbatch` or a stray `scancel`
@@ -201,7 +202,7 @@ def _warnings(
 
 
 def _count(items: Sequence[object], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''}"
+    return f"{len(items)} {plural(len(items), noun)}"
 
 
 def _hours(seconds: float) -> str:

@@ -25,6 +25,7 @@ from suite.errors import SteppeError
 from suite.publishing.recorded import recorded
 from suite.store.folders import Store
 from suite.terminal.message import say
+from suite.terminal.table import plural
 from suite.track import mode
 
 
@@ -91,7 +92,7 @@ def execute(args: Arguments) -> int:
     jobs = [batch.job for batch in submission.batches] if submission else []
     if submission is not None:
         shown = ", ".join(map(str, jobs[:5])) + (", …" if len(jobs) > 5 else "")
-        say(f"submitted as {submission.name}: job{'' if len(jobs) == 1 else 's'} {shown}")
+        say(f"submitted as {submission.name}: {plural(len(jobs), 'job')} {shown}")
         say(f"follow them: {args.command('status', '--watch')}")
         say(f"stop them:   {args.command('cancel', submission.name)}")
     if args.json:

@@ -103,8 +103,10 @@ class Arguments(argparse.Namespace):
             "device": "auto",
             "threads": 1,
             "ranks": 1,
+            "data": None,
+            "data_set": "",
         }
-        for name, default in {**defaults, "data": None, "data_set": ""}.items():
+        for name, default in defaults.items():
             value = getattr(self, name)
             if value != default:
                 out += [f"--{name.replace('_', '-')}", str(value)]

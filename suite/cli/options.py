@@ -40,18 +40,24 @@ def add_selectors(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add --data and --data-set: the folder of the data sets, and the choice among those of a task."""
-    folder, name = (
-        "folder of the data sets (default: $STEPPE_DATA)",
-        "a data set of the task (default: first found)",
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data sets (default: $STEPPE_DATA)"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help=folder)
-    parser.add_argument("--data-set", default="", metavar="NAME", help=name)
+    parser.add_argument(
+        "--data-set", default="", metavar="NAME", help="a data set of the task (default: first found)"
+    )
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     """Add --plugin: files with more tasks and optimizers."""
-    file: dict[str, Any] = {"action": "append", "default": [], "type": Path, "metavar": "FILE"}
-    parser.add_argument("--plugin", **file, help="a Python file with TASKS or OPTIMIZERS")
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a Python file with TASKS or OPTIMIZERS",
+    )
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -68,14 +74,26 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def add_records(parser: argparse.ArgumentParser) -> None:
     """Add --records: published records; their runs count as done."""
-    files: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "type": Path, "metavar": "FILE"}
-    parser.add_argument("--records", **files, help="published records: their runs count as done")
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="published records: their runs count as done",
+    )
 
 
 def add_checkpoint_s(parser: argparse._ActionsContainer) -> None:
     """Add --checkpoint-s, the time between checkpoints, to a parser or a group of its options."""
-    s: dict[str, Any] = {"type": whole(0), "default": 60, "metavar": "S"}
-    parser.add_argument("--checkpoint-s", **s, help="seconds between checkpoints (default: 60)")
+    parser.add_argument(
+        "--checkpoint-s",
+        type=whole(0),
+        default=60,
+        metavar="S",
+        help="seconds between checkpoints (default: 60)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from suite.publishing.recorded import recorded
 from suite.status.plan import PlannedRun, plan, totals
 from suite.store.folders import Store
 from suite.terminal import output
-from suite.terminal.table import count, duration
+from suite.terminal.table import count, duration, plural
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def _totals(planned: list[PlannedRun], workers: int, store: Store) -> list[str]:
     all_of = totals(planned, workers)
     states = ", ".join(f"{n} {state}" for state, n in all_of["states"].items())
     n_left, left_s = all_of["n_left"], all_of["seconds_left"]
-    lines = [f"{all_of['n_runs']} run{'' if len(planned) == 1 else 's'} in {store.root}: {states}"]
+    lines = [f"{all_of['n_runs']} {plural(len(planned), 'run')} in {store.root}: {states}"]
     if n_left == 0:
         return [*lines, "nothing to do"]
     on = f"{workers} process{'' if workers == 1 else 'es'}"

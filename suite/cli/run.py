@@ -17,12 +17,12 @@ from suite.cli import options, wandb
 from suite.cli.arguments import Arguments
 from suite.errors import SteppeError
 from suite.publishing.recorded import IN_RECORDS, recorded
-from suite.report.text import plural
 from suite.spec import RunSpec
 from suite.status.snapshot import FINAL
 from suite.store.folders import Store
 from suite.terminal.display import Display
 from suite.terminal.message import say
+from suite.terminal.table import plural
 from suite.track import launch, mode
 from suite.workers.event_loop import PoolResult
 from suite.workers.network import Place

@@ -19,9 +19,7 @@ from suite.entries.registry import Registry
 from suite.errors import SteppeError
 from suite.files import make_folder, write_whole
 from suite.store.folders import Store
-from suite.track import content, launch, mode
-from suite.track import leaderboard_table as table
-from suite.track import mirror_folder as state
+from suite.track import content, launch, leaderboard_table, mirror_folder, mode
 from suite.track.mirror_folder import MirrorFolder
 from suite.track.mode import Target
 from suite.track.sidecar import Supervisor
@@ -121,8 +119,8 @@ def _leaderboard(store: Store, args: Arguments, target: Target, counts: dict[str
         return []
     if payload is None:
         return []
-    digest = table.digest_of(payload)
-    name = table.run_id(digest)
+    digest = leaderboard_table.digest_of(payload)
+    name = leaderboard_table.run_id(digest)
     if MirrorFolder(store.root, name).holds(target, digest):
         counts["unchanged"] += 1
         return []
@@ -138,7 +136,7 @@ def _payload(store: Store, args: Arguments) -> Path | None:
         return None
     board = boards.leaderboard(records, args.cached_registry)
     columns, rows = csv_.table(board)
-    folder = store.root / state.FOLDER
+    folder = store.root / mirror_folder.FOLDER
     make_folder(folder)
     path = folder / "leaderboard.json"
     document = {"columns": columns, "rows": rows, "files": {"leaderboard.csv": csv_.render(board)}}
@@ -151,7 +149,7 @@ def _mirror(store: Store, target: Target, commands: Sequence[Command]) -> State:
     if not commands:
         return State()
     print(f"W&B: {len(commands)} to mirror", file=sys.stderr, flush=True)
-    with state.open_log(store.root) as log:
+    with mirror_folder.open_log(store.root) as log:
         supervisor = Supervisor(store, target, log)
         try:
             for command in commands:
@@ -165,12 +163,12 @@ def _mirror(store: Store, target: Target, commands: Sequence[Command]) -> State:
 
 
 def _say(store: Store, target: Target, counts: dict[str, int], problem: str) -> None:
-    folder = store.root / state.FOLDER
+    folder = store.root / mirror_folder.FOLDER
     online = f"{target.server}, project {target.project}"
     where = online if target.mode == "online" else f"offline files in {folder}"
     listed = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "mirrored")
     print(f"W&B ({where}): {listed}", file=sys.stderr)
     if counts["lost"]:
-        print(f"  {problem}; output of wandb: {folder / state.LOG}", file=sys.stderr)
+        print(f"  {problem}; output of wandb: {folder / mirror_folder.LOG}", file=sys.stderr)
     elif counts["mirrored"] and target.mode == "offline":
         print("  with a key, `steppe wandb sync` uploads the runs directly from the store", file=sys.stderr)

@@ -12,8 +12,7 @@ from pathlib import Path
 from suite.conformance.optimizers import averages, conduct, method
 from suite.conformance.optimizers.trial import OptimizerCase
 from suite.conformance.promise import Check, Promise, judge
-from suite.conformance.tasks import data, form, loss, model
-from suite.conformance.tasks import scoring as evaluation
+from suite.conformance.tasks import data, form, loss, model, scoring
 from suite.conformance.tasks.case import TaskCase
 from suite.entries.registry import Found
 from suite.problems.image_task import ImageTask
@@ -58,9 +57,9 @@ TASKS: list[Promise[TaskCase]] = [
     Promise("takes the last mini-batch", model.last_batch),
     Promise("adds up over slices", loss.adds_up),
     Promise("sums its losses to its loss", loss.sums),
-    Promise("gives the scores that it names", evaluation.scores),
-    Promise("evaluates what it declares", evaluation.evaluates),
-    Promise("concludes what it declares", evaluation.concludes),
+    Promise("gives the scores that it names", scoring.scores),
+    Promise("evaluates what it declares", scoring.evaluates),
+    Promise("concludes what it declares", scoring.concludes),
     Promise("runs in its precisions", loss.precisions),
     Promise("can be differentiated twice", loss.second_derivatives),
 ]

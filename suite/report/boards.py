@@ -78,15 +78,16 @@ def leaderboard(
         view: one of `suite.report.views.REPORT_VIEWS`; None for all.
 
     """
-    from suite.report import leaderboard, text
+    from suite.report.leaderboard import build
+    from suite.report.text import VIEW_TITLES
 
-    board = leaderboard.build(records, *declared(registry), command)
+    board = build(records, *declared(registry), command)
     if view is None:
         return board
     tables = tuple(table for table in board.tables if table.view == view)
     if tables or not board.tables:
         return replace(board, tables=tables)
-    sentence = f"No table at {text.VIEW_TITLES[view]}: {_WHY[view]}"
+    sentence = f"No table at {VIEW_TITLES[view]}: {_WHY[view]}"
     return replace(board, tables=tables, left_out=(*board.left_out, sentence))
 
 

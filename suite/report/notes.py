@@ -11,6 +11,7 @@ from suite.report.leaderboard import Table
 from suite.report.rows import Row
 from suite.report.verdicts import Word
 from suite.report.views import NEAR
+from suite.terminal.table import plural
 
 
 def of_execution(table: Table) -> str:
@@ -41,7 +42,7 @@ def of_comparison(table: Table) -> Iterator[str]:
         margin = "no margin is declared for it, so that no tie is claimed"
     elif metric.scale == "linear" and metric.unit == PERCENT:
         points = 100 * metric.margin
-        margin = f"differences within {points:g} {text.plural(points, 'point')} are a tie"
+        margin = f"differences within {points:g} {plural(points, 'point')} are a tie"
     else:
         unit = " decades" if metric.scale == "log" else f" {metric.unit}".rstrip()
         margin = f"differences within {metric.margin:g}{unit} are a tie"
@@ -130,7 +131,7 @@ def of_machines(table: Table) -> Iterator[str]:
         yield f"Seconds are the median over runs on {table.fingerprints[0]}."
     if table.moved:
         yield (
-            f"{table.moved} {text.plural(table.moved, 'run')} went from one machine or version of software "
+            f"{table.moved} {plural(table.moved, 'run')} went from one machine or version of software "
             f"to another while training: none of them can be repeated bit for bit."
         )
     if table.digests > 1:
@@ -163,7 +164,7 @@ def train_seconds(row: Row, table: Table) -> str:
 def seeds(table: Table) -> str:
     """Write the number of seeds per row."""
     counts = [row.n for row in table.rows]
-    return f"{text.runs(counts)} {text.plural(max(counts, default=0), 'seed')}"
+    return f"{text.runs(counts)} {plural(max(counts, default=0), 'seed')}"
 
 
 def _letter(index: int) -> str:

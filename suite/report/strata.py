@@ -9,8 +9,8 @@ from suite import PROTOCOL
 from suite.records import schema
 from suite.records.schema import Record
 from suite.report.runs import Run, runs_of
-from suite.report.text import plural
 from suite.store.index import slim
+from suite.terminal.table import plural
 
 
 def once(records: Iterable[Record]) -> dict[str, Record]:

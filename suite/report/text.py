@@ -29,11 +29,6 @@ WORDS = {
 }
 
 
-def plural(n: float, noun: str) -> str:
-    """Return the singular or plural of a noun after a number."""
-    return noun if n == 1 else f"{noun}s"
-
-
 def runs(counts: Iterable[int]) -> str:
     """Write the range of the numbers of runs: `n = 3 to 10`."""
     ordered = sorted(counts) or [0]

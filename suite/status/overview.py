@@ -9,7 +9,7 @@ from pathlib import Path
 
 from suite.status.snapshot import FINAL, WORDS, RunStatus, Snapshot
 from suite.terminal import output
-from suite.terminal.table import clean, duration, epoch, fit, header, label, run_line, text_of
+from suite.terminal.table import clean, duration, epoch, fit, header, label, plural, run_line, text_of
 
 Command = Callable[..., str]
 """Writes a `steppe` command from its words, with the --store in use."""
@@ -78,7 +78,7 @@ def summary(snapshot: Snapshot) -> list[str]:
     """Count the runs by status and the scheduler's jobs by state, and forecast the end."""
     counts = Counter(run.status for run in snapshot.runs)
     n = len(snapshot.runs)
-    lines = [f"{n} run{'' if n == 1 else 's'}: {_words(counts)}", *_queue(snapshot)]
+    lines = [f"{n} {plural(n, 'run')}: {_words(counts)}", *_queue(snapshot)]
     if snapshot.left_s is not None:
         at_a_time = f", {snapshot.side_by_side} at a time" if counts["running"] < n - counts["done"] else ""
         until = output.moment(snapshot.left_s)

@@ -97,6 +97,11 @@ def count(n: float | None) -> str:
     return f"{n:.3g}"
 
 
+def plural(n: float, noun: str) -> str:
+    """Return the singular or plural of a noun after a number."""
+    return noun if n == 1 else f"{noun}s"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time in its two largest units: 7 s, 3 min 20 s, 2 h 05 min; a dash for None."""
     if seconds is None:

@@ -22,6 +22,7 @@ from suite.errors import SteppeError
 from suite.spec import RunSpec
 from suite.store.folders import STORE, Store
 from suite.task import TaskSpec
+from suite.terminal.table import plural
 from suite.track.content import Labels
 from suite.track.mirror_folder import FOLDER, LOG, open_log
 from suite.track.mode import Target, has_key, login
@@ -134,4 +135,4 @@ def labels_of(spec: RunSpec, registry: Registry) -> Labels:
 
 
 def _runs(n: int) -> str:
-    return f"{n} run{'' if n == 1 else 's'}"
+    return f"{n} {plural(n, 'run')}"

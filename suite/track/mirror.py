@@ -16,8 +16,7 @@ import msgspec
 
 from suite.errors import SteppeError
 from suite.store.folders import Store
-from suite.track import content
-from suite.track import leaderboard_table as table
+from suite.track import content, leaderboard_table
 from suite.track.content import Content, shorten
 from suite.track.mirror_folder import MirrorBusy, MirrorFolder
 from suite.track.mode import Target, without_secrets
@@ -89,7 +88,7 @@ class _Session:
         import wandb  # noqa: F401
 
         if command.table:
-            table.publish(self._store.root, command.run, command.table, self._target)
+            leaderboard_table.publish(self._store.root, command.run, command.table, self._target)
             return "done"
         if command.run not in self._open:
             self._open[command.run] = _Run(self._store, command, self._target)

@@ -12,6 +12,7 @@ from suite.report.charts.theme import Spec
 from suite.report.columns import RowColumn
 from suite.report.curves import AXES, Curve
 from suite.report.runs import number
+from suite.terminal.table import plural
 
 _SYMBOLS = 6
 """Symbols along a line."""
@@ -49,7 +50,7 @@ def curve_bands(
     early = "a run that ended early is in no later point" if ended else ""
     last = [f"{looks.label(curve.optimizer)} {column.shown(curve.mean[-1])}" for curve in curves]
     spoken = f"{text.plain(title)}, {y_title} by {x_title}, {n}. Last values: {'; '.join(last) or 'none'}."
-    seeds = f"{n} {text.plural(max(runs), 'seed')}" if runs else n
+    seeds = f"{n} {plural(max(runs), 'seed')}" if runs else n
     return chart(text.plain(title), [join([seeds, means, early])], spoken, values, layers, "run")
 
 

@@ -11,6 +11,7 @@ from suite.report.charts.theme import Spec
 from suite.report.leaderboard import Table
 from suite.report.notes import seeds
 from suite.report.rows import Row
+from suite.terminal.table import plural
 
 DONE = "isValid(datum.mean)"
 """Vega expression that is true for a row with a completed run."""
@@ -100,7 +101,7 @@ class Rows:
         lower = self.column.metric.better == "lower"
         known = (value for value in values if value["mean"] is not None)
         ranked = sorted(known, key=lambda value: value["mean"], reverse=lower)
-        count = f"{len(values)} {text.plural(len(values), 'row')}"
+        count = f"{len(values)} {plural(len(values), 'row')}"
         if not ranked:
             return f"{head}: {count}, none with a completed run."
         best, worst = ("lowest", "highest") if lower else ("highest", "lowest")

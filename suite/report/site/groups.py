@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from suite.report import text
 from suite.report.leaderboard import Table
 from suite.spec import canonical_json, sha256_text
+from suite.terminal.table import plural
 
 _LONGEST = 60
 _MACHINE = 48
@@ -106,7 +107,7 @@ def _unlike(tables: Sequence[Table]) -> list[str]:
 
 def _conditions(table: Table) -> tuple[str, ...]:
     compiled = "compiled" if table.compiled else "not compiled"
-    ranks = f"{table.ranks} {text.plural(table.ranks, 'rank')}"
+    ranks = f"{table.ranks} {plural(table.ranks, 'rank')}"
     return table.precision, table.device, compiled, ranks, table.protocol, f"engine {table.engine}"
 
 

@@ -17,6 +17,7 @@ from suite.report.site.run_pages import RunData
 from suite.report.stats import Interval
 from suite.report.verdicts import Verdict, Word
 from suite.report.views import REPORT_VIEWS
+from suite.terminal.table import plural
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,7 +112,7 @@ def _environment() -> Environment:
         "plain": text.plain,
         "number": text.number,
         "measured": text.measured,
-        "plural": text.plural,
+        "plural": plural,
         "initial": lambda words: words[:1].upper() + words[1:],
         "heading": lambda title: title.replace(", ", ",\u00a0"),
         "entry": _entry,

@@ -19,8 +19,7 @@ import torch
 
 from suite.errors import SteppeError
 from suite.files import StorageError
-from suite.store import heartbeat
-from suite.store import lease as claim
+from suite.store import heartbeat, lease
 from suite.store.folders import RunBusy, RunDone, RunFenced, RunFolder, Store
 from suite.store.heartbeat import STALE_S
 from suite.store.lease import attempt_numbers
@@ -98,13 +97,13 @@ def test_where_proc_hides_other_users_a_process_is_dead_only_if_there_is_none(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", kill)
-        lease = claim.latest_lease(folder.path)
-        assert lease is not None
-        assert lease.alive is not dead
+        held = lease.latest_lease(folder.path)
+        assert held is not None
+        assert held.alive is not dead
         silence(beat_file(folder, 1), STALE_S + 1)  # a hidden one is judged by its age alone
-        lease = claim.latest_lease(folder.path)
-        assert lease is not None
-        assert not lease.alive
+        held = lease.latest_lease(folder.path)
+        assert held is not None
+        assert not held.alive
     first.close()
 
 
@@ -421,7 +420,7 @@ def test_a_store_that_cannot_be_read_is_a_fault_of_the_storage(
                 with pytest.raises(StorageError, match="attempts: Stale file handle"):
                     work()
         with monkeypatch.context() as patch:
-            patch.setattr(claim, "read_lease", stale)
+            patch.setattr(lease, "read_lease", stale)
             with pytest.raises(StorageError, match="attempts: Stale file handle"):
                 folder.start()
         attempt.checkpoint({"step": 1})  # the same works once the disk answers again
